@@ -1,0 +1,63 @@
+# make demo   set everything up, start two nodes, open a chat between them
+# make test   every check: format, lint, types, import arrows, tests
+# make help   the rest
+
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := protocol e2ee client federation node tui
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check style types arrows tests system fuzz format lock clean
+
+help:  ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Debian splits ensurepip out of python3; without it pip fills the environment
+# from outside.
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Telex needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv --clear .venv >/dev/null 2>&1 \
+	  || { $(PYTHON) -m venv --clear --without-pip .venv \
+	       && $(PYTHON) -m pip --python .venv/bin/python install --quiet pip; }
+	@touch $@
+
+.venv/.installed: .venv/.created requirements/dev.txt pyproject.toml
+	@echo "Installing what Telex needs into .venv (a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: .venv/.installed  ## make the virtual environment
+
+demo: setup  ## two nodes, two accounts and a chat between them (ARGS=--two for two terminals)
+	@$(BIN)/telex demo $(ARGS)
+
+test: style types arrows tests  ## every check
+
+style: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+arrows: setup
+	$(BIN)/lint-imports --no-timing
+
+tests: setup
+	$(BIN)/python -m pytest
+
+fuzz: setup  ## fuzz every decoder for longer
+	TELEX_FUZZ=1 $(BIN)/python -m pytest -m fuzz --timeout=3600
+
+format: setup  ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## pin and hash the requirements again (needs uv)
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade requirements/dev.in -o requirements/dev.txt
+
+clean:  ## remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
