@@ -1,0 +1,213 @@
+"""Who may do what in a room: one policy, one function, three places that ask it.
+
+The policy stands in the MLS GroupContext (extension `TELEX_ROOM`), so all members
+agree on it cryptographically and the hub can read it. `authorize` is asked by the
+member that builds a commit, by the hub that orders it and by each member that
+receives it: there is no other table of roles. It holds nothing that a node may
+not know; names and topics are encrypted messages.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+import msgspec
+
+from protocol.codec import decode, encode
+from protocol.errors import IdentityError, NotAllowed
+from protocol.identity import credential_device, read_credential
+from protocol.limits import MEMBERS_MAX
+
+__all__ = [
+    "TELEX_ROOM",
+    "Role",
+    "RoomPolicy",
+    "RoomValidator",
+    "account_of",
+    "authorize",
+    "device_of",
+    "read_policy",
+]
+
+TELEX_ROOM = 0xF0A1
+"""The GroupContext extension (RFC 9420 section 17.3, private use)."""
+
+
+class Role(IntEnum):
+    """What an account may do; each includes those before it."""
+
+    MEMBER = 0
+    """Write; add devices of accounts that are in the room; leave."""
+    ADMIN = 50
+    """Add and remove accounts."""
+    OWNER = 100
+    """What nobody can be removed from by an admin: the creator."""
+
+
+class RoomPolicy(msgspec.Struct, array_like=True, frozen=True):
+    """The data of the `TELEX_ROOM` extension."""
+
+    version: int
+    room: str
+    direct: bool
+    """Two people for good: nobody can be added or removed, anybody can leave."""
+    roles: dict[str, int]
+    """Accounts whose role is not `default_role`."""
+    default_role: int = Role.MEMBER
+    add_role: int = Role.MEMBER
+    """The least role that adds accounts."""
+
+    def role(self, account: str) -> int:
+        """An account's role."""
+        return self.roles.get(account, self.default_role)
+
+    def encode(self) -> bytes:
+        """The extension's data."""
+        return encode(self)
+
+
+def read_policy(extensions: "Iterable[_Extension]") -> RoomPolicy:
+    """The policy among a GroupContext's extensions.
+
+    Raises:
+        NotAllowed: there is none, or not exactly one; such a group is no room.
+        Malformed: it cannot be decoded.
+    """
+    found = [e.data for e in extensions if e.type == TELEX_ROOM]
+    if len(found) != 1:
+        raise NotAllowed("The group carries no room policy.")
+    return decode(found[0], RoomPolicy)
+
+
+def authorize(
+    policy: RoomPolicy,
+    sender: str,
+    *,
+    added: Collection[str],
+    removed: Collection[str],
+    present: Collection[str],
+) -> None:
+    """Refuse what the sender may not do to the room's accounts.
+
+    Args:
+        policy: the policy in force before the change.
+        sender: the account that asks.
+        added: the accounts of the devices that are added.
+        removed: the accounts of the devices that are removed.
+        present: the accounts in the room before the change.
+
+    Raises:
+        NotAllowed: says what the sender lacks.
+    """
+    role = policy.role(sender)
+    newcomers = set(added) - set(present)
+    if newcomers:
+        # The one time a direct room grows is when its creator brings the other.
+        if policy.direct and len(set(present) | newcomers) > 2:
+            raise NotAllowed("A direct chat stays between two people.")
+        if role < policy.add_role:
+            raise NotAllowed("You may not add people to this room.")
+        if len(set(present) | newcomers) > MEMBERS_MAX:
+            raise NotAllowed(f"A room has at most {MEMBERS_MAX} people.")
+    # A device that is added again in the same commit was lost, not thrown out.
+    for account in set(removed) - {sender} - set(added):
+        if policy.direct:
+            raise NotAllowed("Nobody can be removed from a direct chat.")
+        if role < Role.ADMIN or role <= policy.role(account):
+            raise NotAllowed(f"You may not remove {account} from this room.")
+
+
+class _Extension(Protocol):
+    @property
+    def type(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+class _Context(Protocol):
+    @property
+    def extensions(self) -> "Sequence[_Extension]": ...
+
+
+class _Member(Protocol):
+    @property
+    def leaf(self) -> int: ...
+    @property
+    def identity(self) -> bytes: ...
+    @property
+    def signature_key(self) -> bytes: ...
+
+
+class _Effects(Protocol):
+    @property
+    def sender(self) -> _Member: ...
+    @property
+    def added(self) -> "Sequence[_Member]": ...
+    @property
+    def removed(self) -> "Sequence[_Member]": ...
+    @property
+    def updated(self) -> "Sequence[_Member]": ...
+
+
+class RoomValidator:
+    """Telex's rules as the validator that `e2ee` asks, at members and at the hub."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        """`clock` gives unix seconds, which certificates are held against."""
+        self._clock = clock
+
+    def credential(self, identity: bytes, signature_key: bytes) -> None:
+        """Check the credential of a leaf that comes in (RFC 9420 section 5.3.1).
+
+        Raises:
+            IdentityError: it does not hold, or is for another key.
+        """
+        if read_credential(identity, self._clock()).mls_key != signature_key:
+            raise IdentityError("A credential is for another key than its leaf's.")
+
+    def authorize(
+        self,
+        context: _Context,
+        sender: _Member,
+        effects: _Effects,
+        members: "Sequence[_Member]",
+    ) -> None:
+        """Check what a commit (or a lone proposal) does, by the room's policy.
+
+        Args:
+            context: the GroupContext before the change.
+            sender: the member that asks.
+            effects: what the change does to the leaves.
+            members: the leaves before the change.
+
+        Raises:
+            NotAllowed: says what the sender lacks.
+        """
+        for member in effects.updated:
+            before = next((m for m in members if m.leaf == member.leaf), None)
+            if before is not None and device_of(before.identity) != device_of(
+                member.identity
+            ):
+                raise NotAllowed("A leaf may not change hands.")
+        before_devices = {device_of(member.identity) for member in members}
+        gone = {device_of(member.identity) for member in effects.removed}
+        for member in effects.added:
+            if device_of(member.identity) in before_devices - gone:
+                raise NotAllowed("A device stands in a room only once.")
+        authorize(
+            read_policy(context.extensions),
+            account_of(sender.identity),
+            added=[account_of(member.identity) for member in effects.added],
+            removed=[account_of(member.identity) for member in effects.removed],
+            present=[account_of(member.identity) for member in members],
+        )
+
+
+def account_of(identity: bytes) -> str:
+    """The account in a credential that was checked when its leaf came in."""
+    return device_of(identity).rpartition("/")[0]
+
+
+def device_of(identity: bytes) -> str:
+    """The device address in a credential that was checked when its leaf came in."""
+    return credential_device(identity)

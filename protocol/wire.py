@@ -1,0 +1,348 @@
+"""The bodies of every request, answer and WebSocket frame (docs/protocol.md).
+
+Grouped as they are met: discovery, accounts, key packages, logs, the WebSocket,
+then what nodes say to nodes. Names of structs are what the thing is; the paths
+they belong to stand in their docstrings.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from protocol.errors import Problem
+from protocol.log import LogId
+
+VERSION = "1"
+"""The version of the wire that this code speaks; it stands in every path."""
+
+# --- discovery ---------------------------------------------------------------
+
+
+class NodeDocument(msgspec.Struct):
+    """`GET /.well-known/telex`, unsigned: who a node is and where it answers."""
+
+    name: str
+    """The name after the @ in its accounts' addresses."""
+    base_url: str
+    """`https://host[:port]` under which `/telex/...` lies, without a slash."""
+    versions: list[str]
+    software: str
+    registration: Literal["invite", "open", "closed"]
+    keys: list[bytes]
+    """The node's key log, oldest first (`node_identity`)."""
+    time: int
+    """Unix seconds."""
+
+
+# --- accounts ----------------------------------------------------------------
+
+
+class Register(msgspec.Struct):
+    """`POST /telex/v1/accounts`, signed by the device that `log` adds."""
+
+    name: str
+    """The part before the @."""
+    login_secret: bytes
+    """32 bytes made from the password (`identity.login_secret`); the password
+    itself never leaves the device."""
+    log: list[bytes]
+    """The first entries of the account log: genesis and the first device."""
+    invite: str = ""
+
+
+class Login(msgspec.Struct):
+    """`POST /telex/v1/accounts/{name}/login`, unsigned: answers `AccountLog`."""
+
+    login_secret: bytes
+
+
+class AddDevice(msgspec.Struct):
+    """`POST /telex/v1/accounts/{name}/devices`, signed by the new device."""
+
+    login_secret: bytes
+    entries: list[bytes]
+    """Continue the account log: a new account signing key, then the device."""
+
+
+class AccountLog(msgspec.Struct):
+    """`GET /telex/v1/accounts/{address}/log?after=N`: entries N+1 and on."""
+
+    account: str
+    entries: list[bytes]
+
+
+class Empty(msgspec.Struct):
+    """An answer that says no more than its status."""
+
+
+# --- key packages ------------------------------------------------------------
+
+
+class KeyPackageUpload(msgspec.Struct):
+    """`PUT /telex/v1/key-packages`: adds to what the device has there."""
+
+    packages: list[bytes] = []
+    last_resort: bytes | None = None
+    """Replaces the one before."""
+
+
+class KeyPackageCount(msgspec.Struct):
+    """`GET /telex/v1/key-packages`, and the answer to an upload."""
+
+    single_use: int
+    last_resort: bool
+
+
+class Claim(msgspec.Struct):
+    """`POST /telex/v1/key-packages/claim` and `/telex/fed/v1/...`.
+
+    Answers `Claimed` with one package for each valid device of the accounts. The
+    same `claim_id` answers the same packages for ten minutes.
+    """
+
+    claim_id: bytes
+    """16 random bytes."""
+    accounts: list[str]
+    claimer: str = ""
+    """Between nodes: the account that asks."""
+    skip: list[str] = []
+    """Addresses of devices that need none."""
+
+
+class ClaimedPackage(msgspec.Struct):
+    """A key package of one device."""
+
+    device: str
+    package: bytes
+    last_resort: bool = False
+
+
+class Claimed(msgspec.Struct):
+    """What a claim got; `failed` names the accounts it got nothing for, and why."""
+
+    packages: list[ClaimedPackage]
+    failed: dict[str, Problem] = {}
+
+
+# --- logs --------------------------------------------------------------------
+
+
+class CreateRoom(msgspec.Struct, array_like=True):
+    """The body of a `create` submission, the first entry of a room."""
+
+    seed: bytes
+    """Bytes of a `log.RoomSeed`; their hash is the room's id and MLS group id."""
+    group_info: bytes
+    """MLSMessage(GroupInfo) of epoch 0."""
+    ratchet_tree: bytes
+    """The tree of epoch 0: the creator's leaf alone."""
+
+
+class AddressedWelcome(msgspec.Struct, array_like=True):
+    """A Welcome and the device it is for."""
+
+    device: str
+    key_package_ref: bytes
+    welcome: bytes
+    """MLSMessage(Welcome) with one recipient, without the tree."""
+
+
+class Bundle(msgspec.Struct):
+    """What goes with a commit: appended whole or not at all."""
+
+    group_info: bytes
+    """MLSMessage(GroupInfo) of the epoch after the commit, without the tree."""
+    welcomes: list[AddressedWelcome] = []
+
+
+class Submit(msgspec.Struct):
+    """`POST /telex/v1/logs/{log}/entries` and `/telex/fed/v1/...`."""
+
+    submission: bytes
+    bundle: Bundle | None = None
+
+
+class Receipt(msgspec.Struct, omit_defaults=True):
+    """What became of a submission."""
+
+    event_id: bytes
+    state: Literal["committed", "pending", "rejected"]
+    """committed: in the log, on disk. pending: on this node's disk, on its way to
+    the room's hub. rejected: the hub refused it, `problem` says why."""
+    seq: int | None = None
+    hash: bytes | None = None
+    problem: Problem | None = None
+
+
+class Page(msgspec.Struct):
+    """`GET .../logs/{log}/entries?after=N&limit=M` (or `before=N`)."""
+
+    log: LogId
+    after: int
+    """The seq before the first entry here."""
+    previous: bytes
+    """The chain's hash at `after`."""
+    entries: list[bytes]
+    head: int
+    """The newest seq that the node has and that you may read."""
+
+
+class Tree(msgspec.Struct):
+    """`GET .../logs/{log}/tree/{hash}`: a ratchet tree by its tree hash (hex)."""
+
+    ratchet_tree: bytes
+
+
+class RoomState(msgspec.Struct):
+    """One room of an account."""
+
+    room: LogId
+    hub: str
+    """The node that orders it."""
+    head: int
+    cursor: int | None
+    """What the asking device has acked; None: it never read this room."""
+
+
+class Rooms(msgspec.Struct):
+    """`GET /telex/v1/rooms`: the rooms that the account is in."""
+
+    rooms: list[RoomState]
+
+
+class WelcomeMail(msgspec.Struct, array_like=True):
+    """The body of a `welcome` submission in a mailbox."""
+
+    room: LogId
+    hub: str
+    device: str
+    """The device that it is for; the account's others pass it by."""
+    key_package_ref: bytes
+    seq: int
+    """The commit's entry: read the room from here on."""
+    hash: bytes
+    """The chain's hash at `seq`."""
+    tree_hash: bytes
+    """Names the tree to fetch."""
+    welcome: bytes
+
+
+# --- the WebSocket, /telex/v1/ws ---------------------------------------------
+
+
+class Ready(msgspec.Struct, tag_field="t", tag="ready"):
+    """Node to device, first: the session stands."""
+
+    time: int
+    """Unix seconds at the node."""
+    mailbox: LogId
+
+
+class Entries(msgspec.Struct, tag_field="t", tag="entries"):
+    """Node to device: entries after the device's cursor, in order, no gap."""
+
+    log: LogId
+    after: int
+    entries: list[bytes]
+    head: int
+
+
+class SubmitFrame(msgspec.Struct, tag_field="t", tag="submit"):
+    """Device to node: a submission; answered by `ResultFrame` with the same id."""
+
+    id: int
+    submission: bytes
+    bundle: Bundle | None = None
+
+
+class ResultFrame(msgspec.Struct, tag_field="t", tag="result"):
+    """Node to device: a receipt, or the problem that kept it from being one."""
+
+    id: int
+    receipt: Receipt | None = None
+    problem: Problem | None = None
+
+
+class OutcomeFrame(msgspec.Struct, tag_field="t", tag="outcome"):
+    """Node to device: a submission that was pending was refused by the hub.
+
+    Sent to a device that is there; one that was away learns it by submitting the
+    same bytes again, which answers the stored receipt.
+    """
+
+    log: LogId
+    receipt: Receipt
+
+
+class AckFrame(msgspec.Struct, tag_field="t", tag="ack"):
+    """Device to node: what it has stored, by log.
+
+    An ack is the device's cursor: acking a log for the first time starts its
+    reading there (0: from the beginning). A cursor never goes back.
+    """
+
+    cursors: dict[LogId, int]
+
+
+class ProblemFrame(msgspec.Struct, tag_field="t", tag="problem"):
+    """Node to device: a frame was refused, or why the node closes the session."""
+
+    problem: Problem
+
+
+FromNode = Ready | Entries | ResultFrame | OutcomeFrame | ProblemFrame
+FromDevice = SubmitFrame | AckFrame
+
+# --- between nodes, /telex/fed/v1 --------------------------------------------
+
+
+class SignedCheckpoint(msgspec.Struct, array_like=True):
+    """A `log.Checkpoint` with its owner's signature (label `checkpoint`)."""
+
+    payload: bytes
+    keyid: str
+    signature: bytes
+
+
+class Stream(msgspec.Struct):
+    """A run of entries of one log, from its owner's cursor for this peer."""
+
+    log: LogId
+    after: int
+    previous: bytes
+    """The chain's hash at `after`."""
+    entries: list[bytes]
+    head: int
+    checkpoint: SignedCheckpoint
+    """Over the last entry here."""
+
+
+class Push(msgspec.Struct):
+    """`POST /telex/fed/v1/push`: rooms that the sender is hub of, and its outgoing
+    log for the receiver (submissions for its rooms, mail for its accounts)."""
+
+    streams: list[Stream]
+
+
+class StreamAck(msgspec.Struct):
+    """How far the receiver has a log on disk, and what became of what it was asked
+    to append (outgoing logs only). `problem`: it will not take this log."""
+
+    log: LogId
+    seq: int
+    outcomes: list[Receipt] = []
+    problem: Problem | None = None
+
+
+class PushAck(msgspec.Struct):
+    """The answer to a push. `credit` is how many entries the next one may hold;
+    0: wait a little and probe with an empty push."""
+
+    acks: list[StreamAck]
+    credit: int
+
+
+class Hello(msgspec.Struct):
+    """`POST /telex/fed/v1/hello`: I am back; my cursors in your logs, by log."""
+
+    cursors: dict[LogId, int]
