@@ -6,8 +6,7 @@ stored or hashed it is stored and hashed as the bytes that arrived, so what we d
 not understand is kept.
 """
 
-from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,16 +21,9 @@ T = TypeVar("T")
 
 _msgpack_encoder = msgspec.msgpack.Encoder()
 _json_encoder = msgspec.json.Encoder()
-
-
-@cache
-def _msgpack_decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
-    return msgspec.msgpack.Decoder(kind)
-
-
-@cache
-def _json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    return msgspec.json.Decoder(kind)
+# Decoders are compiled once for each struct; there are a few dozen structs.
+_msgpack_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_json_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def encode(value: object) -> bytes:
@@ -50,10 +42,14 @@ def decode(data: bytes, kind: type[T]) -> T:
     Raises:
         Malformed: the bytes are no such struct; says which field is wrong.
     """
+    decoder = _msgpack_decoders.get(kind)
+    if decoder is None:
+        decoder = _msgpack_decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        return _msgpack_decoder(kind).decode(data)
+        value: T = decoder.decode(data)
+        return value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"These bytes are not a {kind.__name__}: {error}.") from None
+        raise Malformed(f"These bytes are not a {_name(kind)}: {error}.") from None
 
 
 def decode_json(data: bytes, kind: type[T]) -> T:
@@ -62,7 +58,15 @@ def decode_json(data: bytes, kind: type[T]) -> T:
     Raises:
         Malformed: the text is no such struct; says which field is wrong.
     """
+    decoder = _json_decoders.get(kind)
+    if decoder is None:
+        decoder = _json_decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        return _json_decoder(kind).decode(data)
+        value: T = decoder.decode(data)
+        return value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"This JSON is not a {kind.__name__}: {error}.") from None
+        raise Malformed(f"This JSON is not a {_name(kind)}: {error}.") from None
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", "frame")
