@@ -1,0 +1,199 @@
+"""The primitives: about fifteen calls, all of them into C (RFC 9420 section 5.1).
+
+X25519, ChaCha20-Poly1305 and Ed25519 come from libsodium through PyNaCl's bindings,
+SHA-2 and HMAC from the standard library; HKDF (RFC 5869) is written here over HMAC.
+Nothing in this package computes with a secret in Python beyond XOR of nonces.
+Whether bytes are equal is asked of C (`equal`), never of `==`, when one side is
+secret or a tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import nacl.utils
+from nacl import bindings
+from nacl.exceptions import CryptoError
+
+from e2ee.errors import BadSignature, DecryptionFailed, Misuse, UnsupportedSuite
+
+Rng = Callable[[int], bytes]
+"""Gives that many random bytes."""
+
+random_bytes: Rng = nacl.utils.random
+"""The system's random generator."""
+
+equal = hmac.compare_digest
+"""Compare bytes in a time that depends on lengths only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """A hash function with the HMAC and HKDF over it."""
+
+    name: str
+    size: int
+    """KDF.Nh: length of a hash, a MAC and an extracted key."""
+
+    def digest(self, data: bytes) -> bytes:
+        """Hash `data`."""
+        return hashlib.new(self.name, data).digest()
+
+    def mac(self, key: bytes, data: bytes) -> bytes:
+        """HMAC."""
+        return hmac.digest(key, data, self.name)
+
+    def extract(self, salt: bytes, ikm: bytes) -> bytes:
+        """HKDF-Extract."""
+        return hmac.digest(salt, ikm, self.name)
+
+    def expand(self, prk: bytes, info: bytes, length: int) -> bytes:
+        """HKDF-Expand.
+
+        Raises:
+            Misuse: More than 255 blocks were asked for.
+        """
+        if length <= self.size:
+            return hmac.digest(prk, info + b"\1", self.name)[:length]
+        if length > 255 * self.size:
+            raise Misuse("HKDF cannot give that many bytes")
+        block = b""
+        blocks: list[bytes] = []
+        for counter in range(1, -(-length // self.size) + 1):
+            block = hmac.digest(prk, block + info + bytes((counter,)), self.name)
+            blocks.append(block)
+        return b"".join(blocks)[:length]
+
+
+class Aead(Protocol):
+    """Authenticated encryption; `open` raises `DecryptionFailed`."""
+
+    @property
+    def key_size(self) -> int:
+        """Nk."""
+        ...
+
+    @property
+    def nonce_size(self) -> int:
+        """Nn."""
+        ...
+
+    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        """Encrypt; the tag is appended."""
+        ...
+
+    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+        """Decrypt, or raise `DecryptionFailed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChaCha20Poly1305:
+    """ChaCha20-Poly1305 with a 96-bit nonce (RFC 8439)."""
+
+    key_size: int = 32
+    nonce_size: int = 12
+
+    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        """Encrypt; the tag is appended."""
+        return bindings.crypto_aead_chacha20poly1305_ietf_encrypt(
+            plaintext, aad, nonce, key
+        )
+
+    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+        """Decrypt, or raise `DecryptionFailed`."""
+        if len(ciphertext) < 16:
+            raise DecryptionFailed("a ciphertext does not open")
+        try:
+            return bindings.crypto_aead_chacha20poly1305_ietf_decrypt(
+                ciphertext, aad, nonce, key
+            )
+        except CryptoError:
+            raise DecryptionFailed("a ciphertext does not open") from None
+
+
+@dataclass(frozen=True, slots=True)
+class NoAead:
+    """Sizes of an AEAD that libsodium lacks: derivations work, encryption does not."""
+
+    key_size: int
+    nonce_size: int = 12
+
+    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        """Raise `UnsupportedSuite`."""
+        raise UnsupportedSuite("this suite's AEAD is not built in")
+
+    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+        """Raise `UnsupportedSuite`."""
+        raise UnsupportedSuite("this suite's AEAD is not built in")
+
+
+class Signature(Protocol):
+    """A signature scheme; `verify` raises `BadSignature`."""
+
+    def public(self, private: bytes) -> bytes:
+        """Give the public key of a private one."""
+        ...
+
+    def sign(self, private: bytes, message: bytes) -> bytes:
+        """Sign."""
+        ...
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
+        """Return if the signature holds, else raise `BadSignature`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ed25519:
+    """Ed25519 (RFC 8032); private keys are 32-byte seeds."""
+
+    def public(self, private: bytes) -> bytes:
+        """Give the public key of a 32-byte seed."""
+        return self._secret_key(private)[32:]
+
+    def sign(self, private: bytes, message: bytes) -> bytes:
+        """Sign with a seed, or with seed ‖ public key, which is faster."""
+        key = private if len(private) == 64 else self._secret_key(private)
+        return bindings.crypto_sign(message, key)[:64]
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
+        """Return if the signature holds, else raise `BadSignature`."""
+        if len(signature) != 64 or len(public) != 32:
+            raise BadSignature("a signature does not verify")
+        try:
+            bindings.crypto_sign_open(signature + message, public)
+        except CryptoError:
+            raise BadSignature("a signature does not verify") from None
+
+    @staticmethod
+    def _secret_key(seed: bytes) -> bytes:
+        if len(seed) != 32:
+            raise Misuse("an Ed25519 private key is a 32-byte seed")
+        return bindings.crypto_sign_seed_keypair(seed)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class NoSignature:
+    """A scheme that libsodium lacks."""
+
+    def public(self, private: bytes) -> bytes:
+        """Raise `UnsupportedSuite`."""
+        raise UnsupportedSuite("this suite's signatures are not built in")
+
+    def sign(self, private: bytes, message: bytes) -> bytes:
+        """Raise `UnsupportedSuite`."""
+        raise UnsupportedSuite("this suite's signatures are not built in")
+
+    def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
+        """Raise `UnsupportedSuite`."""
+        raise UnsupportedSuite("this suite's signatures are not built in")
+
+
+SHA256 = Hash("sha256", 32)
+SHA384 = Hash("sha384", 48)
+SHA512 = Hash("sha512", 64)

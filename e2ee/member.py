@@ -1,0 +1,110 @@
+"""Members, what a commit does to them, and the caller's say in it.
+
+`e2ee` treats identities as opaque bytes and knows no roles. Whoever uses it supplies
+a `Validator` (the "Authentication Service" and the policy of RFC 9750): one object,
+asked in the same way when building a commit, at the hub and when receiving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from e2ee.extension import Extensions
+from e2ee.group_context import GroupContext
+
+if TYPE_CHECKING:
+    from e2ee.proposal import Proposal
+
+NO_LEAF = 0xFFFFFFFF
+"""Leaf index of somebody who stands outside the tree (an external sender)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A leaf of the tree, as the caller sees it."""
+
+    leaf: int
+    identity: bytes
+    signature_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One proposal of a commit: what is done, by whose wish, to whom.
+
+    A commit may carry other people's proposals by reference. Then `proposer` is the
+    one whose right to do this counts, not the committer.
+    """
+
+    kind: str
+    """Name of the proposal type, as in `codepoint.PROPOSAL_NAMES`."""
+    proposer: Member
+    subject: Member | None
+    """Who is added, removed or updated; None for other kinds."""
+    by_reference: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommitEffects:
+    """What a commit changes, resolved from its proposals and path."""
+
+    sender: Member
+    """Who committed. Of an external commit: the new member at its new leaf."""
+    added: tuple[Member, ...] = ()
+    removed: tuple[Member, ...] = ()
+    """As they stood before the commit."""
+    updated: tuple[Member, ...] = ()
+    """Members with a new leaf, as they stand after it; the committer too if the
+    commit has a path."""
+    extensions_before: Extensions | None = None
+    extensions_after: Extensions | None = None
+    """Both set if the commit changes the group's extensions, else both None."""
+    external: bool = False
+    """Whether the sender joined by this very commit."""
+    reinit: bool = False
+    """Whether the commit ends the group by ReInit."""
+    actions: tuple[Action, ...] = ()
+
+
+class Validator(Protocol):
+    """What the caller decides; both members and hub supply one."""
+
+    def credential(self, identity: bytes, signature_key: bytes) -> None:
+        """Raise `CredentialRefused` unless the identity owns the signature key."""
+        ...
+
+    def authorize(
+        self, context: GroupContext, sender: Member, effects: CommitEffects
+    ) -> None:
+        """Raise `NotAllowed` unless the commit may be made.
+
+        Called before anything is applied, with the context before the commit.
+        """
+        ...
+
+    def authorize_proposal(
+        self, context: GroupContext, sender: Member, proposal: Proposal
+    ) -> None:
+        """Raise `NotAllowed` unless the sender may make this proposal."""
+        ...
+
+
+class UnsafeAllowAll:
+    """Refuses nothing. For tests and published vectors only."""
+
+    def credential(self, identity: bytes, signature_key: bytes) -> None:
+        """Accept."""
+
+    def authorize(
+        self, context: GroupContext, sender: Member, effects: CommitEffects
+    ) -> None:
+        """Accept."""
+
+    def authorize_proposal(
+        self, context: GroupContext, sender: Member, proposal: Proposal
+    ) -> None:
+        """Accept."""
+
+
+ALLOW_ALL = UnsafeAllowAll()
