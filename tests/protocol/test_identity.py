@@ -1,0 +1,190 @@
+"""The account log and credentials: what holds, and all that does not."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.address import parse_account
+from protocol.codec import decode, encode
+from protocol.errors import IdentityError
+from protocol.identity import (
+    DEVICE_LIFETIME,
+    KeyPair,
+    Signed,
+    credential_device,
+    login_secret,
+    make_credential,
+    read_account_log,
+    read_credential,
+    revoke_device,
+    root_key,
+    rotate_ask,
+    sign,
+    verify,
+)
+from tests.helpers.fuzz import fuzzing
+from tests.helpers.people import NOW, Person, key
+
+ALICE = parse_account("alice@example.org")
+
+
+def test_a_log_with_devices_a_rotation_and_a_revocation_reads() -> None:
+    alice = Person("alice@example.org")
+    first, second = alice.device(), alice.device()
+    new_ask = key()
+    alice.log.append(rotate_ask(alice.state, alice.root, new_ask, NOW))
+    alice.ask = new_ask
+    third = alice.device()
+    alice.log.append(revoke_device(alice.state, new_ask, second.address.device, NOW))
+
+    state = read_account_log(ALICE, alice.log, root=alice.root.public)
+
+    assert set(state.devices) == {first.address.device, third.address.device}
+    assert state.revoked == {second.address.device}
+    assert (state.seq, state.ask, state.ask_serial) == (6, new_ask.public, 2)
+    # A device of the key before is still certified up to the root.
+    identity = make_credential(state, first.address)
+    assert read_credential(identity, NOW).device == first.address
+
+
+def test_a_log_can_be_read_on_from_a_state() -> None:
+    alice = Person("alice@example.org")
+    state = alice.state
+    alice.device()
+    assert read_account_log(ALICE, alice.log[1:], after=state) == alice.state
+
+
+def swap(log: list[bytes]) -> list[bytes]:
+    return [log[0], log[2], log[1]]
+
+
+def drop_middle(log: list[bytes]) -> list[bytes]:
+    return [log[0], log[2]]
+
+
+def repeat(log: list[bytes]) -> list[bytes]:
+    return [*log, log[-1]]
+
+
+def flip_signature(log: list[bytes]) -> list[bytes]:
+    signed = decode(log[-1], Signed)
+    bad = bytes([signed.signature[0] ^ 1]) + signed.signature[1:]
+    return [*log[:-1], encode(Signed(signed.payload, bad))]
+
+
+def no_genesis(log: list[bytes]) -> list[bytes]:
+    return log[1:]
+
+
+def empty(log: list[bytes]) -> list[bytes]:
+    return []
+
+
+@pytest.mark.parametrize(
+    "damage", [swap, drop_middle, repeat, flip_signature, no_genesis, empty]
+)
+def test_a_damaged_log_is_refused(damage: Callable[[list[bytes]], list[bytes]]) -> None:
+    alice = Person("alice@example.org")
+    alice.device()
+    alice.device()
+    with pytest.raises(IdentityError):
+        read_account_log(ALICE, damage(alice.log))
+
+
+def test_another_root_than_the_pinned_one_is_refused() -> None:
+    alice, impostor = Person("alice@example.org"), Person("alice@example.org")
+    with pytest.raises(IdentityError, match="not the one known"):
+        read_account_log(ALICE, impostor.log, root=alice.root.public)
+
+
+def test_only_the_root_rotates_and_only_the_current_ask_adds() -> None:
+    alice = Person("alice@example.org")
+    with pytest.raises(IdentityError):
+        forged = rotate_ask(alice.state, key(), key(), NOW)
+        read_account_log(ALICE, [*alice.log, forged])
+    old = alice.ask
+    alice.log.append(rotate_ask(alice.state, alice.root, key(), NOW))
+    alice.ask = old
+    with pytest.raises(IdentityError):
+        alice.device()
+
+
+def test_a_log_of_another_account_is_refused() -> None:
+    with pytest.raises(IdentityError):
+        read_account_log(parse_account("bob@example.org"), Person(str(ALICE)).log)
+
+
+def test_a_credential_holds_for_its_year_and_not_longer() -> None:
+    terminal = Person("alice@example.org").device()
+    credential = read_credential(terminal.credential, NOW + DEVICE_LIFETIME)
+    assert credential.mls_key == terminal.mls.public
+    assert credential_device(terminal.credential) == str(terminal.address)
+    for then in (NOW - 2 * 24 * 3600, NOW + DEVICE_LIFETIME + 1):
+        with pytest.raises(IdentityError):
+            read_credential(terminal.credential, then)
+
+
+def test_a_credential_with_certificates_of_two_accounts_is_refused() -> None:
+    alice, bob = Person("alice@example.org"), Person("bob@example.org")
+    ours = decode(alice.device().credential, list[object])
+    theirs = decode(bob.device().credential, list[object])
+    ours[2] = theirs[2]
+    with pytest.raises(IdentityError):
+        read_credential(encode(ours), NOW)
+
+
+@pytest.mark.fuzz
+@fuzzing
+@given(st.data())
+def test_a_mutated_credential_is_refused_or_means_the_same(data: st.DataObject) -> None:
+    terminal = TERMINAL
+    raw = bytearray(terminal.credential)
+    where = data.draw(st.integers(0, len(raw) - 1))
+    raw[where] ^= data.draw(st.integers(1, 255))
+    try:
+        credential = read_credential(bytes(raw), NOW)
+    except IdentityError:
+        return
+    # Only the head of the account log, a hint, is outside the signatures.
+    assert credential.device == terminal.address
+    assert credential.mls_key == terminal.mls.public
+
+
+@pytest.mark.fuzz
+@fuzzing
+@given(st.binary(max_size=600))
+def test_random_bytes_are_no_identity(data: bytes) -> None:
+    with pytest.raises(IdentityError):
+        read_credential(data, NOW)
+    with pytest.raises(IdentityError):
+        read_account_log(ALICE, [data])
+
+
+TERMINAL = Person("alice@example.org").device()
+
+
+def test_a_signature_holds_for_its_label_alone() -> None:
+    pair = key()
+    signature = sign("device", pair, b"x")
+    verify("device", pair.public, b"x", signature)
+    for label, payload in (("ask", b"x"), ("device", b"y")):
+        with pytest.raises(IdentityError):
+            verify(label, pair.public, payload, signature)
+    with pytest.raises(IdentityError):
+        verify("device", pair.public[:31], b"x", signature)
+
+
+def test_the_password_never_leaves_and_the_account_salts_it() -> None:
+    secret = login_secret(ALICE, "correct horse")
+    assert len(secret) == 32
+    assert secret == login_secret(ALICE, "correct horse")
+    assert secret != login_secret(parse_account("bob@example.org"), "correct horse")
+    assert secret != login_secret(ALICE, "correct horsf")
+
+
+def test_no_repr_shows_a_seed() -> None:
+    pair = root_key(bytes(32))
+    assert pair.seed.hex() not in repr(pair) and repr(pair.seed) not in repr(pair)
+    assert pair == KeyPair.from_seed(pair.seed)
