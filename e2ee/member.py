@@ -51,6 +51,9 @@ class CommitEffects:
 
     sender: Member
     """Who committed. Of an external commit: the new member at its new leaf."""
+    before: tuple[Member, ...] = ()
+    """Every member before the commit: a policy needs them to tell a newcomer from
+    a further device of somebody who is in."""
     added: tuple[Member, ...] = ()
     removed: tuple[Member, ...] = ()
     """As they stood before the commit."""
