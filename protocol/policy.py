@@ -138,9 +138,20 @@ class _Member(Protocol):
     def signature_key(self) -> bytes: ...
 
 
+class _Action(Protocol):
+    @property
+    def kind(self) -> str: ...
+    @property
+    def proposer(self) -> _Member: ...
+    @property
+    def subject(self) -> _Member | None: ...
+
+
 class _Effects(Protocol):
     @property
-    def sender(self) -> _Member: ...
+    def before(self) -> "Sequence[_Member]": ...
+    @property
+    def actions(self) -> "Sequence[_Action]": ...
     @property
     def added(self) -> "Sequence[_Member]": ...
     @property
@@ -165,42 +176,66 @@ class RoomValidator:
         if read_credential(identity, self._clock()).mls_key != signature_key:
             raise IdentityError("A credential is for another key than its leaf's.")
 
-    def authorize(
-        self,
-        context: _Context,
-        sender: _Member,
-        effects: _Effects,
-        members: "Sequence[_Member]",
-    ) -> None:
-        """Check what a commit (or a lone proposal) does, by the room's policy.
+    def authorize(self, context: _Context, sender: _Member, effects: _Effects) -> None:
+        """Check what a commit does, by the room's policy, before it is applied.
+
+        Each action is held against the rights of whoever proposed it, so nobody
+        gets a wish through by having it ride in an admin's commit.
 
         Args:
             context: the GroupContext before the change.
-            sender: the member that asks.
-            effects: what the change does to the leaves.
-            members: the leaves before the change.
+            sender: the member that commits.
+            effects: what the change does to the leaves, and who wished it.
 
         Raises:
-            NotAllowed: says what the sender lacks.
+            NotAllowed: says what the sender or proposer lacks.
         """
-        for member in effects.updated:
-            before = next((m for m in members if m.leaf == member.leaf), None)
-            if before is not None and device_of(before.identity) != device_of(
-                member.identity
-            ):
-                raise NotAllowed("A leaf may not change hands.")
-        before_devices = {device_of(member.identity) for member in members}
+        policy = read_policy(context.extensions)
+        devices = {device_of(member.identity) for member in effects.before}
+        present = {device.rpartition("/")[0] for device in devices}
+        if device_of(sender.identity) not in devices:
+            raise NotAllowed("Only a member may change this room.")
         gone = {device_of(member.identity) for member in effects.removed}
         for member in effects.added:
-            if device_of(member.identity) in before_devices - gone:
+            if device_of(member.identity) in devices - gone:
                 raise NotAllowed("A device stands in a room only once.")
-        authorize(
-            read_policy(context.extensions),
-            account_of(sender.identity),
-            added=[account_of(member.identity) for member in effects.added],
-            removed=[account_of(member.identity) for member in effects.removed],
-            present=[account_of(member.identity) for member in members],
-        )
+        occupants = {m.leaf: device_of(m.identity) for m in effects.before}
+        for member in effects.updated:
+            if occupants.get(member.leaf) != device_of(member.identity):
+                raise NotAllowed("A leaf may not change hands.")
+        self._authorize_actions(policy, effects.actions, present)
+
+    def _authorize_actions(
+        self, policy: RoomPolicy, actions: "Sequence[_Action]", present: set[str]
+    ) -> None:
+        wishes: dict[str, tuple[list[str], list[str]]] = {}
+        for action in actions:
+            proposer = account_of(action.proposer.identity)
+            added, removed = wishes.setdefault(proposer, ([], []))
+            match action.kind:
+                case "add" if action.subject is not None:
+                    added.append(account_of(action.subject.identity))
+                case "remove" if action.subject is not None:
+                    removed.append(account_of(action.subject.identity))
+                case "update":
+                    pass
+                case other:
+                    raise NotAllowed(f"This room takes no {other} proposals.")
+        for proposer, (added, removed) in wishes.items():
+            authorize(policy, proposer, added=added, removed=removed, present=present)
+
+    def authorize_proposal(
+        self, context: _Context, sender: _Member, proposal: object
+    ) -> None:
+        """Check a proposal that comes alone: only wishes to leave do.
+
+        Whose devices it may remove is checked when it is committed.
+
+        Raises:
+            NotAllowed: it is of another kind.
+        """
+        if type(proposal).__name__ != "Remove":
+            raise NotAllowed("Only a wish to leave may be proposed here.")
 
 
 def account_of(identity: bytes) -> str:
