@@ -1,0 +1,58 @@
+"""The headless engine of Telex: everything a client does but for the screen.
+
+    async with await Client.open(profile, password=...) as client:
+        async for event in client.events(): ...
+
+It is a library: `examples/echo_bot.py` is a whole bot. Importing it costs little;
+network, database and cryptography are loaded when a `Client` is first touched.
+"""
+
+from typing import TYPE_CHECKING
+
+from client.model import (
+    Alarm,
+    Connection,
+    ConnectionChanged,
+    Event,
+    Message,
+    MessageChanged,
+    MessageId,
+    MessageRemoved,
+    Position,
+    Profile,
+    Quote,
+    Room,
+    RoomChanged,
+    RoomMember,
+    State,
+)
+
+if TYPE_CHECKING:
+    from client.engine import Client
+
+__all__ = [
+    "Alarm",
+    "Client",
+    "Connection",
+    "ConnectionChanged",
+    "Event",
+    "Message",
+    "MessageChanged",
+    "MessageId",
+    "MessageRemoved",
+    "Position",
+    "Profile",
+    "Quote",
+    "Room",
+    "RoomChanged",
+    "RoomMember",
+    "State",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Client":
+        from client.engine import Client
+
+        return Client
+    raise AttributeError(f"module 'client' has no attribute {name!r}")
