@@ -1,0 +1,1 @@
+"""Whole stories: real node processes, real terminals, real certificates."""
