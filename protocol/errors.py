@@ -292,6 +292,16 @@ class PeerUntrusted(Refused):
     title = "The other node's keys changed without a signature of the old ones."
 
 
+class PeerBlocked(Refused):
+    code, status = "peer_blocked", 403
+    title = "These two nodes do not talk to each other; an admin blocked it."
+
+
+class BadCheckpoint(Refused):
+    code, status = "bad_checkpoint", 422
+    title = "These entries are not the ones that their checkpoint vouches for."
+
+
 class VersionUnsupported(Refused):
     code, status = "version_unsupported", 400
     title = "The two sides speak no common version of the protocol."

@@ -185,6 +185,8 @@ class Page(msgspec.Struct):
     entries: list[bytes]
     head: int
     """The newest seq that the node has and that you may read."""
+    checkpoint: "SignedCheckpoint | None" = None
+    """Between nodes: over the last entry here, by the log's owner."""
 
 
 class Tree(msgspec.Struct):
