@@ -1,0 +1,304 @@
+"""The encrypted database of a profile: one file, one owner, one thread.
+
+    telex.db    SQLCipher, keyed by 32 random bytes
+    key.json    those bytes, wrapped by the password (`keyfile`)
+    lock        held while a process has the profile open
+
+One worker thread owns the connection, and everything that must be saved together
+runs there as one function in one transaction:
+
+    await store.run(lambda tx: ...)
+
+The function either returns, and all it did is on disk, or raises, and nothing is.
+MLS states live in that thread too (`groups`), so a message, the ratchet that it
+advanced and the cursor that it moved can never be saved apart.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import sqlcipher3
+
+from client.errors import (
+    Closed,
+    ProfileDamaged,
+    ProfileExists,
+    ProfileInUse,
+    ProfileTooNew,
+)
+from client.keyfile import KEY_BYTES, Strength, read_key, wrap
+from client.model import DATABASE_FILE, KEY_FILE, Event, MessageId
+from client.schema import MIGRATIONS
+from protocol.log import LogId
+
+__all__ = ["Store", "Tx"]
+
+LOCK_FILE = "lock"
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+logger = logging.getLogger(__name__)
+
+
+class Tx:
+    """One transaction, on the store's thread; do not keep it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.rooms: set[LogId] = set()
+        """Rooms whose row changed: an event will say so."""
+        self.messages: dict[MessageId, None] = {}
+        """Messages that are new or changed, in order."""
+        self.events: list[Event] = []
+        """Other events, published if the transaction is committed."""
+        self.undo: list[Callable[[], object]] = []
+        """Run if the transaction is rolled back: memory must not be ahead of disk."""
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Run one statement; the number of rows it changed."""
+        count: int = self._connection.execute(sql, values).rowcount
+        return count
+
+    def insert(self, sql: str, *values: object) -> int:
+        """Run one INSERT; the row's number."""
+        row: int = self._connection.execute(sql, values).lastrowid
+        return row
+
+    def one(self, sql: str, *values: object) -> Row | None:
+        """The first row, if there is one."""
+        row: Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def all(self, sql: str, *values: object) -> Sequence[Row]:
+        """All rows."""
+        rows: Sequence[Row] = self._connection.execute(sql, values).fetchall()
+        return rows
+
+    @contextlib.contextmanager
+    def attempt(self) -> Any:
+        """A part that can fail alone: what it changed on disk is taken back."""
+        undo, self.undo = self.undo, []
+        self.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            self.execute("ROLLBACK TO attempt")
+            self.execute("RELEASE attempt")
+            for action in self.undo:
+                action()
+            self.undo = undo
+            raise
+        self.execute("RELEASE attempt")
+        self.undo = undo + self.undo
+
+
+class Store:
+    """A profile's database, open; make it with `create` or `open`."""
+
+    def __init__(self, directory: Path, lock: IO[str], connection: Any) -> None:
+        self._directory = directory
+        self._lock: IO[str] | None = lock
+        self._connection = connection
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="telex-store")
+        self.before_commit: Callable[[Tx], Sequence[Event]] = lambda tx: tx.events
+        """Turns what a transaction changed into events, while it can still read."""
+        self.publish: Callable[[Sequence[Event]], None] = lambda events: None
+        """Gets the events of each committed transaction, on the event loop."""
+
+    @classmethod
+    def create(
+        cls, directory: Path, password: str, strength: Strength
+    ) -> "tuple[Store, Callable[[], None]]":
+        """Make an empty database (blocking).
+
+        Returns:
+            The store, and a function (blocking too) that writes the key file: the
+            profile exists only from then on. A database without a key file is what
+            an unfinished registration left, and is overwritten.
+
+        Raises:
+            ProfileExists, ProfileInUse.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        lock = _take_lock(directory)
+        try:
+            if (directory / KEY_FILE).exists():
+                raise ProfileExists(
+                    f"There already is an account in {directory}: open it, or choose "
+                    "another folder."
+                )
+            _remove_database(directory)
+            key = os.urandom(KEY_BYTES)
+            connection = _connect(directory / DATABASE_FILE, key)
+        except BaseException:
+            lock.close()
+            raise
+        store = cls(directory, lock, connection)
+        return store, lambda: wrap(directory / KEY_FILE, key, password, strength)
+
+    @classmethod
+    def open(cls, directory: Path, password: str) -> "Store":
+        """Open the database that is there (blocking: about half a second).
+
+        Raises:
+            NoProfile, WrongPassword, ProfileInUse, ProfileDamaged, ProfileTooNew.
+        """
+        key_file = directory / KEY_FILE
+        if not key_file.exists():
+            read_key(key_file, password)  # raises NoProfile and makes no lock file
+        lock = _take_lock(directory)
+        try:
+            key = read_key(key_file, password)
+            path = directory / DATABASE_FILE
+            if not path.exists():
+                raise ProfileDamaged(f"The database {path} is missing.")
+            connection = _connect(path, key)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(directory, lock, connection)
+
+    async def run(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in one transaction on the store's thread.
+
+        Once started it is finished even if the caller is cancelled.
+
+        Raises:
+            Closed: the store was closed; and whatever the function raises.
+        """
+        loop = asyncio.get_running_loop()
+
+        def work() -> T:
+            result, events = self._transact(function)
+            if events:
+                loop.call_soon_threadsafe(self.publish, events)
+            return result
+
+        if self._lock is None:
+            raise Closed
+        return await loop.run_in_executor(self._worker, work)
+
+    def _transact(self, function: Callable[[Tx], T]) -> tuple[T, Sequence[Event]]:
+        if self._connection is None:
+            raise Closed
+        tx = Tx(self._connection)
+        tx.execute("BEGIN")
+        try:
+            result = function(tx)
+            events = self.before_commit(tx)
+            tx.execute("COMMIT")
+        except BaseException:
+            for action in tx.undo:
+                action()
+            with contextlib.suppress(sqlcipher3.Error):
+                tx.execute("ROLLBACK")
+            raise
+        return result, events
+
+    async def close(self) -> None:
+        """Wait for what is running, close the file and give up the lock."""
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        await asyncio.get_running_loop().run_in_executor(
+            self._worker, self._close_connection
+        )
+        self._worker.shutdown(wait=True)
+        lock.close()
+
+    def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        with contextlib.suppress(sqlcipher3.Error):
+            # Deleted keys must not stay readable in the write-ahead log.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+
+    async def destroy(self) -> None:
+        """Close and remove a database that was never finished."""
+        await self.close()
+        _remove_database(self._directory)
+
+
+def _take_lock(directory: Path) -> IO[str]:
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.fdopen(descriptor, "r+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ProfileInUse(
+            f"The account in {directory} is open in another Telex: close that one, "
+            "or use another profile."
+        ) from None
+    return lock
+
+
+def _remove_database(directory: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        (directory / (DATABASE_FILE + suffix)).unlink(missing_ok=True)
+
+
+def _connect(path: Path, key: bytes) -> Any:
+    # SQLite gives its WAL and SHM files the mode of the database.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlcipher3.connect(
+        str(path), isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        # First of all, else a wrong key is reported on stderr, over the screen.
+        connection.execute("PRAGMA cipher_log_level = NONE")
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        _migrate(connection, path)
+    except sqlcipher3.DatabaseError as error:
+        connection.close()
+        raise ProfileDamaged(
+            f"The database {path} is damaged, or belongs to another key file: put it "
+            "back from a backup, or log in anew in another folder."
+        ) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: Any, path: Path) -> None:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise ProfileTooNew(
+            f"The database {path} was written by a newer Telex (version {version}, "
+            f"this one knows {len(MIGRATIONS)}): update Telex."
+        )
+    if 0 < version < len(MIGRATIONS):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy2(path, path.with_name(f"{path.name}.v{version}"))
+    for number in range(version, len(MIGRATIONS)):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _statements(MIGRATIONS[number]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        logger.info("database migrated to version %d", number + 1)
+
+
+def _statements(script: str) -> Sequence[str]:
+    """The statements of a script (`executescript` would commit before each)."""
+    lines = (line.partition("--")[0] for line in script.splitlines())
+    return [part for part in "\n".join(lines).split(";") if part.strip()]

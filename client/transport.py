@@ -1,0 +1,350 @@
+"""Signed HTTP requests to the account's own node.
+
+Thin: it signs (RFC 9421), sends, and turns what comes back into a wire struct or an
+error. It knows no room and no database. A node that says our clock is wrong is
+believed, and the request is signed and sent once more.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from client.clock import Clock
+from client.errors import ClientError, NodeNonsense, NodeUnreachable, NodeUntrusted
+from client.model import Profile
+from protocol.address import DeviceAddress
+from protocol.codec import MSGPACK, decode, decode_json, encode
+from protocol.errors import Malformed, Problem, Refused, SignatureExpired, refusal
+from protocol.identity import KeyPair
+from protocol.signature import sign_request
+from protocol.wire import VERSION, NodeDocument
+
+__all__ = ["CONNECT_TIMEOUT", "REQUEST_TIMEOUT", "Signer", "Transport"]
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for DNS, TCP and TLS; a phone's network at its worst takes a few."""
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds for a whole request: the node may have to ask another node first."""
+
+ANSWER_MAX = 16 * 1024 * 1024
+"""Bytes of an answer: the tree of 4,000 leaves (8 MiB) is the largest thing."""
+
+DISCOVERY_MAX = 1024 * 1024
+"""Bytes of a discovery document: a key log of 1,000 revisions."""
+
+CONNECTIONS = 4
+"""Connections to the node at one time, beside the session's."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs: a device and its request key."""
+
+    device: DeviceAddress
+    key: KeyPair
+
+
+class Transport:
+    """Requests to one node; an async context manager that owns the connections."""
+
+    def __init__(
+        self, profile: Profile, node: str, clock: Clock, signer: Signer | None
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self.signer = signer
+        self._override = profile.node_url
+        self._base: URL | None = URL(profile.node_url) if profile.node_url else None
+        self._tls = _tls_context(profile)
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    def forget_address(self) -> None:
+        """Ask the node's name for its address again at the next request."""
+        if self._override is None:
+            self._base = None
+
+    async def get(self, path: str, kind: type[T]) -> T:
+        """Signed GET; see `request`."""
+        return await self.request("GET", path, kind)
+
+    async def post(self, path: str, body: object, kind: type[T]) -> T:
+        """Signed POST; see `request`."""
+        return await self.request("POST", path, kind, body)
+
+    async def request(
+        self, method: str, path: str, kind: type[T], body: object | None = None
+    ) -> T:
+        """Send a request and decode its answer.
+
+        Args:
+            method: GET, POST or PUT.
+            path: from `/accounts...` on, with its query, percent-encoded.
+            kind: the struct that the answer is.
+            body: a wire struct, if the request has one.
+
+        Raises:
+            Refused: the node's refusal.
+            NodeUnreachable, NodeUntrusted, NodeNonsense.
+        """
+        data = b"" if body is None else encode(body)
+        try:
+            answer = await self._send(method, path, data)
+        except SignatureExpired as error:
+            if error.server_time is None:
+                raise
+            self._clock.learn(error.server_time)
+            answer = await self._send(method, path, data)
+        try:
+            return decode(answer, kind)
+        except Malformed as error:
+            raise NodeNonsense(
+                f"The node {self._node} answered something that this Telex cannot "
+                "read; one of the two may need an update."
+            ) from error
+
+    async def _send(self, method: str, path: str, data: bytes) -> bytes:
+        url = await self.url(path)
+        headers = self.headers(method, url, data)
+        try:
+            async with (
+                asyncio.timeout(REQUEST_TIMEOUT),
+                self._session().request(
+                    method,
+                    url,
+                    data=data or None,
+                    headers={**headers, "Accept": MSGPACK},
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                content = await _read(answer, ANSWER_MAX)
+                if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+                    raise _refused(answer.status, content)
+                return content
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self.failure(error) from error
+
+    async def url(self, path: str) -> URL:
+        """The URL of a path below `/telex/v1`.
+
+        Raises:
+            NodeUnreachable, NodeUntrusted, NodeNonsense: the node was not found.
+        """
+        if self._base is None:
+            self._base = await self._discover()
+        base = str(self._base).rstrip("/")
+        return URL(f"{base}/telex/v{VERSION}{path}", encoded=True)
+
+    def headers(self, method: str, url: URL, data: bytes = b"") -> dict[str, str]:
+        """The headers that sign a request (none if there is no signer yet)."""
+        if self.signer is None:
+            return {"Content-Type": MSGPACK} if data else {}
+        return sign_request(
+            method=method,
+            authority=_authority(url),
+            path=url.raw_path,
+            query=url.raw_query_string,
+            content_type=MSGPACK if data else None,
+            body=data,
+            destination=self._node,
+            keyid=str(self.signer.device),
+            private_key=self.signer.key.seed,
+            created=self._clock.now(),
+        )
+
+    async def websocket(
+        self, *, heartbeat: float, frame_max: int
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open the session's WebSocket.
+
+        Raises:
+            Refused, NodeUnreachable, NodeUntrusted, NodeNonsense.
+        """
+        try:
+            return await self._upgrade(heartbeat, frame_max)
+        except SignatureExpired as error:
+            if error.server_time is None:
+                raise
+            self._clock.learn(error.server_time)
+            return await self._upgrade(heartbeat, frame_max)
+
+    async def _upgrade(
+        self, heartbeat: float, frame_max: int
+    ) -> aiohttp.ClientWebSocketResponse:
+        url = await self.url("/ws")
+        headers = self.headers("GET", url)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return await self._session().ws_connect(
+                    url,
+                    headers=headers,
+                    heartbeat=heartbeat,
+                    max_msg_size=frame_max,
+                    compress=0,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            # aiohttp drops the body; the same request without the upgrade has it.
+            raise await self._why_refused(error.status) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self.failure(error) from error
+
+    async def _why_refused(self, status: int) -> ClientError | Refused:
+        try:
+            await self._send("GET", "/ws", b"")
+        except Refused as error:
+            if error.status == status:
+                return error
+        except ClientError:
+            pass
+        return NodeUnreachable(
+            f"The node {self._node} does not open a session (status {status}); "
+            "Telex keeps trying."
+        )
+
+    async def document(self) -> NodeDocument:
+        """The node's discovery document, from where the profile says or its name.
+
+        Raises:
+            NodeUnreachable, NodeUntrusted, NodeNonsense.
+        """
+        base = self._override or f"https://{self._node}"
+        url = URL(f"{base.rstrip('/')}/.well-known/telex", encoded=True)
+        try:
+            async with (
+                asyncio.timeout(REQUEST_TIMEOUT),
+                self._session().get(
+                    url, headers={"Accept": MSGPACK}, allow_redirects=False
+                ) as answer,
+            ):
+                content = await _read(answer, DISCOVERY_MAX)
+                if answer.status != HTTPStatus.OK:
+                    raise NodeUnreachable(
+                        f"There is no Telex node at {self._node} (status "
+                        f"{answer.status}); check the address."
+                    )
+                as_json = "json" in answer.content_type
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self.failure(error) from error
+        try:
+            read = decode_json if as_json else decode
+            document: NodeDocument = read(content, NodeDocument)
+        except Malformed as error:
+            raise NodeNonsense(
+                f"What answers at {self._node} is not a Telex node; check the address."
+            ) from error
+        if document.name != self._node:
+            raise NodeUntrusted(
+                f"The node at {self._node} calls itself {document.name!a}; tell "
+                "its admin, nothing was sent there."
+            )
+        if VERSION not in document.versions:
+            raise NodeNonsense(
+                f"The node {self._node} speaks another version: update Telex."
+            )
+        self._clock.learn(document.time)
+        return document
+
+    async def _discover(self) -> URL:
+        url = URL((await self.document()).base_url)
+        if url.scheme != "https" or not url.host:
+            raise NodeUntrusted(
+                f"The node {self._node} gives an address without TLS; tell its admin, "
+                "nothing was sent there."
+            )
+        return url
+
+    def failure(self, error: Exception) -> ClientError:
+        """What a failure of the network means, in a sentence."""
+        node = self._node
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLError):
+            return NodeUntrusted(
+                f"The TLS certificate of {node} is not valid for it or not trusted; "
+                "tell its admin, or give its CA's file."
+            )
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return NodeUnreachable(
+                f"The node {node} cannot be found; check your network and the address."
+            )
+        if isinstance(error, TimeoutError):
+            return NodeUnreachable(
+                f"The node {node} does not answer in time; check your network."
+            )
+        return NodeUnreachable(
+            f"The node {node} cannot be reached; check your network, or it is down."
+        )
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+            )
+        return self._http
+
+
+def _tls_context(profile: Profile) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if profile.ca_file is not None:
+        try:
+            context.load_verify_locations(profile.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise NodeUntrusted(
+                f"The file of certificates {profile.ca_file} cannot be read: give "
+                "another one."
+            ) from error
+    return context
+
+
+def _authority(url: URL) -> str:
+    """Exactly the `Host` that aiohttp sends."""
+    host = url.host_subcomponent or ""
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in answer.content.iter_chunked(64 * 1024):
+        content += chunk
+        if len(content) > limit:
+            raise NodeNonsense("The node's answer is far too large; tell its admin.")
+    return bytes(content)
+
+
+def _refused(status: int, content: bytes) -> Refused | ClientError:
+    with contextlib.suppress(Malformed):
+        return refusal(decode_json(content, Problem))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # A proxy in front of a node that is down.
+        return NodeUnreachable(f"The node does not answer (status {status}).")
+    return NodeNonsense(
+        f"The node answered with status {status} and nothing that Telex can read."
+    )
