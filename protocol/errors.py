@@ -226,6 +226,11 @@ class BadInvite(Refused):
     title = "This invite is not valid or was already used; ask the admin for one."
 
 
+class RegistrationClosed(Refused):
+    code, status = "registration_closed", 403
+    title = "This node takes no new accounts."
+
+
 class BadIdentity(Refused):
     code, status = "bad_identity", 422
     title = "The account's keys or certificates do not hold."
@@ -275,6 +280,21 @@ class NodeBusy(Refused):
 class NodeFault(Refused):
     code, status = "node_fault", 500
     title = "The node failed at this; its admin finds the cause in its log."
+
+
+class StorageFull(Refused):
+    code, status = "storage_full", 507
+    title = "The node's disk is full, so it stored nothing; its admin has to make room."
+
+
+class StorageFailed(Refused):
+    code, status = "storage_failed", 503
+    title = "The node's disk failed, so it stored nothing; its admin has to look."
+
+
+class SessionReplaced(Refused):
+    code, status = "session_replaced", 409
+    title = "This device opened another session, which ends this one."
 
 
 class PeerUnreachable(Refused):
