@@ -34,6 +34,7 @@ __all__ = [
     "Submission",
     "chain",
     "event_id",
+    "group_id",
     "mailbox_id",
     "make_submission",
     "outgoing_id",
@@ -134,6 +135,11 @@ def chain(previous: bytes, entry: bytes) -> bytes:
 def room_id(seed: bytes) -> LogId:
     """A room's id from the bytes of its `RoomSeed`."""
     return _log_id(b"telex room 1", seed)
+
+
+def group_id(room: LogId) -> bytes:
+    """The MLS group id of a room: the ASCII bytes of the room's id."""
+    return room.encode()
 
 
 def mailbox_id(account: str) -> LogId:
