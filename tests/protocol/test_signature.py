@@ -385,7 +385,7 @@ def test_refuses_a_signature_of_another_size(size: int) -> None:
     raw = (base64.b64decode(value(post(), "Signature")[7:-1]) * 2)[:size]
     changed = f"telex=:{base64.b64encode(raw).decode()}:"
     with pytest.raises(SignatureInvalid):
-        verify(with_header(post(), "Signature", changed))
+        read_claim(with_header(post(), "Signature", changed))
 
 
 def test_refuses_a_signature_with_s_not_reduced() -> None:
@@ -475,7 +475,7 @@ def test_a_component_with_parameters_does_not_count(name: str) -> None:
     for parameter in ("sf", "bs", "req"):
         changed = [f'"{name}";{parameter}' if one == name else one for one in COVERED]
         with pytest.raises(SignatureInvalid):
-            verify(crafted(changed))
+            read_claim(crafted(changed))
 
 
 def test_refuses_components_that_are_not_strings_or_come_twice() -> None:
@@ -536,7 +536,7 @@ def test_demands_every_parameter(name: str) -> None:
 )
 def test_refuses_parameters_out_of_bounds(changed: dict[str, str]) -> None:
     with pytest.raises(SignatureInvalid):
-        verify(crafted(None, PARAMETERS | changed))
+        read_claim(crafted(None, PARAMETERS | changed))
 
 
 @pytest.mark.parametrize("tag", ['"web-bot-auth"', '"Telex"', '""', "telex", "1", None])
@@ -665,7 +665,8 @@ def test_refuses_huge_headers() -> None:
         with_header(
             post(),
             "Signature-Input",
-            value(post(), "Signature-Input") + ", a" * (FIELD_MAX // 3),
+            value(post(), "Signature-Input")
+            + "".join(f", a{number}=()" for number in range(FIELD_MAX // 6)),
         ),
     ):
         with pytest.raises(SignatureInvalid):
@@ -728,6 +729,7 @@ def test_refuses_odd_characters_in_fields(text: str) -> None:
         content_digest(BODY) + "\n",
         content_digest(BODY) + "é",
         "a=1, " * FIELD_MAX + content_digest(BODY),
+        content_digest(BODY) + f';a="{"a" * FIELD_MAX}"',
     ],
 )
 def test_refuses_content_digests(field: str) -> None:
