@@ -1,0 +1,104 @@
+"""Limits on how often: token buckets and the log-in's growing wait.
+
+Pure: time comes in as an argument. Both forget what is quiet, and hold a bounded
+number of keys, so that counting strangers costs a bounded amount of memory.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from math import ceil
+
+from protocol.errors import TooMany
+
+__all__ = ["Buckets", "LoginGuard"]
+
+KEYS_MAX = 50_000
+"""Keys that are counted at one time, in some 10 MB; the quietest is forgotten."""
+
+
+class Buckets:
+    """A token bucket for each key: `rate` a second, `burst` at once."""
+
+    def __init__(self, rate: float, burst: float, what: str) -> None:
+        """`what` completes the sentence "Too many ...; wait and try again"."""
+        self._rate = rate
+        self._burst = burst
+        self._what = what
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str, now: float, amount: float = 1) -> None:
+        """Take from the key's bucket.
+
+        Raises:
+            TooMany: it is empty; says how many seconds to wait.
+        """
+        level, at = self._levels.pop(key, (self._burst, now))
+        level = min(self._burst, level + max(0.0, now - at) * self._rate)
+        # A single request larger than the bucket passes when the bucket is full.
+        needed = min(amount, self._burst)
+        allowed = level >= needed
+        self._levels[key] = (level - amount if allowed else level, now)
+        if len(self._levels) > KEYS_MAX:
+            self._levels.popitem(last=False)
+        if not allowed:
+            wait = (needed - level) / self._rate
+            raise TooMany(self._what, retry_after=max(1, ceil(wait)))
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int
+    until: float
+
+
+class LoginGuard:
+    """Doubles the wait with each failed log-in of an account or from an address.
+
+    The first `free` failures cost nothing; then 1 s, 2 s, 4 s ... up to an hour.
+    Success forgets. It lives in memory: a restart forgives, and an admin who
+    restarts every few seconds has other troubles.
+    """
+
+    WAIT_MAX = 3600
+    """Seconds: a locked-out owner waits no longer than this."""
+
+    FORGET = 24 * 3600
+    """Seconds after which failures no longer count."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+
+    def check(self, keys: tuple[str, ...], now: float) -> None:
+        """Refuse while one of the keys has to wait.
+
+        Raises:
+            TooMany: says for how many seconds.
+        """
+        wait = 0.0
+        for key in keys:
+            if found := self._failures.get(key):
+                wait = max(wait, found.until - now)
+        if wait > 0:
+            raise TooMany("Too many failed log-ins.", retry_after=ceil(wait))
+
+    def failed(self, keys: tuple[str, ...], now: float) -> None:
+        """Count a failure of each key."""
+        for key in keys:
+            found = self._failures.pop(key, None)
+            if found is None or now - found.until > self.FORGET:
+                found = _Failures(0, now)
+            found.count += 1
+            beyond = found.count - self._free
+            if beyond > 0:
+                found.until = now + min(self.WAIT_MAX, 2.0 ** min(beyond - 1, 20))
+            else:
+                found.until = now
+            self._failures[key] = found
+            if len(self._failures) > KEYS_MAX:
+                self._failures.popitem(last=False)
+
+    def succeeded(self, keys: tuple[str, ...]) -> None:
+        """Forget the failures of each key."""
+        for key in keys:
+            self._failures.pop(key, None)

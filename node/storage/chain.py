@@ -1,0 +1,319 @@
+"""Logs in the database: find, append, copy and read entries, by Core statements.
+
+The one place where `seq` and the chain's hash are made. Every function takes an open
+connection; those that write are called in the writer's thread only, so a head that
+was read is the head that is written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from node.event import EntryAppended, MembersChanged
+from node.storage.store import Transaction
+from node.storage.tables import EntryRow, LogRow, core
+from protocol.codec import encode
+from protocol.log import GENESIS, Entry, LogId, chain
+from protocol.wire import Receipt
+
+__all__ = [
+    "INCOMING",
+    "MAILBOX",
+    "OUTGOING",
+    "ROOM",
+    "Log",
+    "Run",
+    "append",
+    "create_log",
+    "find_entry",
+    "get_log",
+    "hash_at",
+    "list_entries",
+    "move_head",
+    "store_copies",
+]
+
+ROOM = "room"
+MAILBOX = "mailbox"
+OUTGOING = "outgoing"
+INCOMING = "incoming"
+"""A peer's outgoing log to us: how far it was applied; its entries are not kept."""
+
+_log = core(LogRow)
+_entry = core(EntryRow)
+
+_GET_LOG = select(
+    _log.c.id,
+    _log.c.kind,
+    _log.c.owner,
+    _log.c.party,
+    _log.c.term,
+    _log.c.head,
+    _log.c.hash,
+).where(_log.c.id == bindparam("id"))
+_FIND = select(_entry.c.seq, _entry.c.hash).where(
+    _entry.c.log == bindparam("log"), _entry.c.event_id == bindparam("event_id")
+)
+_HASH_AT = select(_entry.c.hash).where(
+    _entry.c.log == bindparam("log"), _entry.c.seq == bindparam("seq")
+)
+_PREVIOUS_OF = select(_entry.c.previous).where(
+    _entry.c.log == bindparam("log"), _entry.c.seq == bindparam("seq")
+)
+_AFTER = (
+    select(_entry.c.seq, _entry.c.previous, _entry.c.hash, _entry.c.data)
+    .where(
+        _entry.c.log == bindparam("log"),
+        _entry.c.seq > bindparam("after"),
+        _entry.c.seq <= bindparam("upto"),
+    )
+    .order_by(_entry.c.seq)
+    .limit(bindparam("limit"))
+)
+_INSERT_LOG = insert(_log)
+_INSERT_ENTRY = insert(_entry)
+_MOVE_HEAD = (
+    update(_log)
+    .where(_log.c.id == bindparam("log_id"))
+    .values(
+        term=bindparam("new_term"),
+        head=bindparam("new_head"),
+        hash=bindparam("new_hash"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log and its head."""
+
+    id: LogId
+    kind: str
+    owner: str
+    party: str
+    term: int
+    head: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Entries of one log in a row."""
+
+    after: int
+    previous: bytes
+    """The chain's hash at `after`."""
+    entries: list[bytes]
+    last_hash: bytes
+    """The chain's hash at the last entry here."""
+
+    @property
+    def last(self) -> int:
+        """The seq of the last entry; `after` if there is none."""
+        return self.after + len(self.entries)
+
+
+def get_log(connection: Connection, log: LogId) -> Log | None:
+    """A log by its id."""
+    row = connection.execute(_GET_LOG, {"id": log}).first()
+    if row is None:
+        return None
+    return Log(LogId(row[0]), row[1], row[2], row[3], row[4], row[5], row[6])
+
+
+def create_log(
+    connection: Connection,
+    log: LogId,
+    kind: str,
+    owner: str,
+    *,
+    party: str = "",
+    now: int,
+    head: int = 0,
+    hash: bytes = GENESIS,
+) -> Log:
+    """Insert a log; a copy may begin in the middle.
+
+    Args:
+        connection: of the writer.
+        log: its id, which must be new.
+        kind: one of the four above.
+        owner: the node that appends to it.
+        party: a mailbox's account, an outgoing log's destination.
+        now: unix seconds.
+        head: the seq before the first entry that will be here.
+        hash: the chain's hash at `head`.
+    """
+    connection.execute(
+        _INSERT_LOG,
+        {
+            "id": log,
+            "kind": kind,
+            "owner": owner,
+            "party": party,
+            "term": 1,
+            "head": head,
+            "hash": hash,
+            "created": now,
+        },
+    )
+    return Log(log, kind, owner, party, 1, head, hash)
+
+
+def find_entry(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
+    """The receipt of a submission that the log already holds."""
+    row = connection.execute(_FIND, {"log": log, "event_id": event_id}).first()
+    if row is None:
+        return None
+    return Receipt(event_id, "committed", seq=row[0], hash=row[1])
+
+
+def append(
+    transaction: Transaction,
+    log: Log,
+    submission: bytes,
+    event_id: bytes,
+    now_ms: int,
+    *,
+    added: tuple[str, ...] = (),
+    removed: tuple[str, ...] = (),
+) -> Receipt:
+    """Append a submission as the log's owner; the caller knows that it is new.
+
+    Args:
+        transaction: of the writer.
+        log: as read in this transaction.
+        submission: the bytes as they arrived.
+        event_id: `protocol.log.event_id` of them.
+        now_ms: milliseconds since 1970.
+        added: accounts that this entry brings into the room.
+        removed: accounts of which it removes the last device.
+
+    Returns:
+        A committed receipt: it holds once the transaction does.
+    """
+    seq = log.head + 1
+    data = encode(Entry(seq, log.term, now_ms, submission, added, removed))
+    digest = chain(log.hash, data)
+    transaction.connection.execute(
+        _INSERT_ENTRY,
+        {
+            "log": log.id,
+            "seq": seq,
+            "event_id": event_id,
+            "previous": log.hash,
+            "hash": digest,
+            "data": data,
+        },
+    )
+    move_head(transaction.connection, replace(log, head=seq, hash=digest))
+    destination = log.party if log.kind == OUTGOING else ""
+    if added or removed:
+        transaction.events.append(MembersChanged(log.id))
+    transaction.events.append(EntryAppended(log.id, seq, data, destination))
+    return Receipt(event_id, "committed", seq=seq, hash=digest)
+
+
+def store_copies(
+    transaction: Transaction, log: Log, entries: Sequence[tuple[bytes, bytes, int]]
+) -> Log:
+    """Append another owner's entries, byte for byte.
+
+    Args:
+        transaction: of the writer.
+        log: the copy, as read in this transaction.
+        entries: (entry bytes, event id, term), in order, right after the head.
+
+    Returns:
+        The log with its new head.
+    """
+    rows = []
+    seq, digest = log.head, log.hash
+    for data, event_id, _ in entries:
+        seq += 1
+        previous, digest = digest, chain(digest, data)
+        rows.append(
+            {
+                "log": log.id,
+                "seq": seq,
+                "event_id": event_id,
+                "previous": previous,
+                "hash": digest,
+                "data": data,
+            }
+        )
+        transaction.events.append(EntryAppended(log.id, seq, data))
+    transaction.connection.execute(_INSERT_ENTRY, rows)
+    moved = replace(log, head=seq, hash=digest, term=entries[-1][2])
+    move_head(transaction.connection, moved)
+    return moved
+
+
+def move_head(connection: Connection, log: Log) -> None:
+    """Write a log's head as it stands in `log`."""
+    connection.execute(
+        _MOVE_HEAD,
+        {
+            "log_id": log.id,
+            "new_term": log.term,
+            "new_head": log.head,
+            "new_hash": log.hash,
+        },
+    )
+
+
+def hash_at(connection: Connection, log: Log, seq: int) -> bytes | None:
+    """The chain's hash after an entry; None if this node does not hold it."""
+    if seq == log.head:
+        return log.hash
+    values = {"log": log.id, "seq": seq}
+    found: bytes | None = connection.scalar(_HASH_AT, values)
+    if found is None:
+        values["seq"] = seq + 1
+        found = connection.scalar(_PREVIOUS_OF, values)
+    if found is None and seq == 0:
+        return GENESIS
+    return found
+
+
+def list_entries(
+    connection: Connection,
+    log: Log,
+    after: int,
+    *,
+    upto: int,
+    limit: int,
+    max_bytes: int,
+) -> Run:
+    """Entries after a seq, in order and without a gap.
+
+    Args:
+        connection: any.
+        log: as read on this connection.
+        after: the seq before the first one wanted.
+        upto: the last one that may be read.
+        limit: entries at most.
+        max_bytes: bytes at most; the first entry comes however large it is.
+
+    Returns:
+        What there is; empty where the next entry is not held here.
+    """
+    size, entries = 0, list[bytes]()
+    previous, last_hash = b"", b""
+    values = {"log": log.id, "after": after, "upto": upto, "limit": limit}
+    # One row at a time: rows beyond the byte limit are never loaded.
+    with connection.execute(_AFTER, values) as result:
+        for seq, before, digest, data in result:
+            if seq != after + len(entries) + 1:
+                break
+            size += len(data)
+            if entries and size > max_bytes:
+                break
+            previous = previous or before
+            entries.append(data)
+            last_hash = digest
+    if not entries:
+        known = hash_at(connection, log, after)
+        return Run(after, known or b"", [], known or b"")
+    return Run(after, previous, entries, last_hash)

@@ -1,0 +1,1 @@
+"""Numbered changes of the schema; inside the package, so that a wheel has them."""

@@ -1,0 +1,1 @@
+"""One file for each change, in one line of descent."""
