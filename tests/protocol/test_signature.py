@@ -201,6 +201,14 @@ def test_get_without_a_body_has_no_content_fields() -> None:
     assert verify(request, body=b"").keyid == KEYID
 
 
+def test_a_type_that_the_http_client_added_to_no_body_says_nothing() -> None:
+    """aiohttp adds one to a POST without a body; with a body it must be covered."""
+    request = added(get(method="POST"), ("Content-Type", "application/octet-stream"))
+    verify(request, body=b"")
+    with pytest.raises(SignatureInvalid):
+        verify(request, body=b"x")
+
+
 def test_an_empty_body_with_a_type_is_a_body() -> None:
     request = post(body=b"")
     verify(request, body=b"")
