@@ -387,7 +387,7 @@ def verify_request(
     claim, fields = found.claim, found.fields
 
     # (4) A digest that is there but not covered could be anybody's. A type without a
-    # body says nothing, and clients (aiohttp, curl) add one to every POST.
+    # body says nothing, and aiohttp's client adds one to every POST.
     has_content = bool(body) or "content-digest" in fields
     required = {*_DERIVED, _DESTINATION, *(_CONTENT if has_content else ())}
     if missing := required.difference(found.components):
