@@ -25,7 +25,7 @@ help:  ## show the targets
 
 .venv/.installed: .venv/.created requirements/dev.txt pyproject.toml
 	@echo "Installing what Telex needs into .venv (a minute, once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -44,7 +44,7 @@ types: setup
 	$(BIN)/mypy
 
 arrows: setup
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports
 
 tests: setup
 	$(BIN)/python -m pytest
@@ -57,7 +57,7 @@ format: setup  ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 
 lock:  ## pin and hash the requirements again (needs uv)
-	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade requirements/dev.in -o requirements/dev.txt
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --override requirements/overrides.txt --upgrade requirements/dev.in -o requirements/dev.txt
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
