@@ -9,7 +9,7 @@ from __future__ import annotations
 from e2ee.errors import E2eeError
 from e2ee.extension import Extension, RequiredCapabilities
 from e2ee.framing import Peek, peek
-from e2ee.group import CommitResult, Decrypted, Group, ProposalReceived, StagedCommit
+from e2ee.group import CommitResult, Decrypted, Group
 from e2ee.group_context import GroupContext
 from e2ee.key_package import (
     KeyPackageBundle,
@@ -22,10 +22,12 @@ from e2ee.member import (
     Action,
     CommitEffects,
     Member,
+    ProposalReceived,
     UnsafeAllowAll,
     Validator,
 )
 from e2ee.public_group import PublicGroup
+from e2ee.staged_commit import StagedCommit
 from e2ee.suite import SUITE_3, CipherSuite
 
 __all__ = [

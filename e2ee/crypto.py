@@ -19,7 +19,7 @@ import nacl.utils
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
-from e2ee.errors import BadSignature, DecryptionFailed, Misuse, UnsupportedSuite
+from e2ee.errors import BadSignature, DecryptionFailed, Misuse, PrimitiveMissing
 
 Rng = Callable[[int], bytes]
 """Gives that many random bytes."""
@@ -124,19 +124,23 @@ class NoAead:
     nonce_size: int = 12
 
     def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's AEAD is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's AEAD is not built in")
 
     def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's AEAD is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's AEAD is not built in")
 
 
 class Signature(Protocol):
     """A signature scheme; `verify` raises `BadSignature`."""
 
+    def prepare(self, private: bytes) -> bytes:
+        """Expand a private key once, so that signing with it is fast."""
+        ...
+
     def public(self, private: bytes) -> bytes:
-        """Give the public key of a private one."""
+        """Give the public key of a private one, prepared or not."""
         ...
 
     def sign(self, private: bytes, message: bytes) -> bytes:
@@ -152,14 +156,21 @@ class Signature(Protocol):
 class Ed25519:
     """Ed25519 (RFC 8032); private keys are 32-byte seeds."""
 
+    def prepare(self, private: bytes) -> bytes:
+        """Give seed ‖ public key."""
+        if len(private) == 64:
+            return private
+        if len(private) != 32:
+            raise Misuse("an Ed25519 private key is a 32-byte seed")
+        return bindings.crypto_sign_seed_keypair(private)[1]
+
     def public(self, private: bytes) -> bytes:
-        """Give the public key of a 32-byte seed."""
-        return self._secret_key(private)[32:]
+        """Give the public key of a private one, prepared or not."""
+        return self.prepare(private)[32:]
 
     def sign(self, private: bytes, message: bytes) -> bytes:
-        """Sign with a seed, or with seed ‖ public key, which is faster."""
-        key = private if len(private) == 64 else self._secret_key(private)
-        return bindings.crypto_sign(message, key)[:64]
+        """Sign."""
+        return bindings.crypto_sign(message, self.prepare(private))[:64]
 
     def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
         """Return if the signature holds, else raise `BadSignature`."""
@@ -170,28 +181,26 @@ class Ed25519:
         except CryptoError:
             raise BadSignature("a signature does not verify") from None
 
-    @staticmethod
-    def _secret_key(seed: bytes) -> bytes:
-        if len(seed) != 32:
-            raise Misuse("an Ed25519 private key is a 32-byte seed")
-        return bindings.crypto_sign_seed_keypair(seed)[1]
-
 
 @dataclass(frozen=True, slots=True)
 class NoSignature:
     """A scheme that libsodium lacks."""
 
+    def prepare(self, private: bytes) -> bytes:
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's signatures are not built in")
+
     def public(self, private: bytes) -> bytes:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's signatures are not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's signatures are not built in")
 
     def sign(self, private: bytes, message: bytes) -> bytes:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's signatures are not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's signatures are not built in")
 
     def verify(self, public: bytes, message: bytes, signature: bytes) -> None:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's signatures are not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's signatures are not built in")
 
 
 SHA256 = Hash("sha256", 32)

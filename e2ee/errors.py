@@ -6,6 +6,7 @@
     ├── Unsupported                   unsupported           well formed, not for us
     │   ├── UnsupportedVersion        unsupported_version
     │   ├── UnsupportedSuite          unsupported_suite
+    │   │   └── PrimitiveMissing      primitive_missing     not built in
     │   └── UnsupportedExtension      unsupported_extension
     ├── Refused                       refused               the caller's policy said no
     │   ├── CredentialRefused         credential_refused
@@ -43,7 +44,7 @@
     │   └── UnknownPsk                unknown_psk
     └── Misuse                        misuse                our own caller's fault
         ├── GroupInactive             group_inactive        we were removed
-        └── StagedMismatch            staged_mismatch       not the commit that was staged
+        └── StagedMismatch            staged_mismatch       another one was staged
 
 The `code` is stable: it may be shown to programs and stored in logs. A message never
 holds a key, a secret or plaintext. Authentication failures say what failed and not
@@ -86,9 +87,15 @@ class UnsupportedVersion(Unsupported):
 
 
 class UnsupportedSuite(Unsupported):
-    """A cipher suite that was not given, or lacks the primitive asked for."""
+    """Another cipher suite than the one at hand."""
 
     code = "unsupported_suite"
+
+
+class PrimitiveMissing(UnsupportedSuite):
+    """A primitive of this suite is not built in."""
+
+    code = "primitive_missing"
 
 
 class UnsupportedExtension(Unsupported):

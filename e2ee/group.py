@@ -1,17 +1,100 @@
-"""Skeleton: filled in within the hour."""
+"""A member's group (RFC 9420): what `client/` works with.
+
+Nothing here is half applied. A message is taken on copies and the result swapped in
+at the end; whatever goes wrong raises one of `e2ee.errors` and leaves the group as it
+was, to the byte. A group is not thread-safe: one owner.
+
+Handshakes are sent as PublicMessage, so that the hub can check them; received they
+may be either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
+from e2ee.codec import decode
+from e2ee.codepoint import (
+    APPLICATION,
+    BASIC,
+    MEMBER,
+    PRIVATE_MESSAGE,
+    PSK_EXTERNAL,
+    PUBLIC_MESSAGE,
+)
+from e2ee.commit_builder import CommitBuilder, make_group_info
+from e2ee.commit_processor import OwnPath, next_epoch
 from e2ee.crypto import Rng, random_bytes
-from e2ee.extension import Extension
+from e2ee.epoch import (
+    Epoch,
+    PastEpoch,
+    start_epoch,
+)
+from e2ee.errors import (
+    FutureEpoch,
+    GroupInactive,
+    InvalidMessage,
+    LimitExceeded,
+    Misuse,
+    OwnMessage,
+    StagedMismatch,
+    StaleEpoch,
+    UnknownSender,
+    WrongGroup,
+)
+from e2ee.extension import Credential, Extension
+from e2ee.framing import (
+    AuthData,
+    AuthenticatedContent,
+    FramedContent,
+    PrivateMessage,
+    PublicMessage,
+    Sender,
+    read_framed,
+    wrap,
+)
 from e2ee.group_context import GroupContext
-from e2ee.key_package import KeyPackageBundle
-from e2ee.member import CommitEffects, Member, Validator
+from e2ee.group_storage import PastEpochs, SavedGroup, load_group
+from e2ee.joining import join_group
+from e2ee.key_package import MAX_KEY_PACKAGE, KeyPackage, KeyPackageBundle
+from e2ee.key_schedule import (
+    EpochSecrets,
+    confirmation_tag,
+    epoch_secrets_of,
+    export,
+    interim_transcript_hash,
+)
+from e2ee.leaf import LeafNode, Lifetime, own_capabilities, sign_leaf
+from e2ee.member import CommitEffects, Member, ProposalReceived, Validator
+from e2ee.proposal import Add, GroupContextExtensions, Proposal, Remove, Update
+from e2ee.proposal_list import Resolved, check_proposal, member_of
+from e2ee.proposal_store import (
+    StoredProposal,
+    accept_proposal,
+    describe,
+    proposal_of,
+    resolve,
+)
+from e2ee.protection import (
+    check_membership,
+    protect_private,
+    protect_public,
+    sign_content,
+    unprotect_private,
+    verify_content,
+)
+from e2ee.psk import PreSharedKeyId
+from e2ee.ratchet_tree import RatchetTree
+from e2ee.secret_tree import Found, SecretTree
+from e2ee.staged_commit import StagedCommit
 from e2ee.suite import SUITE_3, CipherSuite
+from e2ee.transition import advance, commit_of, commit_signer
+from e2ee.tree_validation import validate_tree
+
+MAX_PAST_EPOCHS = 3
+"""Epochs kept for messages that come late; the hub refuses older ones."""
+CREATOR_LIFETIME = 90 * 86_400
+"""Seconds for which the creator's first leaf is valid, as for a KeyPackage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,58 +109,54 @@ class Decrypted:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposalReceived:
-    """A standalone proposal that verified and is kept for a commit of this epoch."""
-
-    ref: bytes
-    sender: Member
-    kind: str
-    subject: Member | None
-
-
-@dataclass(frozen=True, slots=True)
 class CommitResult:
-    """A commit of somebody else was applied."""
+    """Somebody else's commit was applied."""
 
     effects: CommitEffects
     sender: Member
     removed_self: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StagedCommit:
-    """A commit that we made and have not seen in the log yet. Holds secrets."""
-
-    commit: bytes
-    hash: bytes
-    welcomes: tuple[tuple[bytes, bytes], ...]
-    group_info: bytes
-    effects: CommitEffects
-    epoch: int
-    secret: bytes = field(repr=False)
-
-    def encode(self) -> bytes:
-        """Encode with its secrets, to be saved before sending."""
-        raise NotImplementedError
-
-    @classmethod
-    def decode(cls, data: bytes) -> StagedCommit:
-        """Decode what `encode` gave."""
-        raise NotImplementedError
+_Keys = tuple[bytes, SecretTree, int, Callable[[int], LeafNode | None], bytes]
+"""Of one epoch: sender data secret, ratchets, own leaf, leaves, encoded context."""
 
 
 class Group:
-    """A member's view of a group."""
+    """One member's state of one group."""
 
-    group_id: bytes
-    epoch: int
-    own_leaf: int
-    active: bool
-    context: GroupContext
-    epoch_authenticator: bytes
-    confirmed_transcript_hash: bytes
-    joined_with: bytes | None
-    pending_proposals: tuple[ProposalReceived, ...]
+    def __init__(
+        self,
+        epoch: Epoch,
+        ratchets: SecretTree,
+        *,
+        signature_private: bytes,
+        validator: Validator,
+        psks: Mapping[bytes, bytes] | None = None,
+        rng: Rng = random_bytes,
+        joined_with: bytes | None = None,
+    ) -> None:
+        """Put a group together; use `create`, `join` or `load` instead."""
+        self._epoch = epoch
+        self._ratchets = ratchets
+        self._past: PastEpochs = ()
+        self._pending: dict[bytes, StoredProposal] = {}
+        self._signature_private = epoch.tree.suite.signature.prepare(signature_private)
+        self._validator = validator
+        self._psks = dict(psks or {})
+        self._rng = rng
+        self._removed = False
+        self._ended = False
+        self.joined_with = joined_with
+        """KeyPackageRef that the Welcome was for; None of a group that we created."""
+
+    def __repr__(self) -> str:
+        """Name the group and show no secret."""
+        return (
+            f"Group({self.group_id.hex()}, epoch={self.epoch}, leaf={self.own_leaf}, "
+            f"active={self.active})"
+        )
+
+    # --- making one
 
     @classmethod
     def create(
@@ -92,7 +171,40 @@ class Group:
         suite: CipherSuite = SUITE_3,
         rng: Rng = random_bytes,
     ) -> Group:
-        raise NotImplementedError
+        """Create a group of one member (section 11).
+
+        Give `group_info()` and `ratchet_tree()` to the hub next.
+
+        Raises:
+            E2eeError: The extensions are not ones that we support.
+        """
+        private, public = suite.kem.derive_key_pair(rng(32))
+        leaf = sign_leaf(
+            suite,
+            signature_private,
+            encryption_key=public,
+            credential=Credential(BASIC, identity),
+            capabilities=own_capabilities(suite),
+            lifetime=Lifetime(now - 86_400, now + CREATOR_LIFETIME),
+        )
+        tree = RatchetTree.of(suite, [leaf])
+        context = GroupContext(
+            suite.id, group_id, 0, tree.tree_hash(), b"", tuple(extensions)
+        )
+        validate_tree(tree, group_id, context.extensions, validator)
+        secrets = epoch_secrets_of(suite, rng(suite.hash.size))
+        tag = confirmation_tag(suite, secrets.confirmation_key, b"")
+        interim = interim_transcript_hash(suite, b"", tag)
+        epoch, ratchets = start_epoch(
+            context, tree, interim, tag, secrets, 0, {0: private}
+        )
+        return cls(
+            epoch,
+            ratchets,
+            signature_private=signature_private,
+            validator=validator,
+            rng=rng,
+        )
 
     @classmethod
     def join(
@@ -108,60 +220,490 @@ class Group:
         suite: CipherSuite = SUITE_3,
         rng: Rng = random_bytes,
     ) -> Group:
-        raise NotImplementedError
+        """Join by Welcome (section 12.4.3.1).
+
+        Check that `group_id` is new to you; delete the bundle that `joined_with`
+        names, unless it is a last-resort one. Lifetimes in the tree are not judged
+        (`now` is not used): members stay when the leaf they came with has expired.
+
+        Args:
+            welcome: MLSMessage(Welcome).
+            ratchet_tree: From the hub, if it is not inside; its hash is checked.
+            psks: External PSKs by id.
+
+        Raises:
+            E2eeError: Anything about it is wrong.
+        """
+        known = dict(psks or {})
+        epoch, ratchets, ref = join_group(
+            welcome,
+            bundles,
+            signature_private=signature_private,
+            ratchet_tree=ratchet_tree,
+            validator=validator,
+            lookup=lambda id_: (
+                known.get(id_.psk_id) if id_.type == PSK_EXTERNAL else None
+            ),
+            suite=suite,
+        )
+        return cls(
+            epoch,
+            ratchets,
+            signature_private=signature_private,
+            validator=validator,
+            psks=known,
+            rng=rng,
+            joined_with=ref,
+        )
+
+    # --- looking at it
+
+    @property
+    def group_id(self) -> bytes:
+        """The group's id."""
+        return self._epoch.context.group_id
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current epoch."""
+        return self._epoch.context.epoch
+
+    @property
+    def own_leaf(self) -> int:
+        """Our leaf index."""
+        return self._epoch.own_leaf
+
+    @property
+    def active(self) -> bool:
+        """Whether we are still a member (and the group was not ended by ReInit)."""
+        return not (self._removed or self._ended)
+
+    @property
+    def suite(self) -> CipherSuite:
+        """The group's cipher suite."""
+        return self._epoch.tree.suite
+
+    @property
+    def context(self) -> GroupContext:
+        """What all members agree on."""
+        return self._epoch.context
+
+    @property
+    def epoch_authenticator(self) -> bytes:
+        """Equal for all who are in the same state (section 8.7)."""
+        return self._epoch.secrets.epoch_authenticator
+
+    @property
+    def confirmed_transcript_hash(self) -> bytes:
+        """Hash over all commits up to the current epoch."""
+        return self._epoch.context.confirmed_transcript_hash
+
+    @property
+    def pending_proposals(self) -> tuple[ProposalReceived, ...]:
+        """Proposals of this epoch; commit them before you send (section 12.4)."""
+        return tuple(stored.received for stored in self._pending.values())
 
     def members(self) -> list[Member]:
-        raise NotImplementedError
+        """Give all members, in the order of their leaves."""
+        return [member_of(at, leaf) for at, leaf in self._epoch.tree.leaves()]
+
+    def export(self, label: str, context: bytes, length: int) -> bytes:
+        """Derive a secret of this epoch for something else (section 8.5)."""
+        self._require_active()
+        secret = self._epoch.secrets.exporter_secret
+        return export(self.suite, secret, label, context, length)
+
+    def ratchet_tree(self) -> bytes:
+        """Encode the current tree, for the hub or a new member."""
+        return self._epoch.tree.encode()
+
+    def group_info(self) -> bytes:
+        """Make a signed MLSMessage(GroupInfo) of this epoch, without the tree."""
+        self._require_active()
+        epoch = self._epoch
+        return make_group_info(
+            self.suite,
+            self._signature_private,
+            epoch.context,
+            epoch.secrets,
+            epoch.confirmation_tag,
+            epoch.own_leaf,
+        ).message()
+
+    # --- application messages
 
     def encrypt(self, content: bytes, *, authenticated_data: bytes = b"") -> bytes:
-        raise NotImplementedError
+        """Encrypt an application message, padded (section 6.3).
+
+        Save `dump_ratchets()` before the message leaves: its key must not be used
+        again. Commit `pending_proposals` first.
+
+        Returns:
+            MLSMessage(PrivateMessage).
+        """
+        self._require_active()
+        epoch = self._epoch
+        framed = FramedContent.make(
+            self.group_id,
+            self.epoch,
+            Sender(MEMBER, epoch.own_leaf),
+            authenticated_data,
+            content,
+        )
+        signature = sign_content(
+            self.suite,
+            self._signature_private,
+            PRIVATE_MESSAGE,
+            framed,
+            epoch.encoded_context,
+        )
+        message = protect_private(
+            self.suite,
+            epoch.secrets.sender_data_secret,
+            self._ratchets,
+            framed,
+            AuthData(signature, None),
+            rng=self._rng,
+        )
+        return wrap(PRIVATE_MESSAGE, message.encode())
 
     def decrypt(self, message: bytes) -> Decrypted:
-        raise NotImplementedError
+        """Decrypt an application message of this epoch or one of the last three.
 
-    def propose_remove(self, leaf: int) -> bytes:
-        raise NotImplementedError
+        Save `dump_ratchets()` together with the content: the key is gone.
 
-    def propose_update(self) -> bytes:
-        raise NotImplementedError
+        Raises:
+            StaleEpoch, FutureEpoch, WrongGroup: It is for another state.
+            OwnMessage: We sent it.
+            GenerationUsed: It was decrypted before.
+            E2eeError: Anything else about it is wrong.
+        """
+        framed = read_framed(message)
+        if not isinstance(framed, PrivateMessage):
+            raise InvalidMessage("an application message must be encrypted")
+        if framed.content_type != APPLICATION:
+            raise InvalidMessage("the message is not an application message")
+        self._check_group(framed.group_id)
+        sender_data, ratchets, own_leaf, leaf_of, context = self._keys_for(framed.epoch)
+        opened, found = unprotect_private(
+            self.suite, sender_data, ratchets, framed, own_leaf
+        )
+        leaf = leaf_of(found.leaf)
+        if leaf is None:
+            raise UnknownSender("the sender is not a member")
+        verify_content(self.suite, leaf.signature_key, opened, context)
+        content = opened.content.content
+        if not isinstance(content, bytes):  # pragma: no cover - decoded as such
+            raise InvalidMessage("the message is not an application message")
+        ratchets.consume(found)
+        return Decrypted(
+            content,
+            framed.authenticated_data,
+            member_of(found.leaf, leaf),
+            framed.epoch,
+            found.generation,
+        )
+
+    def _keys_for(self, number: int) -> _Keys:
+        if number > self.epoch:
+            raise FutureEpoch("the message is for an epoch that has not come yet")
+        if number == self.epoch and not self._removed:
+            epoch = self._epoch
+            return (
+                epoch.secrets.sender_data_secret,
+                self._ratchets,
+                epoch.own_leaf,
+                epoch.tree.leaf,
+                epoch.encoded_context,
+            )
+        for past, ratchets in self._past:
+            if past.epoch == number:
+                return (
+                    past.sender_data_secret,
+                    ratchets,
+                    past.own_leaf,
+                    past.leaf,
+                    past.encoded_context,
+                )
+        raise StaleEpoch("the message is for an epoch whose keys are deleted")
+
+    # --- proposals
 
     def propose_add(self, key_package: bytes) -> bytes:
-        raise NotImplementedError
+        """Propose to add a member; MLSMessage(PublicMessage)."""
+        return self._propose(Add(_read_key_package(key_package)))
+
+    def propose_remove(self, leaf: int) -> bytes:
+        """Propose to remove a member, or ourselves; MLSMessage(PublicMessage)."""
+        return self._propose(Remove(leaf))
+
+    def propose_update(self, *, identity: bytes | None = None) -> bytes:
+        """Propose a new leaf for ourselves; MLSMessage(PublicMessage)."""
+        self._require_active()
+        epoch, suite = self._epoch, self.suite
+        old = self._own_leaf_node()
+        private, public = suite.kem.derive_key_pair(self._rng(32))
+        leaf = sign_leaf(
+            suite,
+            self._signature_private,
+            encryption_key=public,
+            credential=old.credential
+            if identity is None
+            else Credential(BASIC, identity),
+            capabilities=old.capabilities,
+            extensions=old.extensions,
+            group_id=self.group_id,
+            leaf=epoch.own_leaf,
+        )
+        return self._propose(Update(leaf), private)
+
+    def propose_extensions(self, extensions: Sequence[Extension]) -> bytes:
+        """Propose to replace the group's extensions; MLSMessage(PublicMessage)."""
+        return self._propose(GroupContextExtensions(tuple(extensions)))
+
+    def _propose(self, proposal: Proposal, private: bytes = b"") -> bytes:
+        self._require_active()
+        epoch, suite = self._epoch, self.suite
+        sender = Sender(MEMBER, epoch.own_leaf)
+        check_proposal(epoch.tree, epoch.context, sender, proposal, self._validator)
+        member = member_of(epoch.own_leaf, self._own_leaf_node())
+        self._validator.authorize_proposal(epoch.context, member, proposal)
+        content = FramedContent.make(self.group_id, self.epoch, sender, b"", proposal)
+        signature = sign_content(
+            suite,
+            self._signature_private,
+            PUBLIC_MESSAGE,
+            content,
+            epoch.encoded_context,
+        )
+        message = AuthenticatedContent(
+            PUBLIC_MESSAGE, content, AuthData(signature, None)
+        )
+        stored = describe(epoch.tree, epoch.context, message, private)
+        public = protect_public(
+            suite, epoch.secrets.membership_key, message, epoch.encoded_context
+        )
+        self._pending[stored.received.ref] = stored
+        return wrap(PUBLIC_MESSAGE, public.encode())
 
     def receive_proposal(self, message: bytes) -> ProposalReceived:
-        raise NotImplementedError
+        """Verify a standalone proposal and keep it for a commit of this epoch.
+
+        A proposal of our own that comes back is recognised and changes nothing.
+
+        Raises:
+            E2eeError: It is not a valid proposal for this epoch.
+        """
+        self._require_active()
+        framed = read_framed(message)
+        if isinstance(framed, PublicMessage):
+            known = self._pending.get(framed.authenticated().proposal_ref(self.suite))
+            if known is not None:
+                return known.received
+        opened, found = self._unprotect(framed)
+        epoch = self._epoch
+        if opened.content.sender == Sender(MEMBER, epoch.own_leaf) and isinstance(
+            proposal_of(opened), Update
+        ):
+            raise OwnMessage("this is our own Update, whose key is lost")
+        stored = accept_proposal(
+            epoch.tree, epoch.context, opened, self._validator, self._pending
+        )
+        if found is not None:
+            self._ratchets.consume(found)
+        self._pending[stored.received.ref] = stored
+        return stored.received
+
+    # --- commits
 
     def commit(
         self,
         *,
         add: Sequence[bytes] = (),
         remove: Sequence[int] = (),
+        extensions: Sequence[Extension] | None = None,
         update: bool = True,
         include_pending: bool = True,
+        identity: bytes | None = None,
         now: int,
     ) -> StagedCommit:
-        raise NotImplementedError
+        """Make a commit; the group does not change until `apply_own`.
+
+        Save what comes out before you send it. Pending proposals that are invalid,
+        or would be with the others, are left out.
+
+        Args:
+            add: Encoded KeyPackages.
+            remove: Leaf indices.
+            extensions: Replaces all of the group's extensions.
+            update: Whether to renew our path even if nothing asks for it.
+            include_pending: Whether to commit `pending_proposals` too.
+            identity: A new identity for our own leaf.
+            now: For the lifetimes of what is added, in seconds since 1970.
+
+        Raises:
+            E2eeError: What was asked for is invalid or not allowed.
+        """
+        self._require_active()
+        proposals: list[Proposal] = [Remove(leaf) for leaf in remove]
+        proposals += [Add(_read_key_package(package)) for package in add]
+        if extensions is not None:
+            proposals.append(GroupContextExtensions(tuple(extensions)))
+        builder = CommitBuilder(
+            self._epoch,
+            self._signature_private,
+            self._validator,
+            self._psk,
+            self._rng,
+        )
+        return builder.build(
+            proposals,
+            list(self._pending.values()) if include_pending else [],
+            update=update or identity is not None,
+            identity=identity,
+            now=now,
+        )
 
     def apply_own(self, staged: StagedCommit) -> CommitEffects:
-        raise NotImplementedError
+        """Adopt our own commit, when it has appeared in the log.
+
+        Raises:
+            StagedMismatch: It was made in another epoch or group.
+        """
+        self._require_active()
+        if staged.epoch != self.epoch:
+            raise StagedMismatch("the commit was staged in another epoch")
+        framed = read_framed(staged.commit)
+        if not isinstance(framed, PublicMessage):
+            raise StagedMismatch("the staged commit is no PublicMessage")
+        own = Sender(MEMBER, self.own_leaf)
+        if framed.content.group_id != self.group_id or framed.content.sender != own:
+            raise StagedMismatch("the commit was staged elsewhere")
+        secret = OwnPath(staged.leaf_private, staged.path_secret)
+        return self._take(framed.authenticated(), None, secret).effects
 
     def process_commit(self, message: bytes, *, now: int) -> CommitResult:
-        raise NotImplementedError
+        """Take somebody else's commit (section 12.4.2).
 
-    def export(self, label: str, context: bytes, length: int) -> bytes:
-        raise NotImplementedError
+        Lifetimes are not judged here (`now` is not used): the committer and the hub
+        did, and a member that catches up after a month must not be stuck.
 
-    def ratchet_tree(self) -> bytes:
-        raise NotImplementedError
+        Raises:
+            OwnMessage: It is ours; use `apply_own`.
+            StaleEpoch, FutureEpoch, WrongGroup: It is for another state.
+            E2eeError: Anything else about it is wrong.
+        """
+        self._require_active()
+        framed = read_framed(message)
+        opened, found = self._unprotect(framed)
+        if opened.content.sender == Sender(MEMBER, self.own_leaf):
+            raise OwnMessage("this is our own commit")
+        return self._take(opened, found, None)
 
-    def group_info(self) -> bytes:
-        raise NotImplementedError
+    def _take(
+        self,
+        message: AuthenticatedContent,
+        found: Found | None,
+        own: OwnPath | None,
+    ) -> CommitResult:
+        """Take a commit whose membership is proven, ours (`own`) or another's."""
+        epoch, suite = self._epoch, self.suite
+        commit, _ = commit_of(message)
+        # (1) Signature and everything public.
+        signer = commit_signer(epoch.tree, epoch.context, message)
+        verify_content(suite, signer, message, epoch.encoded_context)
+        items = resolve(commit, message.content.sender, self._pending)
+        step = advance(
+            epoch.tree,
+            epoch.context,
+            epoch.interim_transcript_hash,
+            message,
+            items,
+            self._validator,
+        )
+        effects = step.effects
+        sender = effects.sender
+        # (2) Our own removal is read from the proposals: our leaf may be filled again.
+        if any(member.leaf == epoch.own_leaf for member in effects.removed):
+            self._end(found)
+            return CommitResult(effects, sender, removed_self=True)
+        # (3) The secrets, confirmed by the tag.
+        new_epoch, ratchets = next_epoch(
+            epoch,
+            message,
+            step,
+            updated_key=self._updated_key(items),
+            own=own,
+            psk=self._psk,
+        )
+        # (4) Nothing can fail any more: swap.
+        self._retire(found)
+        self._epoch, self._ratchets = new_epoch, ratchets
+        self._ended = step.applied.reinit is not None
+        return CommitResult(effects, sender, removed_self=False)
+
+    def _updated_key(self, items: Sequence[Resolved]) -> bytes | None:
+        """Our new leaf key, if a commit covers an Update of ours."""
+        for item in items:
+            if isinstance(item.proposal, Update) and item.sender.index == self.own_leaf:
+                return next(
+                    stored.private
+                    for stored in self._pending.values()
+                    if stored.proposal is item.proposal
+                )
+        return None
+
+    def _psk(self, id_: PreSharedKeyId) -> bytes | None:
+        if id_.type == PSK_EXTERNAL:
+            return self._psks.get(id_.psk_id)
+        if id_.group_id != self.group_id:
+            return None
+        if id_.epoch == self.epoch:
+            return self._epoch.secrets.resumption_psk
+        return next(
+            (past.resumption_psk for past, _ in self._past if past.epoch == id_.epoch),
+            None,
+        )
+
+    def _retire(self, found: Found | None) -> None:
+        """Move the current epoch to the past ones."""
+        if found is not None:
+            self._ratchets.consume(found)
+        current = (PastEpoch.of(self._epoch), self._ratchets)
+        self._past = (current, *self._past)[:MAX_PAST_EPOCHS]
+        self._pending = {}
+
+    def _end(self, found: Found | None) -> None:
+        """We are out: keep what reads late messages, and nothing that leads on."""
+        self._retire(found)
+        self._removed = True
+        gone = EpochSecrets(*[b""] * len(fields(EpochSecrets)))
+        self._epoch = replace(self._epoch, secrets=gone, private_keys={})
+        self._ratchets = SecretTree(self.suite, b"", 1)
+
+    # --- keeping it
 
     def dump_epoch(self) -> bytes:
-        raise NotImplementedError
+        """Encode what changes with an epoch alone: the tree and the epoch's secrets.
+
+        The bytes hold secrets, but not the signature key.
+        """
+        return self._saved().encode_epoch()
 
     def dump_ratchets(self) -> bytes:
-        raise NotImplementedError
+        """Encode what changes with each message and proposal. Holds secrets."""
+        return self._saved().encode_ratchets()
+
+    def _saved(self) -> SavedGroup:
+        return SavedGroup(
+            self._epoch,
+            self._ratchets,
+            self._past,
+            self._pending,
+            self._removed,
+            self._ended,
+            self.joined_with,
+        )
 
     @classmethod
     def load(
@@ -171,10 +713,82 @@ class Group:
         *,
         signature_private: bytes,
         validator: Validator,
+        psks: Mapping[bytes, bytes] | None = None,
         suite: CipherSuite = SUITE_3,
         rng: Rng = random_bytes,
     ) -> Group:
-        raise NotImplementedError
+        """Take up a group that was dumped; both parts must be of the same state.
+
+        Raises:
+            Malformed, UnsupportedSuite: They are not.
+        """
+        saved = load_group(epoch, ratchets, suite)
+        group = cls(
+            saved.epoch,
+            saved.ratchets,
+            signature_private=signature_private,
+            validator=validator,
+            psks=psks,
+            rng=rng,
+            joined_with=saved.joined_with,
+        )
+        group._past = saved.past
+        group._pending = saved.pending
+        group._removed = saved.removed
+        group._ended = saved.ended
+        return group
+
+    # --- checks
+
+    def _require_active(self) -> None:
+        if not self.active:
+            raise GroupInactive("we are not a member of this group any more")
+
+    def _check_group(self, group_id: bytes) -> None:
+        if group_id != self.group_id:
+            raise WrongGroup("the message is for another group")
+
+    def _own_leaf_node(self) -> LeafNode:
+        leaf = self._epoch.tree.leaf(self._epoch.own_leaf)
+        if leaf is None:  # pragma: no cover - an active member has a leaf
+            raise Misuse("our own leaf is blank")
+        return leaf
+
+    def _unprotect(
+        self, framed: PublicMessage | PrivateMessage
+    ) -> tuple[AuthenticatedContent, Found | None]:
+        """Check group, epoch and membership of a handshake message.
+
+        The signature is verified by whoever goes on with it.
+        """
+        epoch = self._epoch
+        if isinstance(framed, PublicMessage):
+            self._check_group(framed.content.group_id)
+            self._check_current(framed.content.epoch)
+            check_membership(
+                self.suite, epoch.secrets.membership_key, framed, epoch.encoded_context
+            )
+            return framed.authenticated(), None
+        self._check_group(framed.group_id)
+        self._check_current(framed.epoch)
+        if framed.content_type == APPLICATION:
+            raise InvalidMessage("the message is not a handshake")
+        return unprotect_private(
+            self.suite,
+            epoch.secrets.sender_data_secret,
+            self._ratchets,
+            framed,
+            epoch.own_leaf,
+        )
+
+    def _check_current(self, number: int) -> None:
+        if number < self.epoch:
+            raise StaleEpoch("the message is for an epoch that is over")
+        if number > self.epoch:
+            raise FutureEpoch("the message is for an epoch that has not come yet")
 
 
-_: Any = None
+def _read_key_package(data: bytes) -> KeyPackage:
+    if len(data) > MAX_KEY_PACKAGE:
+        raise LimitExceeded("a KeyPackage is larger than accepted")
+    return decode(data, KeyPackage.read)

@@ -15,7 +15,7 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from e2ee.crypto import SHA256, Aead, Hash, Rng, random_bytes
-from e2ee.errors import DecryptionFailed, UnsupportedSuite
+from e2ee.errors import DecryptionFailed, PrimitiveMissing
 
 _VERSION = b"HPKE-v1"
 
@@ -121,24 +121,24 @@ class NoKem:
     id: int = 0
 
     def derive_key_pair(self, ikm: bytes) -> tuple[bytes, bytes]:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's KEM is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's KEM is not built in")
 
     def public(self, private: bytes) -> bytes:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's KEM is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's KEM is not built in")
 
     def check_public(self, public: bytes) -> None:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's KEM is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's KEM is not built in")
 
     def encapsulate(self, public: bytes, rng: Rng) -> tuple[bytes, bytes]:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's KEM is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's KEM is not built in")
 
     def decapsulate(self, private: bytes, encapsulated: bytes) -> bytes:
-        """Raise `UnsupportedSuite`."""
-        raise UnsupportedSuite("this suite's KEM is not built in")
+        """Raise `PrimitiveMissing`."""
+        raise PrimitiveMissing("this suite's KEM is not built in")
 
 
 @dataclass(slots=True)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from e2ee.codec import Reader, decode, optional, u8, u16, u64, vector
+from e2ee.codec import Reader, decode, u8, u16, u64, vector
 from e2ee.codepoint import BASIC, LAST_RESORT, MLS10, SOURCE_KEY_PACKAGE
 from e2ee.crypto import Rng, random_bytes
 from e2ee.errors import (
-    BadSignature,
     DecryptionFailed,
     InvalidKeyPackage,
-    InvalidLeaf,
     LimitExceeded,
-    Malformed,
     UnsupportedSuite,
     UnsupportedVersion,
 )

@@ -60,6 +60,8 @@ class CommitEffects:
     updated: tuple[Member, ...] = ()
     """Members with a new leaf, as they stand after it; the committer too if the
     commit has a path."""
+    replaced: tuple[Member, ...] = ()
+    """The members of `updated` as they stood before, in the same order."""
     extensions_before: Extensions | None = None
     extensions_after: Extensions | None = None
     """Both set if the commit changes the group's extensions, else both None."""
@@ -68,6 +70,18 @@ class CommitEffects:
     reinit: bool = False
     """Whether the commit ends the group by ReInit."""
     actions: tuple[Action, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalReceived:
+    """A standalone proposal that verified and is kept for a commit of this epoch."""
+
+    ref: bytes
+    sender: Member
+    """Of an external sender the leaf is `NO_LEAF`."""
+    kind: str
+    subject: Member | None
+    """Who would be added, removed or updated; None for other kinds."""
 
 
 class Validator(Protocol):

@@ -2,7 +2,7 @@
 
 A `CipherSuite` is handed around explicitly; nothing in the package looks one up by
 number in a global table. Telex uses `SUITE_3`. `BUILT_IN` names the registered suites
-as far as libsodium reaches: what is missing raises `UnsupportedSuite` when used, so
+as far as libsodium reaches: what is missing raises `PrimitiveMissing` when used, so
 that hashes and derivations of a suite work without its AEAD.
 """
 

@@ -1,0 +1,304 @@
+"""Making a commit and its Welcomes (RFC 9420 section 12.4.1).
+
+Nothing of the group changes here: what comes out is a `StagedCommit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from e2ee.codec import vector
+from e2ee.codepoint import (
+    EXTERNAL_PUB,
+    MEMBER,
+    PUBLIC_MESSAGE,
+    WELCOME,
+)
+from e2ee.crypto import SHA256, Rng
+from e2ee.epoch import Epoch, PskLookup, gather_psks
+from e2ee.errors import (
+    InvalidCommit,
+    InvalidMessage,
+    LimitExceeded,
+    Refused,
+    Unsupported,
+)
+from e2ee.extension import Credential, Extension
+from e2ee.framing import (
+    MAX_HANDSHAKE,
+    MAX_PROPOSALS,
+    AuthData,
+    AuthenticatedContent,
+    Commit,
+    FramedContent,
+    Sender,
+    wrap,
+)
+from e2ee.group_context import GroupContext
+from e2ee.group_info import GroupInfo, sign_group_info
+from e2ee.key_schedule import (
+    EpochSecrets,
+    confirmation_tag,
+    confirmed_transcript_hash,
+    epoch_secrets,
+    external_key_pair,
+    joiner_secret,
+    welcome_secret,
+)
+from e2ee.leaf import LeafNode, sign_leaf
+from e2ee.member import Member, Validator
+from e2ee.proposal import Proposal, ProposalOrRef, ProposalRef, Remove
+from e2ee.proposal_list import Applied, Resolved, apply_proposals, member_of
+from e2ee.proposal_store import StoredProposal
+from e2ee.protection import protect_public, sign_content
+from e2ee.staged_commit import StagedCommit
+from e2ee.suite import CipherSuite
+from e2ee.transition import commit_effects
+from e2ee.tree_math import common_ancestor
+from e2ee.treekem import CreatedPath, create_path
+from e2ee.welcome import (
+    EncryptedGroupSecrets,
+    GroupSecrets,
+    Welcome,
+    seal_group_info,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitBuilder:
+    """What a member needs to commit."""
+
+    epoch: Epoch
+    signature_private: bytes = field(repr=False)
+    validator: Validator
+    psk: PskLookup = field(repr=False)
+    rng: Rng
+
+    def build(
+        self,
+        proposals: Sequence[Proposal],
+        pending: Sequence[StoredProposal],
+        *,
+        update: bool,
+        identity: bytes | None,
+        now: int,
+    ) -> StagedCommit:
+        """Make a commit of our own proposals and of pending ones that fit.
+
+        Raises:
+            E2eeError: One of `proposals` is invalid or not allowed. Pending ones
+                that are invalid are left out instead.
+        """
+        epoch = self.epoch
+        suite, context = epoch.tree.suite, epoch.context
+        # (1) A valid list, and what it does.
+        chosen, applied = self._choose(proposals, pending, now)
+        has_path = update or applied.path_required
+        before = self._own_leaf(epoch.tree.leaf(epoch.own_leaf))
+        me = member_of(epoch.own_leaf, before)
+        credential = before.credential
+        if identity is not None:
+            credential = replace(credential, identity=identity)
+            self.validator.credential(identity, before.signature_key)
+        after = Member(me.leaf, credential.identity, me.signature_key)
+        effects = commit_effects(
+            applied, context, after if has_path else me, me, has_path=has_path
+        )
+        self.validator.authorize(context, me, effects)
+        # (2) New keys along our path.
+        provisional = replace(
+            context, epoch=context.epoch + 1, extensions=applied.extensions
+        )
+        created = None
+        if has_path:
+            created = self._path(applied, provisional, before, credential)
+        provisional = replace(provisional, tree_hash=applied.tree.tree_hash())
+        # (3) The signed commit, and with it the new context and its secrets.
+        items: list[ProposalOrRef] = [
+            ProposalRef(item.received.ref) if isinstance(item, StoredProposal) else item
+            for item in chosen
+        ]
+        commit = Commit(tuple(items), None if created is None else created.update_path)
+        content = FramedContent.make(
+            context.group_id,
+            context.epoch,
+            Sender(MEMBER, epoch.own_leaf),
+            b"",
+            commit,
+        )
+        signature = sign_content(
+            suite,
+            self.signature_private,
+            PUBLIC_MESSAGE,
+            content,
+            epoch.encoded_context,
+        )
+        unconfirmed = AuthenticatedContent(
+            PUBLIC_MESSAGE, content, AuthData(signature, b"")
+        )
+        confirmed = confirmed_transcript_hash(
+            suite, epoch.interim_transcript_hash, unconfirmed
+        )
+        new_context = replace(provisional, confirmed_transcript_hash=confirmed)
+        encoded = new_context.encode()
+        joiner = joiner_secret(
+            suite,
+            epoch.secrets.init_secret,
+            suite.zero if created is None else created.path.commit_secret,
+            encoded,
+        )
+        psk = gather_psks(suite, applied.psks, self.psk)
+        secrets = epoch_secrets(suite, joiner, psk, encoded)
+        tag = confirmation_tag(suite, secrets.confirmation_key, confirmed)
+        # (4) The message, under the keys of the old epoch.
+        message = replace(unconfirmed, auth=AuthData(signature, tag))
+        public = protect_public(
+            suite, epoch.secrets.membership_key, message, epoch.encoded_context
+        )
+        encoded_commit = wrap(PUBLIC_MESSAGE, public.encode())
+        if len(encoded_commit) > MAX_HANDSHAKE:
+            raise LimitExceeded("the commit is larger than accepted")
+        # (5) What new members and the hub get.
+        info = make_group_info(
+            suite, self.signature_private, new_context, secrets, tag, epoch.own_leaf
+        )
+        welcomes = self._welcomes(applied, created, joiner, psk, info)
+        return StagedCommit(
+            commit=encoded_commit,
+            hash=SHA256.digest(encoded_commit),
+            welcomes=welcomes,
+            group_info=info.message(),
+            effects=effects,
+            epoch=context.epoch,
+            leaf_private=b"" if created is None else created.leaf_private,
+            path_secret=b"" if created is None else created.first_secret,
+        )
+
+    @staticmethod
+    def _own_leaf(leaf: LeafNode | None) -> LeafNode:
+        if leaf is None:  # pragma: no cover - an active member has a leaf
+            raise InvalidCommit("our own leaf is blank")
+        return leaf
+
+    def _apply(self, chosen: Sequence[StoredProposal | Proposal], now: int) -> Applied:
+        epoch = self.epoch
+        own = Sender(MEMBER, epoch.own_leaf)
+        items = [
+            Resolved(item.proposal, item.sender, True)
+            if isinstance(item, StoredProposal)
+            else Resolved(item, own, False)
+            for item in chosen
+        ]
+        return apply_proposals(
+            epoch.tree, epoch.context, epoch.own_leaf, items, self.validator, now=now
+        )
+
+    def _choose(
+        self,
+        proposals: Sequence[Proposal],
+        pending: Sequence[StoredProposal],
+        now: int,
+    ) -> tuple[list[StoredProposal | Proposal], Applied]:
+        """Give the proposals to commit: ours, and what fits of the pending ones."""
+        if len(proposals) > MAX_PROPOSALS:
+            raise LimitExceeded("the commit has more proposals than accepted")
+        # A Remove is preferred to an Update of the same leaf, a later Update to an
+        # earlier one (section 12.2): so Removes are tried first, the rest backwards.
+        newest_first = list(reversed(pending))
+        newest_first.sort(key=lambda item: not isinstance(item.proposal, Remove))
+        ours: list[StoredProposal | Proposal] = list(proposals)
+        candidates = newest_first[: MAX_PROPOSALS - len(ours)]
+        everything = [*candidates, *ours]
+        try:
+            return everything, self._apply(everything, now)
+        except (InvalidMessage, Refused, Unsupported):
+            if not candidates:
+                raise
+        applied = self._apply(ours, now)
+        chosen = ours
+        for candidate in candidates:
+            attempt = [candidate, *chosen]
+            try:
+                applied, chosen = self._apply(attempt, now), attempt
+            except (InvalidMessage, Refused, Unsupported):
+                continue
+        return chosen, applied
+
+    def _path(
+        self,
+        applied: Applied,
+        provisional: GroupContext,
+        before: LeafNode,
+        credential: Credential,
+    ) -> CreatedPath:
+        suite, own_leaf = applied.tree.suite, self.epoch.own_leaf
+
+        def sign(encryption_key: bytes, parent_hash: bytes) -> LeafNode:
+            return sign_leaf(
+                suite,
+                self.signature_private,
+                encryption_key=encryption_key,
+                credential=credential,
+                capabilities=before.capabilities,
+                extensions=before.extensions,
+                parent_hash=parent_hash,
+                group_id=provisional.group_id,
+                leaf=own_leaf,
+            )
+
+        def context(tree_hash: bytes) -> bytes:
+            return replace(provisional, tree_hash=tree_hash).encode()
+
+        return create_path(
+            applied.tree,
+            own_leaf,
+            sign=sign,
+            context=context,
+            excluded=applied.added_leaves,
+            rng=self.rng,
+        )
+
+    def _welcomes(
+        self,
+        applied: Applied,
+        created: CreatedPath | None,
+        joiner: bytes,
+        psk: bytes,
+        info: GroupInfo,
+    ) -> tuple[tuple[bytes, bytes], ...]:
+        if not applied.added:
+            return ()
+        suite = applied.tree.suite
+        sealed_info = seal_group_info(suite, welcome_secret(suite, joiner, psk), info)
+        # The HPKE info is the same for all, and long: hash it once.
+        prepared = suite.encrypt_info("Welcome", sealed_info)
+        welcomes: list[tuple[bytes, bytes]] = []
+        for leaf, package in applied.added:
+            path_secret = None
+            if created is not None:
+                node = common_ancestor(2 * leaf, 2 * self.epoch.own_leaf)
+                path_secret = created.path.secrets[node]
+            secrets = GroupSecrets(joiner, path_secret, applied.psks).encode()
+            sealed = suite.encrypt_prepared(
+                package.init_key, prepared, secrets, self.rng
+            )
+            ref = package.ref(suite)
+            item = EncryptedGroupSecrets(ref, sealed)
+            welcome = Welcome(suite.id, (item,), sealed_info)
+            welcomes.append((ref, wrap(WELCOME, welcome.encode())))
+        return tuple(welcomes)
+
+
+def make_group_info(
+    suite: CipherSuite,
+    signature_private: bytes,
+    context: GroupContext,
+    secrets: EpochSecrets,
+    tag: bytes,
+    signer: int,
+) -> GroupInfo:
+    """Make the GroupInfo of an epoch, with the key for external commits."""
+    _, external_pub = external_key_pair(suite, secrets.external_secret)
+    extension = Extension(EXTERNAL_PUB, vector(external_pub))
+    return sign_group_info(suite, signature_private, context, (extension,), tag, signer)
