@@ -1,0 +1,214 @@
+"""What the tests of `e2ee` share: AES for suite 1, keys, groups of people."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from e2ee import (
+    ALLOW_ALL,
+    Group,
+    KeyPackageBundle,
+    PublicGroup,
+    StagedCommit,
+    Validator,
+    new_key_package,
+)
+from e2ee.errors import DecryptionFailed
+from e2ee.suite import BUILT_IN, SUITE_3, CipherSuite
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+NOW = 1_790_000_000
+DAY = 86_400
+FUZZ = bool(os.environ.get("TELEX_FUZZ"))
+EXAMPLES = 20_000 if FUZZ else 150
+
+
+@dataclass(frozen=True, slots=True)
+class Aes128Gcm:
+    """AES-128-GCM, which libsodium lacks; for the vectors of suite 1."""
+
+    key_size: int = 16
+    nonce_size: int = 12
+
+    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        return AESGCM(key).encrypt(nonce, plaintext, aad)
+
+    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+        try:
+            return AESGCM(key).decrypt(nonce, ciphertext, aad)
+        except (InvalidTag, ValueError):
+            raise DecryptionFailed("a ciphertext does not open") from None
+
+
+SUITE_1 = BUILT_IN[1].with_aead(Aes128Gcm())
+SUITES: dict[int, CipherSuite] = {**BUILT_IN, 1: SUITE_1}
+
+
+def rng_of(seed: int) -> Callable[[int], bytes]:
+    """Give a repeatable generator."""
+    return random.Random(seed).randbytes
+
+
+@dataclass(slots=True)
+class Person:
+    """One device: its signature key, its bundles, its group."""
+
+    name: str
+    signature_private: bytes
+    group: Group
+
+    @property
+    def leaf(self) -> int:
+        return self.group.own_leaf
+
+
+def bundle_for(
+    name: str,
+    signature_private: bytes,
+    *,
+    last_resort: bool = False,
+    suite: CipherSuite = SUITE_3,
+) -> KeyPackageBundle:
+    """Make a KeyPackage that is valid now."""
+    return new_key_package(
+        signature_private=signature_private,
+        identity=name.encode(),
+        not_before=NOW - DAY,
+        not_after=NOW + 90 * DAY,
+        last_resort=last_resort,
+        suite=suite,
+    )
+
+
+class Room:
+    """A group with all its members and a hub, in step unless told otherwise."""
+
+    def __init__(self, creator: str = "p0", validator: Validator = ALLOW_ALL) -> None:
+        self.validator = validator
+        key = os.urandom(32)
+        group = Group.create(
+            group_id=b"room",
+            signature_private=key,
+            identity=creator.encode(),
+            now=NOW,
+            validator=validator,
+        )
+        self.people = {creator: Person(creator, key, group)}
+        self.hub = PublicGroup.create(
+            group.group_info(), group.ratchet_tree(), now=NOW, validator=validator
+        )
+
+    @classmethod
+    def of(cls, count: int, validator: Validator = ALLOW_ALL) -> Room:
+        """Make a room of `count` members whose paths are all filled."""
+        room = cls(validator=validator)
+        room.add("p0", *(f"p{number}" for number in range(1, count)))
+        for number in range(1, count):
+            room.commit(f"p{number}")
+        return room
+
+    def __getitem__(self, name: str) -> Group:
+        return self.people[name].group
+
+    def leaf(self, name: str) -> int:
+        return self.people[name].leaf
+
+    def add(self, by: str, *names: str, remove: tuple[str, ...] = ()) -> StagedCommit:
+        """Add people by one commit of `by`, and let them join."""
+        keys = {name: os.urandom(32) for name in names}
+        bundles = {name: bundle_for(name, keys[name]) for name in names}
+        staged = self[by].commit(
+            add=[bundle.key_package for bundle in bundles.values()],
+            remove=[self.leaf(name) for name in remove],
+            now=NOW,
+        )
+        self.deliver(by, staged)
+        welcomes = dict(staged.welcomes)
+        for name in names:
+            group = Group.join(
+                welcomes[bundles[name].ref],
+                [bundles[name]],
+                signature_private=keys[name],
+                ratchet_tree=self.hub.ratchet_tree(),
+                now=NOW,
+                validator=self.validator,
+            )
+            self.people[name] = Person(name, keys[name], group)
+        return staged
+
+    def commit(
+        self, by: str, *, remove: tuple[str, ...] = (), update: bool = True
+    ) -> StagedCommit:
+        """Let `by` commit what is pending, and deliver it."""
+        staged = self[by].commit(
+            remove=[self.leaf(name) for name in remove], update=update, now=NOW
+        )
+        self.deliver(by, staged)
+        return staged
+
+    def propose(self, by: str, message: bytes) -> None:
+        """Give a proposal of `by` to everybody."""
+        self.hub, _ = self.hub.receive_proposal(message)
+        for person in self.people.values():
+            if person.name != by:
+                person.group.receive_proposal(message)
+
+    def deliver(self, by: str, staged: StagedCommit) -> None:
+        """Take a commit everywhere; who is removed leaves the room."""
+        refs = [ref for ref, _ in staged.welcomes]
+        self.hub, effects = self.hub.process_commit(
+            staged.commit, staged.group_info, now=NOW, welcome_refs=refs
+        )
+        assert effects == staged.effects
+        for person in list(self.people.values()):
+            if person.name == by:
+                assert person.group.apply_own(staged) == effects
+                continue
+            result = person.group.process_commit(staged.commit, now=NOW)
+            assert result.effects == effects
+            if result.removed_self:
+                del self.people[person.name]
+        self.check()
+
+    def check(self) -> None:
+        """All members and the hub agree."""
+        groups = [person.group for person in self.people.values()]
+        assert len({group.epoch_authenticator for group in groups}) == 1
+        assert {group.context.encode() for group in groups} == {
+            self.hub.context.encode()
+        }
+        assert {group.ratchet_tree() for group in groups} == {self.hub.ratchet_tree()}
+        for group in groups:
+            tree, keys = group._epoch.tree, group._epoch.private_keys
+            for node, private in keys.items():
+                content = tree.node(node)
+                assert content is not None
+                public = group.suite.kem.public(private)
+                assert public == content.encryption_key
+            expected = {2 * group.own_leaf}
+            for node in tree.direct_path(group.own_leaf):
+                parent = tree.parent_node(node)
+                if parent and group.own_leaf not in parent.unmerged_leaves:
+                    expected.add(node)
+            assert set(keys) == expected
+
+
+def reload(person: Person) -> None:
+    """Save and load a person's group."""
+    group = person.group
+    epoch, ratchets = group.dump_epoch(), group.dump_ratchets()
+    person.group = Group.load(
+        epoch,
+        ratchets,
+        signature_private=person.signature_private,
+        validator=group._validator,
+    )
+    assert person.group.dump_epoch() == epoch
+    assert person.group.dump_ratchets() == ratchets
