@@ -1,0 +1,41 @@
+"""Outgoing logs: what this node writes to another, kept until the other has it."""
+
+from sqlalchemy import Connection
+
+from node.member import peer_reader, set_cursor
+from node.storage.chain import OUTGOING, append, create_log, find_entry, get_log
+from node.storage.store import Transaction
+from protocol.log import event_id as event_id_of
+from protocol.log import outgoing_id
+
+__all__ = ["is_waiting", "send"]
+
+
+def send(
+    transaction: Transaction,
+    submission: bytes,
+    *,
+    origin: str,
+    destination: str,
+    now: float,
+) -> None:
+    """Put a submission into the log for another node; a repeat changes nothing."""
+    connection = transaction.connection
+    event_id = event_id_of(submission)
+    name = outgoing_id(origin, destination)
+    log = get_log(connection, name)
+    if log is None:
+        log = create_log(
+            connection, name, OUTGOING, origin, party=destination, now=int(now)
+        )
+        set_cursor(connection, peer_reader(destination), name, 0)
+    if find_entry(connection, name, event_id) is None:
+        append(transaction, log, submission, event_id, int(now * 1000))
+
+
+def is_waiting(
+    connection: Connection, origin: str, destination: str, event_id: bytes
+) -> bool:
+    """Whether a submission stands in the log for another node."""
+    name = outgoing_id(origin, destination)
+    return find_entry(connection, name, event_id) is not None
