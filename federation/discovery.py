@@ -108,12 +108,12 @@ class Directory:
         """
         self._policy.check(name)
         record = await self._book.get(name)
-        age = self._clock.time() - record.fetched_at
-        if record.trusted == "ok" and 0 <= age < FRESH:
+        if record.trusted == "ok" and 0 <= self._age(record) < FRESH:
             return record
         try:
             return await self._refresh(name, stranger=False)
         except _TooSoon as limited:
+            # Somebody else may have fetched it while we waited for our turn.
             record = await self._book.get(name)
             error: Refused = PeerUnreachable(
                 limited.error, retry_after=ceil(limited.wait)
@@ -122,7 +122,7 @@ class Directory:
             error = unreachable
         if record.trusted == "changed":
             raise PeerUntrusted(name)
-        if record.trusted == "ok" and age < STALE:
+        if record.trusted == "ok" and self._age(record) < STALE:
             return record
         raise error
 
@@ -146,9 +146,8 @@ class Directory:
             TooMany: too many strangers at once.
         """
         record = await self._book.get(origin)
-        age = self._clock.time() - record.fetched_at
         key = self._match(record, keyid)
-        if key is not None and 0 <= age < FRESH:
+        if key is not None and 0 <= self._age(record) < FRESH:
             return key
         wait = STRANGER_EVERY
         try:
@@ -164,12 +163,15 @@ class Directory:
         if record.trusted == "changed":
             raise PeerUntrusted()
         key = self._match(record, keyid)
-        if key is not None and self._clock.time() - record.fetched_at < STALE:
+        if key is not None and self._age(record) < STALE:
             return key
         raise UnknownKey(
             f"{origin} does not publish it, or could not be asked.",
             retry_after=max(1, ceil(wait)),
         )
+
+    def _age(self, record: PeerRecord) -> float:
+        return self._clock.time() - record.fetched_at
 
     def _match(self, record: PeerRecord, keyid: str) -> bytes | None:
         if record.trusted != "ok":
