@@ -1,0 +1,243 @@
+"""The Textual application: themes, settings, the account that is open.
+
+It goes from the welcome or the unlock screen to the chat and owns the client from
+the moment there is one until it is closed. Everything about rooms is in
+`screens.chat`.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+
+from client.model import Profile
+from tui.backend import Backend, ChatClient, engine
+from tui.config import ConfigError, Settings, save_settings
+from tui.locations import Locations
+from tui.providers import TelexCommands
+from tui.screens.chat import ChatScreen
+from tui.screens.help import HelpScreen
+from tui.screens.onboarding import UnlockScreen, WelcomeScreen
+from tui.text import choose_language, say, use
+from tui.theme import DARK, LIGHT
+from tui.widgets.composer import teach_alt_enter
+
+__all__ = ["TelexApp", "run"]
+
+LOG = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 10
+"""For the client to say goodbye and close its database; then we leave anyway:
+everything written is on disk before it is shown."""
+
+QUIT_SECONDS = 3
+"""In which a second Ctrl+C quits."""
+
+
+class TelexApp(App[None]):
+    """`telex` as people see it."""
+
+    CSS_PATH = "telex.tcss"
+    TITLE = "Telex"
+    COMMANDS: ClassVar[Any] = {TelexCommands}
+    HORIZONTAL_BREAKPOINTS: ClassVar[Any] = [
+        (0, "-narrow"),
+        (64, "-normal"),
+        (108, "-wide"),
+        (150, "-vast"),
+    ]
+    VERTICAL_BREAKPOINTS: ClassVar[Any] = [(0, "-low"), (22, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "key.help", priority=True),
+        Binding("question_mark", "help", "key.help"),
+        Binding("ctrl+p", "command_palette", "key.palette", priority=True),
+        Binding("f9", "switch_theme", "key.theme"),
+        Binding("ctrl+q", "quit", "key.quit", priority=True),
+        Binding("ctrl+c", "interrupt", "key.quit", show=False),
+    ]
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(
+        self,
+        locations: Locations,
+        settings: Settings,
+        *,
+        ca_file: Path | None = None,
+        opened: ChatClient | None = None,
+        first_room: str = "",
+        load: Callable[[], Backend] = engine,
+    ) -> None:
+        """Make the application.
+
+        Args:
+            locations: the profile and the files around it.
+            settings: how it looks.
+            ca_file: certificates trusted beside the system's.
+            opened: an account that is open already (the demo); not yet running.
+            first_room: the account whose direct chat is opened first.
+            load: what gives the engine; tests give another.
+        """
+        super().__init__()
+        teach_alt_enter()
+        self.locations = locations
+        self.settings = settings
+        self.profile = Profile(locations.profile, ca_file)
+        self.client = opened
+        self.first_room = first_room
+        self._load = load
+        self._entered = False
+        self._interrupted = 0.0
+        use(choose_language(settings.language))
+
+    # --- start and stop ----------------------------------------------------------
+
+    async def on_mount(self) -> None:
+        """Put the colours on and show the first screen."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = f"telex-{self.settings.theme}"
+        if not self.is_headless:
+            self._catch_signals()
+        if self.client is not None:
+            await self.begin(self.client)
+        elif self.profile.exists():
+            await self.push_screen(UnlockScreen(str(self.profile.directory)))
+        else:
+            await self.push_screen(WelcomeScreen())
+
+    def _catch_signals(self) -> None:
+        """Leave the terminal as it was when somebody stops us from outside."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            loop.add_signal_handler(number, self.exit)
+
+    async def backend(self) -> Backend:
+        """The engine; loaded in a thread, because that takes a moment."""
+        self.locations.prepare()
+        return await asyncio.to_thread(self._load)
+
+    async def begin(self, client: ChatClient) -> None:
+        """Run this account and show its rooms."""
+        self.client = client
+        self._entered = True
+        await client.__aenter__()
+        chat = ChatScreen(client, self.first_room)
+        while len(self.screen_stack) > 1 and not isinstance(self.screen, ChatScreen):
+            await self.pop_screen()
+        await self.push_screen(chat)
+
+    async def shut(self) -> None:
+        """Close the account; safe to call twice.
+
+        Raises:
+            TimeoutError: it did not close in time.
+        """
+        client, self.client = self.client, None
+        if client is None:
+            return
+        async with asyncio.timeout(CLOSE_SECONDS):
+            if self._entered:
+                await client.__aexit__(None, None, None)
+            else:
+                await client.close()
+
+    def back(self) -> None:
+        """From a form to where it came from, or out."""
+        if len(self.screen_stack) > 2:
+            self.pop_screen()
+        else:
+            self.exit()
+
+    # --- keys --------------------------------------------------------------------
+
+    async def action_quit(self) -> None:
+        """Quit; what waits to be sent is on disk."""
+        self.exit()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C: copy what is marked, or quit at the second time."""
+        marked = self.screen.get_selected_text()
+        if marked:
+            self.copy_to_clipboard(marked)
+            self.screen.clear_selection()
+            self.notify(say("done.copied"))
+            return
+        now = time.monotonic()
+        if now - self._interrupted < QUIT_SECONDS:
+            self.exit()
+            return
+        self._interrupted = now
+        self.notify(say("quit.hint"), timeout=QUIT_SECONDS)
+
+    def action_help(self) -> None:
+        """Show the keys; once."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen())
+
+    def action_command_palette(self) -> None:
+        """Show the palette with our words in it."""
+        if self.use_command_palette and not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette(placeholder=say("palette.search")))
+
+    def action_switch_theme(self) -> None:
+        """From dark to light, or back; remembered."""
+        name = "light" if self.settings.theme == "dark" else "dark"
+        self.change(theme=name)
+        self.theme = f"telex-{name}"
+
+    # --- settings ------------------------------------------------------------------
+
+    def change(self, **values: Any) -> None:
+        """Change settings and keep them."""
+        self.settings = self.settings.changed(**values)
+        try:
+            save_settings(self.locations.config, self.settings)
+        except ConfigError as error:
+            self.notify(str(error), severity="warning", markup=False)
+
+    async def switch_language(self) -> None:
+        """The other language; the screens are made anew."""
+        from tui.text import language
+
+        name = "en" if language() == "zh" else "zh"
+        self.change(language=name)
+        use(name)
+        if self.client is not None and isinstance(self.screen, ChatScreen):
+            await self.switch_screen(ChatScreen(self.client, self.first_room))
+
+    # --- the terminal around us ------------------------------------------------------
+
+    def terminal_title(self, unread: int) -> None:
+        """Put the number of unread messages into the terminal's title."""
+        name = say("title.unread", count=unread, name="Telex") if unread else "Telex"
+        self._tell_terminal(f"\x1b]0;{name}\x07")
+
+    def ring(self) -> None:
+        """The bell, where somebody wants it."""
+        if self.settings.bell:
+            self.bell()
+
+    def _tell_terminal(self, sequence: str) -> None:
+        # Textual has no public way to set the terminal's title (8.2).
+        driver = self._driver
+        if driver is not None and not self.is_headless:
+            driver.write(sequence)
+            driver.flush()
+
+
+async def run(app: TelexApp) -> None:
+    """Run the application to its end and close the account, whatever happens."""
+    try:
+        await app.run_async()
+    finally:
+        try:
+            await app.shut()
+        except Exception:
+            LOG.exception("the account did not close cleanly")

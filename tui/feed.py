@@ -1,0 +1,72 @@
+"""Events from the engine, put together so that the screen is drawn once for many.
+
+A thousand messages may arrive in a second (the first sync after a holiday); people
+see twenty changes a second at most. Of several events about one thing the last one
+counts.
+"""
+
+from dataclasses import dataclass, field
+
+from client.model import (
+    Alarm,
+    ConnectionChanged,
+    Event,
+    Message,
+    MessageChanged,
+    MessageId,
+    MessageRemoved,
+    Room,
+    RoomChanged,
+)
+from protocol.log import LogId
+
+__all__ = ["FLUSH_SECONDS", "Batch", "Feed"]
+
+FLUSH_SECONDS = 0.05
+"""Twenty times a second: faster than anybody reads, slow enough to stay cheap."""
+
+ALARMS_MAX = 20
+"""Warnings kept for one drawing; more of them say nothing new."""
+
+
+@dataclass
+class Batch:
+    """What changed since the screen was drawn last."""
+
+    rooms: dict[LogId, Room] = field(default_factory=dict)
+    messages: dict[MessageId, Message] = field(default_factory=dict)
+    removed: set[MessageId] = field(default_factory=set)
+    connection: ConnectionChanged | None = None
+    alarms: list[Alarm] = field(default_factory=list)
+
+
+class Feed:
+    """Collects events until they are taken."""
+
+    def __init__(self) -> None:
+        self._batch = Batch()
+        self._empty = True
+
+    def add(self, event: Event) -> bool:
+        """Take an event; true if it is the first since the last `take`."""
+        batch = self._batch
+        match event:
+            case RoomChanged(room):
+                batch.rooms[room.id] = room
+            case MessageChanged(message):
+                batch.messages[message.id] = message
+            case MessageRemoved(id=gone):
+                batch.messages.pop(gone, None)
+                batch.removed.add(gone)
+            case ConnectionChanged():
+                batch.connection = event
+            case Alarm():
+                if len(batch.alarms) < ALARMS_MAX:
+                    batch.alarms.append(event)
+        first, self._empty = self._empty, False
+        return first
+
+    def take(self) -> Batch:
+        """Everything so far; begins anew."""
+        batch, self._batch, self._empty = self._batch, Batch(), True
+        return batch

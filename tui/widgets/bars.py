@@ -1,0 +1,163 @@
+"""The one-line parts of the screen: room header, reply, jump and status lines."""
+
+from textual import events
+from textual.content import Content
+from textual.widgets import Static
+
+from client.model import Connection, Message, MessageId, Room, State
+from tui.cells import cell_len, fit, one_line
+from tui.layout import GLYPHS, person
+from tui.messages import MessageAction
+from tui.text import say
+from tui.widgets.room_list import room_title
+
+__all__ = ["ActionBar", "JumpBar", "ReplyBar", "RoomHeader", "StatusBar"]
+
+LINK_SIGNS = {
+    Connection.OFFLINE: ("○", "$error"),
+    Connection.CONNECTING: ("◌", "$warning"),
+    Connection.SYNCING: ("◍", "$warning"),
+    Connection.ONLINE: ("●", "$success"),
+}
+
+
+class RoomHeader(Static):
+    """The open room's title and what it is."""
+
+    def show(self, room: Room | None, node: str) -> None:
+        """Show this room."""
+        if room is None:
+            self.update("")
+            return
+        name, rest = room_title(room, node)
+        if not room.active:
+            kind = say("room.left")
+        elif room.direct:
+            kind = say("room.direct")
+        elif room.members == 1:
+            kind = say("room.members.one")
+        else:
+            kind = say("room.members", count=room.members)
+        about = f"  {kind} · {say('room.encrypted')}"
+        width = max(1, self.size.width - 2)
+        title = fit(name, min(cell_len(name), width))
+        rest = fit(rest, min(cell_len(rest), max(0, width - cell_len(title))))
+        used = cell_len(title) + cell_len(rest)
+        if used + cell_len(about) > width:
+            about = f"  {kind}" if used + cell_len(kind) + 2 <= width else ""
+        self.update(
+            Content.assemble(
+                (title, "bold"), (rest, "$quiet"), (about, "$quiet"), end=""
+            )
+        )
+
+
+class ReplyBar(Static):
+    """What is being answered; a click or Esc cancels."""
+
+    def show(self, message: Message, node: str) -> None:
+        """Quote this message."""
+        who = say("timeline.you") if message.own else person(message.sender, node)[0]
+        text = say("composer.reply", who=who, text=one_line(message.text))
+        cancel = say("composer.reply.cancel")
+        width = max(8, self.size.width - 2 - cell_len(cancel) - 4)
+        self.update(
+            Content.assemble(
+                ("┃ ", "$accent"), (fit(text, width), ""), ("  " + cancel, "$quiet")
+            )
+        )
+
+    def on_click(self) -> None:
+        """Cancel."""
+        self.post_message(MessageAction("unreply", MessageId("")))
+
+
+class JumpBar(Static):
+    """Says that there is more below; a click goes there."""
+
+    def show(self, count: int) -> None:
+        """Count the messages below."""
+        key = ("timeline.jump", "timeline.jump.one")[count] if count < 2 else ""
+        self.update(Content(say(key or "timeline.jump.new", count=count)))
+
+    def on_click(self) -> None:
+        """Go to the newest message."""
+        self.post_message(MessageAction("newest", MessageId("")))
+
+
+class ActionBar(Static):
+    """What can be done with the chosen message, for keys and for the mouse."""
+
+    def show(self, message: Message) -> None:
+        """Show what applies to this message."""
+        self._message = message
+        state = say(f"state.{message.state.name.lower()}")
+        why = say(f"state.{message.state.name.lower()}.why") if message.own else ""
+        actions = [("r", "reply"), ("c", "copy")]
+        if message.state is State.FAILED:
+            actions = [("s", "retry"), ("d", "discard"), ("c", "copy")]
+        parts: list[Content] = []
+        for key, action in actions:
+            word = say(f"bar.{action}")
+            label = Content.assemble((key.upper(), "bold $accent"), f" {word}  ")
+            parts.append(label.stylize(f"@click=act('{action}')"))
+        parts.append(Content.assemble(("Esc", "bold $accent"), f" {say('back')}"))
+        words = Content("").join(parts)
+        left = self.size.width - 2 - words.cell_length - 2
+        if message.own:
+            glyph = GLYPHS[message.state]
+            for text in (f"{glyph} {state}: {why}", f"{glyph} {state}"):
+                if cell_len(text) <= left:
+                    gap = " " * (left - cell_len(text) + 2)
+                    words = words + Content(gap) + Content(text).stylize("$quiet")
+                    break
+        self.update(words)
+
+    def action_act(self, action: str) -> None:
+        """A word was clicked."""
+        self.post_message(MessageAction(action, self._message.id))
+
+
+class StatusBar(Static):
+    """The connection, the account and the two keys that lead to all others."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._link = (Connection.OFFLINE, "")
+        self._account = ""
+        self._unread = 0
+
+    def show(
+        self, link: Connection, detail: str, account: str, unread: int
+    ) -> None:
+        """Show how things stand."""
+        self._link = (link, one_line(detail))
+        self._account = account
+        self._unread = unread
+        self._draw()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The width changed."""
+        self._draw()
+
+    def _draw(self) -> None:
+        link, detail = self._link
+        sign, colour = LINK_SIGNS[link]
+        keys = f"{say('status.help')}  {say('status.palette')}"
+        width = max(1, self.size.width - 2)
+        state = say(f"link.{link.value}")
+        left = f"{state} · {self._account}"
+        if link is Connection.OFFLINE:
+            left = f"{state}: {detail}" if detail else f"{state} · {say('link.queue')}"
+        if self._unread:
+            left += f" · {say('status.unread', count=self._unread)}"
+        space = width - 2
+        if space - cell_len(left) - 2 >= cell_len(keys) or space >= 60:
+            space -= cell_len(keys) + 2
+        else:
+            keys = ""
+        self.update(
+            Content.assemble(
+                (f"{sign} ", colour), (fit(left, space), ""), ("  " + keys, "$quiet")
+            )
+        )

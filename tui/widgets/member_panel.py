@@ -1,0 +1,105 @@
+"""Who is in the open room, with what one may do about it."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Button, OptionList, Static
+from textual.widgets.option_list import Option
+
+from client.model import RoomMember
+from protocol.policy import Role
+from tui.layout import person
+from tui.messages import MemberChosen
+from tui.text import say
+from tui.theme import person_colour
+
+__all__ = ["MemberPanel", "role_name"]
+
+
+def role_name(role: int) -> str:
+    """A role in words; a number between two counts as the lower one."""
+    if role >= Role.OWNER:
+        return say("members.owner")
+    return say("members.admin" if role >= Role.ADMIN else "members.member")
+
+
+class MemberList(OptionList):
+    """The members; keys act on the one under the cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "member('add')", "key.add"),
+        Binding("x,delete", "member('remove')", "key.remove"),
+        Binding("l", "member('leave')", "key.leave"),
+    ]
+
+    def action_member(self, action: str) -> None:
+        """Ask the screen to add, remove or leave."""
+        account = ""
+        if self.highlighted is not None:
+            account = self.get_option_at_index(self.highlighted).id or ""
+        self.post_message(MemberChosen(action, account))
+
+
+class MemberPanel(Vertical):
+    """The list of members beside the timeline."""
+
+    def compose(self) -> ComposeResult:
+        """A title, the list, and the buttons for what keys do as well."""
+        yield Static(id="members-title", markup=False)
+        yield MemberList(id="members-list", markup=False)
+        with Horizontal(id="members-buttons"):
+            yield Button("", id="members-add", compact=True)
+            yield Button("", id="members-remove", compact=True)
+            yield Button("", id="members-leave", compact=True)
+
+    def on_mount(self) -> None:
+        """Put the words in."""
+        for name in ("add", "remove", "leave"):
+            button = self.query_one(f"#members-{name}", Button)
+            button.label = Content(say(f"members.{name}"))
+
+    def show(
+        self, members: Sequence[RoomMember], *, node: str, direct: bool, active: bool
+    ) -> None:
+        """Show these members; only a group's can be changed."""
+        title = f"{say('members.title')} · {len(members)}"
+        self.query_one("#members-title", Static).update(Content(title))
+        listing = self.query_one(MemberList)
+        at = listing.highlighted
+        ordered = sorted(members, key=lambda m: (-m.role, m.account))
+        listing.set_options([self._option(member, node) for member in ordered])
+        if ordered:
+            listing.highlighted = min(at or 0, len(ordered) - 1)
+        me = next((member for member in members if member.own), None)
+        admin = active and not direct and me is not None and me.role >= Role.ADMIN
+        self.query_one("#members-add", Button).display = admin
+        self.query_one("#members-remove", Button).display = admin
+        self.query_one("#members-leave", Button).display = active and not direct
+
+    def _option(self, member: RoomMember, node: str) -> Option:
+        name, rest = person(member.account, node)
+        dark = self.app.current_theme.dark
+        colour = person_colour(member.account, dark=dark)
+        content = Content.assemble((name, f"bold {colour}"), (rest, "$quiet"))
+        words = [say("members.you")] if member.own else []
+        if member.role >= Role.ADMIN:
+            words.append(role_name(member.role))
+        if member.devices == 0:
+            words.append(say("members.nodevice"))
+        elif member.devices == 1:
+            words.append(say("members.device"))
+        else:
+            words.append(say("members.devices", count=member.devices))
+        second = Content.assemble(("\n  " + " · ".join(words), "$quiet"))
+        return Option(Content.assemble(content, second), id=member.account)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Do what the keys do."""
+        event.stop()
+        self.query_one(MemberList).action_member(
+            (event.button.id or "").removeprefix("members-")
+        )
