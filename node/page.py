@@ -1,0 +1,202 @@
+"""Reading logs in pages, by devices and by peers, each as far as it may."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, select
+
+from node.device import Device
+from node.member import (
+    ALWAYS,
+    Period,
+    first_readable,
+    list_periods,
+    list_rooms,
+    peer_reader,
+    readable_upto,
+)
+from node.room import get_tree
+from node.storage.chain import (
+    MAILBOX,
+    OUTGOING,
+    ROOM,
+    Log,
+    get_log,
+    list_entries,
+)
+from node.storage.store import Store
+from node.storage.tables import CursorRow, LogRow, core
+from protocol.errors import BadRequest, NotFound, UnknownRoom
+from protocol.limits import BATCH_BYTES, BATCH_ENTRIES
+from protocol.log import LogId
+from protocol.wire import Page, Rooms, RoomState, Tree
+
+__all__ = ["Pages", "device_periods"]
+
+_log = core(LogRow)
+_cursor = core(CursorRow)
+
+
+class Pages:
+    """What may be read of the logs on this node."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+
+    async def page(
+        self,
+        device: Device,
+        log: LogId,
+        *,
+        after: int | None,
+        before: int | None,
+        limit: int,
+    ) -> Page:
+        """Entries that a device may read: those after a seq, or before one.
+
+        Raises:
+            UnknownRoom: there is no such log, or it is not this device's to read.
+            BadRequest: both or neither of `after` and `before`.
+        """
+        if (after is None) == (before is None):
+            raise BadRequest("Ask for entries after one or before one, not both.")
+        limit = max(1, min(limit, BATCH_ENTRIES))
+
+        def read(connection: Connection) -> Page:
+            found = get_log(connection, log)
+            periods = device_periods(connection, found, device)
+            if found is None or not periods:
+                raise UnknownRoom()
+            start = after if after is not None else max(0, (before or 0) - 1 - limit)
+            room = limit
+            if before is not None:
+                room = max(0, min(limit, before - 1 - start))
+            return _page(connection, found, periods, start, room)
+
+        return await self._store.read(read)
+
+    async def page_for_peer(
+        self, peer: str, log: LogId, after: int, limit: int
+    ) -> Page:
+        """Entries of a log of this node that a peer may read.
+
+        Raises:
+            UnknownRoom: there is no such log, or it is not this peer's to read.
+        """
+
+        def read(connection: Connection) -> Page:
+            found = get_log(connection, log)
+            if found is None or found.owner != self._node:
+                raise UnknownRoom()
+            periods = peer_periods(connection, found, peer)
+            if not periods:
+                raise UnknownRoom()
+            room = max(1, min(limit, BATCH_ENTRIES))
+            return _page(connection, found, periods, after, room)
+
+        return await self._store.read(read)
+
+    async def rooms(self, device: Device) -> Rooms:
+        """The rooms that the device's account is in."""
+
+        def read(connection: Connection) -> Rooms:
+            rooms = list_rooms(connection, str(device.account))
+            rows = connection.execute(
+                select(_log.c.id, _log.c.owner, _log.c.head, _cursor.c.seq)
+                .join_from(
+                    _log,
+                    _cursor,
+                    and_(
+                        _cursor.c.log == _log.c.id,
+                        _cursor.c.reader == device.address,
+                    ),
+                    isouter=True,
+                )
+                .where(_log.c.id.in_(rooms), _log.c.kind == ROOM)
+                .order_by(_log.c.id)
+            )
+            return Rooms(
+                [RoomState(LogId(row[0]), row[1], row[2], row[3]) for row in rows]
+            )
+
+        return await self._store.read(read)
+
+    async def hub_of(self, reader: str, log: LogId) -> str:
+        """The hub of a room that a reader is, or was, in.
+
+        Raises:
+            UnknownRoom: there is none.
+        """
+
+        def read(connection: Connection) -> str:
+            found = get_log(connection, log)
+            if (
+                found is None
+                or found.kind != ROOM
+                or not list_periods(connection, log, reader)
+            ):
+                raise UnknownRoom()
+            return found.owner
+
+        return await self._store.read(read)
+
+    async def tree(self, reader: str, log: LogId, tree_hash: bytes) -> Tree:
+        """A ratchet tree of a room of this node.
+
+        Raises:
+            UnknownRoom, NotFound.
+        """
+
+        def read(connection: Connection) -> Tree:
+            if not list_periods(connection, log, reader):
+                raise UnknownRoom()
+            tree = get_tree(connection, log, tree_hash)
+            if tree is None:
+                raise NotFound("This tree is no longer kept; ask to be added again.")
+            return Tree(tree)
+
+        return await self._store.read(read)
+
+
+def device_periods(
+    connection: Connection, log: Log | None, device: Device
+) -> Sequence[Period]:
+    """From where to where a device may read a log; empty: not at all."""
+    if log is None:
+        return ()
+    if log.kind == MAILBOX:
+        return ALWAYS if log.party == str(device.account) else ()
+    if log.kind == ROOM:
+        return list_periods(connection, log.id, str(device.account))
+    return ()
+
+
+def peer_periods(connection: Connection, log: Log, peer: str) -> Sequence[Period]:
+    """From where to where a peer may read a log of ours; empty: not at all."""
+    if log.kind == OUTGOING:
+        return ALWAYS if log.party == peer else ()
+    if log.kind == ROOM:
+        return list_periods(connection, log.id, peer_reader(peer))
+    return ()
+
+
+def _page(
+    connection: Connection,
+    log: Log,
+    periods: Sequence[Period],
+    after: int,
+    limit: int,
+) -> Page:
+    last = periods[-1].until
+    head = log.head if last is None else min(log.head, last)
+    start = first_readable(periods, max(0, after))
+    upto = readable_upto(periods, start, log.head)
+    run = list_entries(
+        connection,
+        log,
+        start,
+        upto=min(upto, start + limit),
+        limit=limit,
+        max_bytes=BATCH_BYTES,
+    )
+    return Page(log.id, run.after, run.previous, run.entries, head)

@@ -1,0 +1,156 @@
+"""What devices of this node write: appended here, carried to a hub, or forwarded.
+
+The same bytes may be submitted any number of times and answer what became of them:
+`committed` if the room's log has them, `rejected` if its hub refused them, `pending`
+if they are on this node's disk on their way there.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from node.clock import Clock
+from node.device import Device
+from node.hub import Hub, check_shape
+from node.incoming import Incoming, read_incoming
+from node.limit import Buckets
+from node.member import is_member
+from node.outgoing import is_waiting, send
+from node.storage.chain import ROOM, Log, find_entry, get_log
+from node.storage.store import Store, Transaction
+from node.storage.tables import OutcomeRow, core
+from protocol.codec import decode
+from protocol.errors import BadRequest, NotAllowed, PeerRefused, UnknownRoom
+from protocol.log import Kind, LogId
+from protocol.wire import Receipt, Submit
+
+__all__ = ["ForwardSubmit", "Submissions", "find_outcome"]
+
+ForwardSubmit = Callable[[str, LogId, Submit], Awaitable[Receipt]]
+"""Asks a room's hub to append now."""
+
+_outcome = core(OutcomeRow)
+
+
+class Submissions:
+    """Takes in what this node's devices write."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        node: str,
+        clock: Clock,
+        forward: ForwardSubmit,
+        limit: Buckets,
+    ) -> None:
+        """`limit` counts submissions by device."""
+        self._store = store
+        self._hub = hub
+        self._node = node
+        self._clock = clock
+        self._forward = forward
+        self._limit = limit
+
+    async def submit(
+        self, device: Device, submit: Submit, log: LogId | None = None
+    ) -> Receipt:
+        """Append, carry or forward; answer what became of it.
+
+        What is no handshake is queued before the first suspension, so it keeps the
+        order in which a device sends it.
+
+        Args:
+            device: who signed the request or opened the session.
+            submit: with a bundle if it is a commit.
+            log: the log in the request's path, if there is one.
+
+        Raises:
+            Refused: why not; nothing was stored.
+        """
+        self._limit.take(device.address, self._clock())
+        incoming = read_incoming(submit.submission)
+        if incoming.submission.sender != device.address:
+            raise NotAllowed("A device writes in its own name alone.")
+        if log is not None and log != incoming.submission.log:
+            raise BadRequest("The submission is for another log than the request.")
+        match incoming.submission.kind:
+            case Kind.CREATE:
+                return await self._hub.create(incoming)
+            case Kind.COMMIT | Kind.PROPOSAL:
+                return await self._handshake(incoming, submit)
+            case _:
+                check_shape(incoming)
+        operation = partial(self._append, incoming)
+        return await self._store.write(operation, size=len(incoming.data))
+
+    def _append(self, incoming: Incoming, transaction: Transaction) -> Receipt:
+        """In the writer: to the room if this node is its hub, else on its way."""
+        log = get_log(transaction.connection, incoming.submission.log)
+        if log is None or log.kind != ROOM:
+            raise UnknownRoom()
+        if log.owner == self._node:
+            return self._hub.append(incoming, transaction)
+        known = self._state(transaction.connection, log, incoming)
+        if known is not None:
+            return known
+        send(
+            transaction,
+            incoming.data,
+            origin=self._node,
+            destination=log.owner,
+            now=self._clock(),
+        )
+        return Receipt(incoming.event_id, "pending")
+
+    async def _handshake(self, incoming: Incoming, submit: Submit) -> Receipt:
+        def look(connection: Connection) -> tuple[str, Receipt | None]:
+            log = get_log(connection, incoming.submission.log)
+            if log is None or log.kind != ROOM:
+                raise UnknownRoom()
+            if log.owner == self._node:
+                return log.owner, None
+            return log.owner, self._state(connection, log, incoming)
+
+        owner, known = await self._store.read(look)
+        if owner == self._node:
+            return await self._hub.submit(incoming, submit.bundle)
+        if known is not None:
+            return known
+        if incoming.submission.kind == Kind.PROPOSAL:
+            operation = partial(self._append, incoming)
+            return await self._store.write(operation, size=len(incoming.data))
+        receipt = await self._forward(owner, incoming.submission.log, submit)
+        if receipt.event_id != incoming.event_id:
+            raise PeerRefused("Its answer is about another submission.")
+        return receipt
+
+    def _state(
+        self, connection: Connection, log: Log, incoming: Incoming
+    ) -> Receipt | None:
+        """What became of it at a hub elsewhere; None: it is new, and may be sent.
+
+        Raises:
+            UnknownRoom: it is new, and its account is not in the room.
+        """
+        known = find_entry(connection, log.id, incoming.event_id)
+        if known is None:
+            known = find_outcome(connection, log.id, incoming.event_id)
+        if known is not None:
+            return known
+        if is_waiting(connection, self._node, log.owner, incoming.event_id):
+            return Receipt(incoming.event_id, "pending")
+        if not is_member(connection, log.id, incoming.account):
+            raise UnknownRoom()
+        return None
+
+
+def find_outcome(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
+    """The stored refusal of a submission."""
+    stored: bytes | None = connection.scalar(
+        select(_outcome.c.receipt).where(
+            _outcome.c.log == log, _outcome.c.event_id == event_id
+        )
+    )
+    return None if stored is None else decode(stored, Receipt)
