@@ -7,7 +7,7 @@ changed, or another process's write, drops them.
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from node.clock import Clock
 from node.storage.store import Store
@@ -17,10 +17,11 @@ from protocol.errors import (
     AccountDisabled,
     AddressError,
     DeviceRevoked,
+    Refused,
     UnknownKey,
 )
 
-__all__ = ["Device", "Devices"]
+__all__ = ["Device", "Devices", "list_refused"]
 
 KNOWN_MAX = 20_000
 """Devices kept in memory, in some 10 MB; the one not seen for longest goes."""
@@ -84,6 +85,19 @@ class Devices:
             if len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
         return device
+
+
+def list_refused(connection: Connection) -> dict[str, Refused]:
+    """Every device that may not come in, and why."""
+    rows = connection.execute(
+        select(_device.c.address, _device.c.revoked)
+        .join_from(_device, _account, _account.c.name == _device.c.name)
+        .where(or_(_device.c.revoked, _account.c.disabled))
+    )
+    return {
+        address: DeviceRevoked() if revoked else AccountDisabled()
+        for address, revoked in rows
+    }
 
 
 def _find(connection: Connection, address: str) -> Device:

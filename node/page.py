@@ -22,6 +22,7 @@ from node.storage.chain import (
     Log,
     get_log,
     list_entries,
+    start_before,
 )
 from node.storage.store import Store
 from node.storage.tables import CursorRow, LogRow, core
@@ -67,11 +68,13 @@ class Pages:
             periods = device_periods(connection, found, device)
             if found is None or not periods:
                 raise UnknownRoom()
-            start = after if after is not None else max(0, (before or 0) - 1 - limit)
-            room = limit
-            if before is not None:
-                room = max(0, min(limit, before - 1 - start))
-            return _page(connection, found, periods, start, room)
+            if after is not None:
+                return _page(connection, found, periods, after, limit)
+            last = min(before or 0, found.head + 1)
+            start = start_before(
+                connection, log, last, limit=limit, max_bytes=BATCH_BYTES
+            )
+            return _page(connection, found, periods, start, last - 1 - start)
 
         return await self._store.read(read)
 

@@ -8,7 +8,7 @@ was read is the head that is written.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from node.event import EntryAppended, MembersChanged
 from node.storage.store import Transaction
@@ -31,6 +31,7 @@ __all__ = [
     "hash_at",
     "list_entries",
     "move_head",
+    "start_before",
     "store_copies",
 ]
 
@@ -69,6 +70,12 @@ _AFTER = (
         _entry.c.seq <= bindparam("upto"),
     )
     .order_by(_entry.c.seq)
+    .limit(bindparam("limit"))
+)
+_SIZES_BEFORE = (
+    select(_entry.c.seq, func.length(_entry.c.data))
+    .where(_entry.c.log == bindparam("log"), _entry.c.seq < bindparam("before"))
+    .order_by(_entry.c.seq.desc())
     .limit(bindparam("limit"))
 )
 _INSERT_LOG = insert(_log)
@@ -275,6 +282,24 @@ def hash_at(connection: Connection, log: Log, seq: int) -> bytes | None:
     if found is None and seq == 0:
         return GENESIS
     return found
+
+
+def start_before(
+    connection: Connection, log: LogId, before: int, *, limit: int, max_bytes: int
+) -> int:
+    """Where to begin reading so that a page ends right before an entry.
+
+    Returns:
+        The `after` of the page; `before - 1` if nothing lies before.
+    """
+    after, size = before - 1, 0
+    values = {"log": log, "before": before, "limit": limit}
+    for seq, length in connection.execute(_SIZES_BEFORE, values):
+        size += length
+        if seq != after or (size > max_bytes and after != before - 1):
+            break
+        after = seq - 1
+    return after
 
 
 def list_entries(

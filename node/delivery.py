@@ -1,0 +1,281 @@
+"""Delivery: tells sessions and peers that a log has grown, and keeps devices' cursors.
+
+Everything here is a hint over what is on disk. A session that was told nothing would
+find the same entries at its next look; nothing is ever lost with this process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from node.clock import Clock
+from node.device import Device, Devices, list_refused
+from node.event import (
+    AccountChanged,
+    EntryAppended,
+    Event,
+    MembersChanged,
+    OutcomeStored,
+    ReadingStarted,
+)
+from node.member import first_readable
+from node.page import device_periods
+from node.session import Line, Session
+from node.storage.chain import get_log
+from node.storage.store import Store, Transaction
+from node.storage.tables import CursorRow, core
+from node.tail import Tail
+from protocol.errors import (
+    BadRequest,
+    NodeBusy,
+    Refused,
+    SessionReplaced,
+    TooMany,
+    UnknownRoom,
+)
+from protocol.log import LogId
+from protocol.wire import OutcomeFrame
+
+__all__ = ["Delivery"]
+
+log = logging.getLogger(__name__)
+
+ACKED_LOGS = 1000
+"""Logs in one ack: all the rooms of a busy person at once."""
+
+_cursor = core(CursorRow)
+
+_GET_CURSOR = select(_cursor.c.seq).where(
+    _cursor.c.reader == bindparam("reader"), _cursor.c.log == bindparam("log")
+)
+_INSERT_CURSOR = insert(_cursor)
+_MOVE_CURSOR = (
+    update(_cursor)
+    .where(_cursor.c.reader == bindparam("who"), _cursor.c.log == bindparam("which"))
+    .values(seq=bindparam("to"))
+)
+
+
+class Delivery:
+    """The sessions of this process, and what reaches them."""
+
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        devices: Callable[[], Devices],
+        clock: Clock,
+        *,
+        wake_peers: Callable[[EntryAppended | MembersChanged], None],
+        sessions_max: int,
+        per_address: int,
+    ) -> None:
+        """The store tells us its events and we read from the store: hence callables.
+
+        Args:
+            store: the database.
+            devices: whose devices may come in.
+            clock: for `ready`.
+            wake_peers: told about every log that grew.
+            sessions_max: sessions in all.
+            per_address: sessions from one network address; 0 for any number.
+        """
+        self._store = store
+        self._devices = devices
+        self._clock = clock
+        self._wake_peers = wake_peers
+        self._sessions_max = sessions_max
+        self._per_address = per_address
+        self._tail = Tail()
+        self._sessions: dict[str, Session] = {}
+        self._readers: dict[LogId, set[Session]] = {}
+        self._subscribed: dict[Session, set[LogId]] = {}
+        self._addresses: dict[str, int] = {}
+        self._admitted = 0
+        self._recheck = asyncio.Event()
+        self._stopping = False
+
+    @property
+    def sessions(self) -> int:
+        """How many devices are connected."""
+        return len(self._sessions)
+
+    # --- sessions ---------------------------------------------------------------
+
+    def admit(self, remote: str) -> None:
+        """Count a connection from an address in; `release` counts it out.
+
+        Raises:
+            TooMany, NodeBusy: there is no room for it.
+        """
+        if self._stopping:
+            raise NodeBusy("It is stopping.", retry_after=5)
+        here = self._addresses.get(remote, 0)
+        if self._per_address and here >= self._per_address:
+            raise TooMany("Too many sessions from your address.", retry_after=30)
+        if self._admitted >= self._sessions_max:
+            raise NodeBusy("It has as many sessions as it may.", retry_after=30)
+        self._addresses[remote] = here + 1
+        self._admitted += 1
+
+    def release(self, remote: str) -> None:
+        """A connection that was admitted is gone."""
+        self._admitted -= 1
+        here = self._addresses.get(remote, 0) - 1
+        if here > 0:
+            self._addresses[remote] = here
+        else:
+            self._addresses.pop(remote, None)
+
+    def open(self, device: Device, line: Line) -> Session:
+        """A session for a device; the one that it had ends."""
+        session = Session(device, line, self._store(), self._tail, int(self._clock()))
+        before = self._sessions.get(device.address)
+        if before is not None:
+            before.close(SessionReplaced())
+        self._sessions[device.address] = session
+        self._subscribed[session] = set()
+        if self._stopping:
+            session.close(NodeBusy("It is stopping.", retry_after=5))
+        return session
+
+    async def run(self, session: Session) -> None:
+        """Send to a session until it ends.
+
+        Raises:
+            ConnectionError: the device is gone.
+            Refused: the database failed.
+        """
+        reader = session.device.address
+        logs = await self._store().read(
+            lambda c: [
+                LogId(name)
+                for name in c.scalars(
+                    select(_cursor.c.log).where(_cursor.c.reader == reader)
+                )
+            ]
+        )
+        for name in logs:
+            self._subscribe(session, name)
+        await session.run(logs)
+
+    def end(self, session: Session) -> None:
+        """Forget a session."""
+        for name in self._subscribed.pop(session, set()):
+            readers = self._readers.get(name)
+            if readers is not None:
+                readers.discard(session)
+                if not readers:
+                    del self._readers[name]
+        if self._sessions.get(session.device.address) is session:
+            del self._sessions[session.device.address]
+
+    def stop(self) -> None:
+        """Tell every session that the node stops; take no new ones."""
+        self._stopping = True
+        for session in self._sessions.values():
+            session.close(NodeBusy("It is stopping.", retry_after=5))
+
+    def _subscribe(self, session: Session, name: LogId) -> None:
+        if session in self._subscribed:
+            self._subscribed[session].add(name)
+            self._readers.setdefault(name, set()).add(session)
+
+    # --- acks -------------------------------------------------------------------
+
+    async def ack(self, session: Session, cursors: dict[LogId, int]) -> None:
+        """Store how far a device has its logs, all or none.
+
+        Raises:
+            BadRequest: a seq is none, or beyond the log's head.
+            UnknownRoom: a log is not the device's to read.
+        """
+        if len(cursors) > ACKED_LOGS:
+            raise BadRequest(f"An ack names at most {ACKED_LOGS} logs.")
+        device = session.device
+
+        def write(transaction: Transaction) -> None:
+            for name, seq in cursors.items():
+                _ack(transaction, device, name, seq)
+
+        await self._store().write(write, size=64 * len(cursors) + 64)
+        for name, seq in cursors.items():
+            session.acked(name, seq)
+
+    # --- events -----------------------------------------------------------------
+
+    def on_events(self, events: list[Event]) -> None:
+        """What a batch of writes did; called on the event loop."""
+        for event in events:
+            match event:
+                case EntryAppended():
+                    self._tail.add(event.log, event.seq, event.data)
+                    for session in self._readers.get(event.log, ()):
+                        session.entry_appended(event.log, event.seq)
+                    self._wake_peers(event)
+                case MembersChanged():
+                    for session in self._readers.get(event.log, ()):
+                        session.reload(event.log)
+                    self._wake_peers(event)
+                case ReadingStarted():
+                    started = self._sessions.get(event.device)
+                    if started is not None:
+                        self._subscribe(started, event.log)
+                        started.reload(event.log)
+                case OutcomeStored():
+                    self._tell_outcome(event)
+                case AccountChanged():
+                    self.on_foreign_change()
+
+    def _tell_outcome(self, event: OutcomeStored) -> None:
+        account = event.device.rpartition("/")[0]
+        for session in self._sessions.values():
+            if str(session.device.account) == account:
+                session.answer(OutcomeFrame(event.log, event.receipt))
+
+    def on_foreign_change(self) -> None:
+        """Accounts or devices may have changed: trust nothing that was remembered."""
+        self._devices().forget()
+        self._recheck.set()
+
+    async def watch(self) -> None:
+        """End sessions of devices that may no longer come in; runs until cancelled."""
+        while True:
+            await self._recheck.wait()
+            self._recheck.clear()
+            try:
+                refused = await self._store().read(list_refused)
+            except Refused as error:
+                log.warning("sessions could not be checked: %s", error)
+                continue
+            for address, problem in refused.items():
+                session = self._sessions.get(address)
+                if session is not None:
+                    session.close(problem)
+
+
+def _ack(transaction: Transaction, device: Device, name: LogId, seq: int) -> None:
+    connection = transaction.connection
+    found = get_log(connection, name)
+    periods = device_periods(connection, found, device)
+    if found is None or not periods:
+        raise UnknownRoom()
+    if not 0 <= seq <= found.head:
+        raise BadRequest(f"The log has {found.head} entries; {seq} cannot be acked.")
+    before = _cursor_of(connection, device.address, name)
+    if before is None:
+        start = first_readable(periods, seq)
+        connection.execute(
+            _INSERT_CURSOR, {"reader": device.address, "log": name, "seq": start}
+        )
+        transaction.events.append(ReadingStarted(device.address, name, start))
+    elif seq > before:
+        connection.execute(
+            _MOVE_CURSOR, {"who": device.address, "which": name, "to": seq}
+        )
+
+
+def _cursor_of(connection: Connection, reader: str, name: LogId) -> int | None:
+    seq: int | None = connection.scalar(_GET_CURSOR, {"reader": reader, "log": name})
+    return seq
