@@ -120,13 +120,20 @@ class Room:
     def leaf(self, name: str) -> int:
         return self.people[name].leaf
 
-    def add(self, by: str, *names: str, remove: tuple[str, ...] = ()) -> StagedCommit:
+    def add(
+        self,
+        by: str,
+        *names: str,
+        remove: tuple[str, ...] = (),
+        update: bool = True,
+    ) -> StagedCommit:
         """Add people by one commit of `by`, and let them join."""
         keys = {name: os.urandom(32) for name in names}
         bundles = {name: bundle_for(name, keys[name]) for name in names}
         staged = self[by].commit(
             add=[bundle.key_package for bundle in bundles.values()],
             remove=[self.leaf(name) for name in remove],
+            update=update,
             now=NOW,
         )
         self.deliver(by, staged)

@@ -1,0 +1,265 @@
+"""What a member keeps of a group, and looking at it.
+
+The half of `group.Group` without messages: fields, views, saving and loading. Kept
+apart so that what is state and what changes it can be read by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Self
+
+from e2ee.codepoint import (
+    PSK_EXTERNAL,
+)
+from e2ee.commit_builder import make_group_info
+from e2ee.crypto import Rng, random_bytes
+from e2ee.epoch import (
+    Epoch,
+    PastEpoch,
+)
+from e2ee.errors import (
+    FutureEpoch,
+    GroupInactive,
+    Misuse,
+    StaleEpoch,
+    WrongGroup,
+)
+from e2ee.group_context import GroupContext
+from e2ee.group_storage import PastEpochs, SavedGroup, load_group
+from e2ee.key_schedule import (
+    EpochSecrets,
+    export,
+)
+from e2ee.leaf import LeafNode
+from e2ee.member import Member, ProposalReceived, Validator
+from e2ee.proposal_list import member_of
+from e2ee.proposal_store import (
+    StoredProposal,
+)
+from e2ee.psk import PreSharedKeyId
+from e2ee.secret_tree import Found, SecretTree
+from e2ee.suite import SUITE_3, CipherSuite
+
+MAX_PAST_EPOCHS = 3
+"""Epochs kept for messages that come late; the hub refuses older ones."""
+
+
+class GroupState:
+    """Fields and views of a `Group`."""
+
+    def __init__(
+        self,
+        epoch: Epoch,
+        ratchets: SecretTree,
+        *,
+        signature_private: bytes,
+        validator: Validator,
+        psks: Mapping[bytes, bytes] | None = None,
+        rng: Rng = random_bytes,
+        joined_with: bytes | None = None,
+    ) -> None:
+        """Put a group together; use `create`, `join` or `load` instead."""
+        self._epoch = epoch
+        self._ratchets = ratchets
+        self._past: PastEpochs = ()
+        self._pending: dict[bytes, StoredProposal] = {}
+        self._signature_private = epoch.tree.suite.signature.prepare(signature_private)
+        self._validator = validator
+        self._psks = dict(psks or {})
+        self._rng = rng
+        self._removed = False
+        self._ended = False
+        self.joined_with = joined_with
+        """KeyPackageRef that the Welcome was for; None of a group that we created."""
+
+    def __repr__(self) -> str:
+        """Name the group and show no secret."""
+        return (
+            f"Group({self.group_id.hex()}, epoch={self.epoch}, leaf={self.own_leaf}, "
+            f"active={self.active})"
+        )
+
+    # --- looking at it
+
+    @property
+    def group_id(self) -> bytes:
+        """The group's id."""
+        return self._epoch.context.group_id
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current epoch."""
+        return self._epoch.context.epoch
+
+    @property
+    def own_leaf(self) -> int:
+        """Our leaf index."""
+        return self._epoch.own_leaf
+
+    @property
+    def active(self) -> bool:
+        """Whether we are still a member (and the group was not ended by ReInit)."""
+        return not (self._removed or self._ended)
+
+    @property
+    def suite(self) -> CipherSuite:
+        """The group's cipher suite."""
+        return self._epoch.tree.suite
+
+    @property
+    def context(self) -> GroupContext:
+        """What all members agree on."""
+        return self._epoch.context
+
+    @property
+    def epoch_authenticator(self) -> bytes:
+        """Equal for all who are in the same state (section 8.7)."""
+        return self._epoch.secrets.epoch_authenticator
+
+    @property
+    def confirmed_transcript_hash(self) -> bytes:
+        """Hash over all commits up to the current epoch."""
+        return self._epoch.context.confirmed_transcript_hash
+
+    @property
+    def pending_proposals(self) -> tuple[ProposalReceived, ...]:
+        """Proposals of this epoch; commit them before you send (section 12.4)."""
+        return tuple(stored.received for stored in self._pending.values())
+
+    def members(self) -> list[Member]:
+        """Give all members, in the order of their leaves."""
+        return [member_of(at, leaf) for at, leaf in self._epoch.tree.leaves()]
+
+    def export(self, label: str, context: bytes, length: int) -> bytes:
+        """Derive a secret of this epoch for something else (section 8.5)."""
+        self._require_active()
+        secret = self._epoch.secrets.exporter_secret
+        return export(self.suite, secret, label, context, length)
+
+    def ratchet_tree(self) -> bytes:
+        """Encode the current tree, for the hub or a new member."""
+        return self._epoch.tree.encode()
+
+    def group_info(self) -> bytes:
+        """Make a signed MLSMessage(GroupInfo) of this epoch, without the tree."""
+        self._require_active()
+        epoch = self._epoch
+        return make_group_info(
+            self.suite,
+            self._signature_private,
+            epoch.context,
+            epoch.secrets,
+            epoch.confirmation_tag,
+            epoch.own_leaf,
+        ).message()
+
+    # --- changing epochs
+
+    def _psk(self, id_: PreSharedKeyId) -> bytes | None:
+        if id_.type == PSK_EXTERNAL:
+            return self._psks.get(id_.psk_id)
+        if id_.group_id != self.group_id:
+            return None
+        if id_.epoch == self.epoch:
+            return self._epoch.secrets.resumption_psk
+        return next(
+            (past.resumption_psk for past, _ in self._past if past.epoch == id_.epoch),
+            None,
+        )
+
+    def _retire(self, found: Found | None) -> None:
+        """Move the current epoch to the past ones."""
+        if found is not None:
+            self._ratchets.consume(found)
+        current = (PastEpoch.of(self._epoch), self._ratchets)
+        self._past = (current, *self._past)[:MAX_PAST_EPOCHS]
+        self._pending = {}
+
+    def _end(self, found: Found | None) -> None:
+        """We are out: keep what reads late messages, and nothing that leads on."""
+        self._retire(found)
+        self._removed = True
+        gone = EpochSecrets(*[b""] * len(fields(EpochSecrets)))
+        self._epoch = replace(self._epoch, secrets=gone, private_keys={})
+        self._ratchets = SecretTree(self.suite, b"", 1)
+
+    # --- keeping it
+
+    def dump_epoch(self) -> bytes:
+        """Encode what changes with an epoch alone: the tree and the epoch's secrets.
+
+        The bytes hold secrets, but not the signature key.
+        """
+        return self._saved().encode_epoch()
+
+    def dump_ratchets(self) -> bytes:
+        """Encode what changes with each message and proposal. Holds secrets."""
+        return self._saved().encode_ratchets()
+
+    def _saved(self) -> SavedGroup:
+        return SavedGroup(
+            self._epoch,
+            self._ratchets,
+            self._past,
+            self._pending,
+            self._removed,
+            self._ended,
+            self.joined_with,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        epoch: bytes,
+        ratchets: bytes,
+        *,
+        signature_private: bytes,
+        validator: Validator,
+        psks: Mapping[bytes, bytes] | None = None,
+        suite: CipherSuite = SUITE_3,
+        rng: Rng = random_bytes,
+    ) -> Self:
+        """Take up a group that was dumped; both parts must be of the same state.
+
+        Raises:
+            Malformed, UnsupportedSuite: They are not.
+        """
+        saved = load_group(epoch, ratchets, suite)
+        group = cls(
+            saved.epoch,
+            saved.ratchets,
+            signature_private=signature_private,
+            validator=validator,
+            psks=psks,
+            rng=rng,
+            joined_with=saved.joined_with,
+        )
+        group._past = saved.past
+        group._pending = saved.pending
+        group._removed = saved.removed
+        group._ended = saved.ended
+        return group
+
+    # --- checks
+
+    def _require_active(self) -> None:
+        if not self.active:
+            raise GroupInactive("we are not a member of this group any more")
+
+    def _check_group(self, group_id: bytes) -> None:
+        if group_id != self.group_id:
+            raise WrongGroup("the message is for another group")
+
+    def _own_leaf_node(self) -> LeafNode:
+        leaf = self._epoch.tree.leaf(self._epoch.own_leaf)
+        if leaf is None:  # pragma: no cover - an active member has a leaf
+            raise Misuse("our own leaf is blank")
+        return leaf
+
+    def _check_current(self, number: int) -> None:
+        if number < self.epoch:
+            raise StaleEpoch("the message is for an epoch that is over")
+        if number > self.epoch:
+            raise FutureEpoch("the message is for an epoch that has not come yet")
