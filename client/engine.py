@@ -1,35 +1,127 @@
-"""The client: an account on this device, its rooms and messages. (Skeleton.)"""
+"""The client: an account on this device, its rooms and messages.
+
+This is the one class that applications use. It puts the parts together and owns them:
+
+    store      the encrypted database and its thread (keys, rooms, messages)
+    transport  signed requests to our node         session   the WebSocket
+    sync       one session after the other         reading   entries → database
+    workers    for each room: settler (commits), posting (what we wrote)
+
+Reading calls (`rooms`, `messages`) ask the database and never the network.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from client import enrol
+from client.broadcast import Broadcast
+from client.clock import Clock
+from client.contacts import Contacts
+from client.errors import RoomInactive, UnknownMessage
+from client.groups import Groups
+from client.inbound import Inbound
+from client.letters import Letters, Stage
+from client.me import Me
 from client.model import (
     Connection,
+    ConnectionChanged,
     Event,
     Message,
     MessageId,
+    MessageRemoved,
     Position,
     Profile,
     Room,
     RoomMember,
+    State,
 )
+from client.posting import Posting
+from client.reading import Reading, Uplink
+from client.room_reader import RoomReader
+from client.rooms import Rooms
+from client.settler import Settler
+from client.store import Store, Tx
+from client.sync import Sync
+from client.text import check_text
+from client.timeline import (
+    Status,
+    events_of,
+    get_message,
+    list_messages,
+    list_rooms,
+)
+from client.transport import Signer, Transport
+from client.welcomes import Welcomes
+from client.workers import Workers
+from protocol.errors import UnknownRoom
 from protocol.log import LogId
+
+__all__ = ["Client"]
+
+logger = logging.getLogger(__name__)
 
 
 class Client:
     """An account on this device. `async with` runs it in the background."""
 
-    account: str
-    """`alice@example.org`."""
-    device: str
-    """The address of this device."""
-    profile: Profile
-    connection: Connection
-    connection_detail: str
-    """One sentence why it is offline, if it is."""
+    def __init__(self, profile: Profile, store: Store, me: Me) -> None:
+        """Use `register`, `login` or `open`."""
+        self.profile = profile
+        self.account = str(me.account)
+        """`alice@example.org`."""
+        self.device = str(me.device)
+        """The address of this device."""
+        self.connection = Connection.OFFLINE
+        self.connection_detail = "Not connected yet."
+        """One sentence why it is offline, if it is."""
+        self._store = store
+        self._broadcast = Broadcast()
+        clock = Clock()
+        groups = Groups(me, clock)
+        self._transport = Transport(
+            profile, me.account.node, clock, Signer(me.device, me.auth)
+        )
+        uplink = Uplink(self._transport)
+        self._letters = Letters(me, groups, clock)
+        welcomes = Welcomes(me, groups, clock)
+        reader = RoomReader(me, groups, clock, welcomes, self._letters)
+        inbound = Inbound(me, reader, welcomes)
+        self._workers = Workers(store, self._letters, me, clock)
+        reading = Reading(store, uplink, inbound, reader, welcomes, self._workers.poke)
+        contacts = Contacts(store, self._transport)
+        settler = Settler(store, uplink, reading, contacts, groups, me, clock)
+        posting = Posting(store, uplink, reading, self._letters, groups)
+        self._workers.wire(settler, posting)
+        self._rooms = Rooms(
+            store,
+            groups,
+            self._letters,
+            reader,
+            settler,
+            posting,
+            self._workers,
+            me,
+            clock,
+        )
+        self._sync = Sync(
+            store,
+            uplink,
+            reading,
+            posting,
+            self._workers,
+            me,
+            clock,
+            self._connection_changed,
+        )
+        self._background: asyncio.Task[None] | None = None
+        store.before_commit = events_of
+        store.publish = self._broadcast.publish
 
     @classmethod
     async def register(
@@ -41,23 +133,62 @@ class Client:
         password: str,
         device_name: str = "",
     ) -> tuple[Client, list[str]]:
-        """Make an account; returns the client and the 24 words, shown this once."""
-        raise NotImplementedError
+        """Make an account.
+
+        Returns:
+            The client, and the 24 words of the recovery phrase: show them now, they
+            are stored nowhere.
+
+        Raises:
+            AddressError, BadText: the address or the password cannot be used.
+            ProfileExists, ProfileInUse: the folder is taken.
+            Refused, ClientError: the node refused, or cannot be reached.
+        """
+        store, words = await enrol.register(
+            profile,
+            account,
+            invite=invite,
+            password=password,
+            device_name=device_name,
+        )
+        return await cls._start(profile, store), words
 
     @classmethod
     async def login(
         cls, profile: Profile, account: str, *, password: str, phrase: str
     ) -> Client:
-        """Make this machine a new device of an account that exists."""
-        raise NotImplementedError
+        """Make this machine a new device of an account that exists.
+
+        Raises:
+            AddressError, WrongPhrase: what was typed cannot be right.
+            ProfileExists, ProfileInUse: the folder is taken.
+            Refused, ClientError: the node refused (`BadLogin`), or cannot be reached.
+        """
+        store = await enrol.log_in(profile, account, password=password, phrase=phrase)
+        return await cls._start(profile, store)
 
     @classmethod
     async def open(cls, profile: Profile, *, password: str) -> Client:
-        """Open what was set up here; works without network."""
-        raise NotImplementedError
+        """Open what was set up here; works without network.
+
+        Raises:
+            NoProfile, WrongPassword, ProfileInUse, ProfileDamaged, ProfileTooNew.
+        """
+        store = await asyncio.to_thread(Store.open, profile.directory, password)
+        return await cls._start(profile, store)
+
+    @classmethod
+    async def _start(cls, profile: Profile, store: Store) -> Client:
+        try:
+            return cls(profile, store, await store.run(Me.load))
+        except BaseException:
+            await store.close()
+            raise
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        self._background = asyncio.create_task(self.run(), name="telex client")
+        self._background.add_done_callback(_report)
+        return self
 
     async def __aexit__(
         self,
@@ -65,76 +196,220 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        await self.close()
 
     async def run(self) -> None:
-        """Connect, read, send, and again, until `close`."""
-        raise NotImplementedError
+        """Connect, read, send, and again, until cancelled or closed."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._workers.start(tasks)
+                await self._sync.run()
+        finally:
+            self._workers.stop()
+            self._connection_changed(Connection.OFFLINE, "Not connected.")
 
     async def close(self) -> None:
-        """Stop everything and close the database."""
-        raise NotImplementedError
+        """Stop everything and close the database; twice does no harm."""
+        task, self._background = self._background, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await self._transport.close()
+        await self._store.close()
+        self._broadcast.close()
 
     def reconnect(self) -> None:
         """Try to connect now, without waiting for the next attempt."""
-        raise NotImplementedError
+        self._sync.hurry()
 
     def events(self) -> AsyncIterator[Event]:
         """What changes from now on; a slow reader gets newer, fewer events."""
-        raise NotImplementedError
+        return self._broadcast.subscribe()
+
+    def _connection_changed(self, connection: Connection, detail: str) -> None:
+        if (connection, detail) != (self.connection, self.connection_detail):
+            self.connection, self.connection_detail = connection, detail
+            self._broadcast.publish([ConnectionChanged(connection, detail)])
+
+    # --- looking --------------------------------------------------------------
 
     async def rooms(self) -> list[Room]:
         """All rooms, the one with the newest message first."""
-        raise NotImplementedError
+        return await self._store.run(list_rooms)
 
     async def messages(
         self, room: LogId, *, before: Position | None = None, limit: int = 50
     ) -> list[Message]:
         """The last messages (before a position), oldest first."""
-        raise NotImplementedError
+        return await self._store.run(lambda tx: list_messages(tx, room, before, limit))
 
     async def members(self, room: LogId) -> list[RoomMember]:
-        """The accounts in a room."""
-        raise NotImplementedError
+        """The accounts in a room, ourselves first; empty once we are out."""
+        return await self._rooms.members(room)
+
+    # --- messages -------------------------------------------------------------
 
     async def send_text(
         self, room: LogId, text: str, *, reply_to: MessageId | None = None
     ) -> Message:
-        """Store a message and send it as soon as that is possible."""
-        raise NotImplementedError
+        """Store a message and send it as soon as that is possible.
 
-    async def start_direct(self, account: str) -> Room:
-        """The direct chat with somebody; makes it if there is none."""
-        raise NotImplementedError
+        Raises:
+            BadText: it is empty, too long or holds control characters.
+            UnknownRoom, RoomInactive: nothing can be written there.
+            UnknownMessage: there is no message to answer.
+        """
+        text = check_text(text)
 
-    async def create_group(self, name: str, accounts: Sequence[str]) -> Room:
-        """Make a group."""
-        raise NotImplementedError
+        def write(tx: Tx) -> Message:
+            row = tx.one("SELECT status, note FROM room WHERE id = ?", room)
+            if row is None:
+                raise UnknownRoom
+            if row[0] not in (Status.ACTIVE, Status.ASKED, Status.CREATING):
+                raise RoomInactive(row[1] or "You are not in this room any more.")
+            if reply_to is not None and get_message(tx, reply_to) is None:
+                raise UnknownMessage
+            id = self._letters.write(tx, room, text, reply_to)
+            return _found(get_message(tx, id))
 
-    async def add_members(self, room: LogId, accounts: Sequence[str]) -> None:
-        """Bring people into a group."""
-        raise NotImplementedError
-
-    async def remove_member(self, room: LogId, account: str) -> None:
-        """Take somebody out of a group."""
-        raise NotImplementedError
-
-    async def leave(self, room: LogId) -> None:
-        """Leave a room; it stays readable."""
-        raise NotImplementedError
-
-    async def rename(self, room: LogId, name: str) -> None:
-        """Give a group another name."""
-        raise NotImplementedError
+        message = await self._store.run(write)
+        self._sync.hurry()
+        self._workers.poke(room)
+        return message
 
     async def mark_read(self, room: LogId) -> None:
         """Everything in this room was seen."""
-        raise NotImplementedError
+
+        def mark(tx: Tx) -> bool:
+            changed = tx.execute(
+                "UPDATE room SET read = (SELECT max(seq) FROM message m"
+                "  WHERE m.room = room.id)"
+                " WHERE id = ? AND read < (SELECT max(seq) FROM message m"
+                "  WHERE m.room = room.id)",
+                room,
+            )
+            if changed:
+                tx.rooms.add(room)
+            return bool(changed)
+
+        if await self._store.run(mark):
+            self._workers.poke(room)
 
     async def retry(self, message: MessageId) -> None:
-        """Send a message that failed once more."""
-        raise NotImplementedError
+        """Send a message that failed once more.
+
+        Raises:
+            UnknownMessage: it is not one that failed.
+        """
+
+        def again(tx: Tx) -> LogId:
+            row = tx.one(
+                "SELECT n, room FROM outbox WHERE message = ? AND state = ?",
+                message,
+                Stage.FAILED,
+            )
+            if row is None:
+                raise UnknownMessage
+            # The bytes that failed are forgotten: they may be of an old epoch.
+            tx.execute(
+                "UPDATE outbox SET state = ?, submission = NULL, event_id = NULL,"
+                " tries = 0 WHERE n = ?",
+                Stage.WAITING,
+                row[0],
+            )
+            tx.execute(
+                "UPDATE message SET state = ?, error = '' WHERE id = ?",
+                int(State.PENDING),
+                message,
+            )
+            tx.messages[message] = None
+            return LogId(row[1])
+
+        self._workers.poke(await self._store.run(again))
 
     async def discard(self, message: MessageId) -> None:
-        """Drop a message that failed or was not sent yet."""
-        raise NotImplementedError
+        """Drop a message that failed, or was not sent yet.
+
+        Raises:
+            UnknownMessage: it is on its way or was sent.
+        """
+
+        def drop(tx: Tx) -> None:
+            row = tx.one(
+                "SELECT n, room FROM outbox WHERE message = ? AND state IN (?, ?)",
+                message,
+                Stage.FAILED,
+                Stage.WAITING,
+            )
+            if row is None:
+                raise UnknownMessage
+            tx.execute("DELETE FROM outbox WHERE n = ?", row[0])
+            tx.execute("DELETE FROM message WHERE id = ?", message)
+            tx.rooms.add(LogId(row[1]))
+            tx.events.append(MessageRemoved(LogId(row[1]), message))
+
+        await self._store.run(drop)
+
+    # --- rooms ----------------------------------------------------------------
+
+    async def start_direct(self, account: str) -> Room:
+        """The direct chat with somebody; makes it if there is none.
+
+        Raises:
+            AddressError, BadText: it is no address, or our own.
+            Refused, ClientError: there is no such account, or nobody answers.
+        """
+        return await self._rooms.start_direct(account)
+
+    async def create_group(self, name: str, accounts: Sequence[str]) -> Room:
+        """Make a group; nothing is made if one of the accounts cannot be added.
+
+        Raises:
+            AddressError, BadText: an address or the name cannot be used.
+            Refused, ClientError: somebody cannot be added, or nobody answers.
+        """
+        return await self._rooms.create_group(name, accounts)
+
+    async def add_members(self, room: LogId, accounts: Sequence[str]) -> None:
+        """Bring people into a group.
+
+        Raises:
+            RoomInactive, Refused, ClientError: it did not come through, and why.
+        """
+        await self._rooms.add(room, accounts)
+
+    async def remove_member(self, room: LogId, account: str) -> None:
+        """Take somebody out of a group.
+
+        Raises:
+            RoomInactive, Refused, ClientError: it did not come through, and why.
+        """
+        await self._rooms.remove(room, account)
+
+    async def leave(self, room: LogId) -> None:
+        """Leave a room; what was said stays readable here.
+
+        Raises:
+            UnknownRoom: there is no such room here.
+        """
+        await self._rooms.leave(room)
+
+    async def rename(self, room: LogId, name: str) -> None:
+        """Give a group another name.
+
+        Raises:
+            BadText, RoomInactive: it cannot have this name.
+        """
+        await self._rooms.rename(room, name)
+
+
+def _found(message: Message | None) -> Message:
+    if message is None:
+        raise UnknownMessage
+    return message
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("the client stopped: %s", type(task.exception()).__name__)

@@ -81,14 +81,13 @@ CREATE TABLE room (
 CREATE TABLE mls_epoch (room TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE mls_ratchet (room TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 
--- Our key packages with their private keys. `used`: when a Welcome named it.
+-- Our key packages with their private keys.
 CREATE TABLE key_package (
     ref BLOB PRIMARY KEY,
     bundle BLOB NOT NULL,
     last_resort INTEGER NOT NULL,
     created INTEGER NOT NULL,
-    uploaded INTEGER NOT NULL DEFAULT 0,
-    room TEXT                         -- made for a join request in this room
+    generation INTEGER NOT NULL DEFAULT 0     -- last resort: 1 newest, 2 before it
 ) WITHOUT ROWID;
 
 -- Welcomes that wait for their tree, or for the room's log to reach `seq`.

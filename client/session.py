@@ -6,12 +6,13 @@ whoever iterates, in the order in which they came.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import msgspec
 
-from client.errors import ClientError, NodeNonsense, NodeUnreachable
+from client.errors import NodeNonsense, NodeUnreachable
 from client.transport import REQUEST_TIMEOUT, Transport
 from protocol.codec import encode
 from protocol.errors import Refused, refusal
@@ -44,6 +45,8 @@ READY_TIMEOUT = 15.0
 UNANSWERED_MAX = 64
 """Submissions that may wait for their result at one time."""
 
+logger = logging.getLogger(__name__)
+
 _decoder = msgspec.msgpack.Decoder(FromNode)
 
 
@@ -56,6 +59,7 @@ class Session:
         self._waiting: dict[int, asyncio.Future[Receipt]] = {}
         self._count = 0
         self._slots = asyncio.Semaphore(UNANSWERED_MAX)
+        self._problem: Refused | None = None
 
     @classmethod
     async def open(cls, transport: Transport) -> "Session":
@@ -95,13 +99,24 @@ class Session:
             NodeNonsense: the node sent what is no frame.
         """
         while True:
-            match _read(await self._socket.receive()):
+            try:
+                frame = _read(await self._socket.receive())
+            except NodeUnreachable:
+                if self._problem is not None:
+                    raise self._problem from None
+                raise
+            problem, self._problem = self._problem, None
+            if problem is not None:
+                logger.warning("the node refused a frame: %s", problem.code)
+            match frame:
                 case ResultFrame() as result:
                     self._settle(result)
-                case (Entries() | OutcomeFrame()) as frame:
+                case Entries() | OutcomeFrame():
                     yield frame
-                case ProblemFrame(problem):
-                    raise refusal(problem)
+                case ProblemFrame(document):
+                    # A frame was refused, or the session is about to end: then
+                    # this is why.
+                    self._problem = refusal(document)
                 case Ready():
                     raise NodeNonsense("The node began one session twice.")
 
@@ -179,5 +194,3 @@ def _read(message: aiohttp.WSMessage) -> FromNode:
     ):
         raise NodeUnreachable("The connection to the node was lost.")
     raise NodeNonsense("The node sent a frame that is not MessagePack.")
-
-

@@ -65,7 +65,7 @@ class Transport:
         self.signer = signer
         self._override = profile.node_url
         self._base: URL | None = URL(profile.node_url) if profile.node_url else None
-        self._tls = _tls_context(profile)
+        self._profile = profile
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -302,7 +302,9 @@ class Transport:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._tls),
+                connector=aiohttp.TCPConnector(
+                    limit=CONNECTIONS, ssl=_tls_context(self._profile)
+                ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,

@@ -1,0 +1,281 @@
+"""Changes of who is in a room: what is wanted, and the commit that brings it.
+
+A want is durable and knows no epoch: add bob, take carol out, let a device back in.
+A commit is built from all wants that are due and the proposals that wait, and saved
+with its secrets before it is sent. If another commit wins the race, the next one is
+built from the same wants; what somebody else brought about in the meantime is
+dropped. (`settler` does the sending.)
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from client.clock import Clock
+from client.groups import Groups, accounts_of
+from client.me import Me
+from client.packages import new_bundle
+from client.store import Tx
+from client.timeline import Status
+from e2ee import Group, key_package_info
+from protocol.codec import decode, encode
+from protocol.limits import CLAIM_ACCOUNTS
+from protocol.log import Kind, LogId, event_id, make_submission
+from protocol.policy import device_of
+from protocol.wire import AddressedWelcome, Bundle
+
+__all__ = [
+    "ASK_INTERVAL",
+    "Built",
+    "Package",
+    "Want",
+    "Wish",
+    "ask_to_join",
+    "build",
+    "drop_wishes",
+    "due_wishes",
+    "forget_satisfied",
+    "load_staged",
+    "next_due",
+    "want",
+]
+
+ASK_INTERVAL = 3600 * 1000
+"""Milliseconds between two requests of this device to be let into a room again."""
+
+
+class Want(StrEnum):
+    """What can be wanted."""
+
+    ADD = "add"
+    """An account, with all of its devices."""
+    REMOVE = "remove"
+    """An account, with all of its devices."""
+    READD = "readd"
+    """A device that asked for it."""
+    COMMIT = "commit"
+    """That the proposals of others that wait become true."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A want, as it is kept."""
+
+    n: int
+    want: Want
+    subject: str
+    package: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A key package that was claimed and checked."""
+
+    device: str
+    ref: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A commit, saved and ready to be sent (again)."""
+
+    submission: bytes
+    bundle: Bundle
+
+
+def want(
+    tx: Tx,
+    room: LogId,
+    kind: Want,
+    subject: str = "",
+    *,
+    due: int = 0,
+    package: bytes | None = None,
+) -> None:
+    """Keep a want; one that is there already becomes due at the earlier time."""
+    tx.execute(
+        "INSERT INTO intent (room, kind, subject, package, due) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (room, kind, subject) DO UPDATE SET"
+        " due = min(due, excluded.due), package = excluded.package",
+        room,
+        kind,
+        subject,
+        package,
+        due,
+    )
+
+
+def due_wishes(tx: Tx, room: LogId, now: int) -> list[Wish]:
+    """What is wanted of a room and due, oldest first."""
+    rows = tx.all(
+        "SELECT n, kind, subject, package FROM intent WHERE room = ? AND due <= ?"
+        " ORDER BY n",
+        room,
+        now,
+    )
+    return [Wish(n, Want(kind), subject, package) for n, kind, subject, package in rows]
+
+
+def next_due(tx: Tx, room: LogId) -> int | None:
+    """When the next want of a room is due, in milliseconds since 1970."""
+    row = tx.one("SELECT min(due) FROM intent WHERE room = ?", room)
+    return None if row is None or row[0] is None else int(row[0])
+
+
+def drop_wishes(tx: Tx, wishes: Sequence[Wish]) -> None:
+    """Give some wants up."""
+    for wish in wishes:
+        tx.execute("DELETE FROM intent WHERE n = ?", wish.n)
+
+
+def forget_satisfied(tx: Tx, room: LogId, group: Group, added: set[str]) -> None:
+    """Drop what a commit brought about, and the commit of ours that it overtook.
+
+    Args:
+        group: after the commit.
+        added: the devices that it added.
+    """
+    accounts = accounts_of(group.members())
+    tx.execute("DELETE FROM staged WHERE room = ?", room)
+    for wish in due_wishes(tx, room, 1 << 62):
+        done = {
+            Want.ADD: wish.subject in accounts,
+            Want.REMOVE: wish.subject not in accounts,
+            Want.READD: wish.subject in added
+            or wish.subject.partition("/")[0] not in accounts,
+            Want.COMMIT: not group.pending_proposals,
+        }
+        if done[wish.want]:
+            drop_wishes(tx, [wish])
+
+
+def build(
+    tx: Tx,
+    groups: Groups,
+    me: Me,
+    clock: Clock,
+    room: LogId,
+    wishes: Sequence[Wish],
+    packages: Mapping[str, Sequence[Package]],
+) -> Built | None:
+    """Make a commit from what is wanted and what was proposed, and save it.
+
+    Args:
+        wishes: what is due.
+        packages: for each account to be added, those of its devices.
+
+    Returns:
+        What to send; None if there is nothing to do.
+
+    Raises:
+        E2eeError, NotAllowed: the commit cannot be made.
+    """
+    group = groups.get(tx, room)
+    if group is None or not group.active:
+        return None
+    leaves = {device_of(m.identity): m.leaf for m in group.members()}
+    add: dict[str, Package] = {}
+    remove: set[int] = set()
+    for wish in wishes:
+        match wish.want:
+            case Want.ADD:
+                for package in packages.get(wish.subject, ()):
+                    if package.device not in leaves:
+                        add[package.device] = package
+            case Want.REMOVE:
+                remove |= {
+                    leaf
+                    for device, leaf in leaves.items()
+                    if device.partition("/")[0] == wish.subject
+                }
+            case Want.READD if wish.package is not None:
+                if wish.subject in leaves:
+                    remove.add(leaves[wish.subject])
+                add[wish.subject] = _package(wish.package)
+    others = [p for p in group.pending_proposals if p.sender.leaf != group.own_leaf]
+    if not add and not remove and not others:
+        return None
+    staged = group.commit(
+        add=[package.data for package in add.values()],
+        remove=sorted(remove),
+        now=clock.now(),
+    )
+    devices = {package.ref: package.device for package in add.values()}
+    built = Built(
+        make_submission(
+            room, str(me.device), secrets.token_bytes(16), Kind.COMMIT, staged.commit
+        ),
+        Bundle(
+            staged.group_info,
+            [
+                AddressedWelcome(devices[ref], ref, welcome)
+                for ref, welcome in staged.welcomes
+            ],
+        ),
+    )
+    tx.execute(
+        "INSERT OR REPLACE INTO staged VALUES (?, ?, ?, ?, ?)",
+        room,
+        staged.hash,
+        built.submission,
+        encode(built.bundle),
+        staged.encode(),
+    )
+    return built
+
+
+def load_staged(tx: Tx, room: LogId) -> Built | None:
+    """A commit that was sent, or was about to be, and is not in the log yet."""
+    row = tx.one("SELECT submission, bundle FROM staged WHERE room = ?", room)
+    if row is None:
+        return None
+    return Built(bytes(row[0]), decode(bytes(row[1]), Bundle))
+
+
+def ask_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> int:
+    """Ask a room's members to let this device in (again), at most once an hour.
+
+    Returns:
+        Milliseconds to wait until it may ask; 0 if it asked now.
+    """
+    row = tx.one("SELECT asked, status FROM room WHERE id = ?", room)
+    now = clock.now_ms()
+    if row is None or row[1] != Status.ASKED:
+        return 0
+    if row[0] and row[0] + ASK_INTERVAL > now:
+        return int(row[0]) + ASK_INTERVAL - now
+    bundle = new_bundle(me, clock)
+    tx.execute(
+        "INSERT INTO key_package (ref, bundle, last_resort, created)"
+        " VALUES (?, ?, 0, ?)",
+        bundle.ref,
+        bundle.encode(),
+        now,
+    )
+    txn = secrets.token_bytes(16)
+    submission = make_submission(
+        room, str(me.device), txn, Kind.JOIN_REQUEST, bundle.key_package
+    )
+    tx.execute(
+        "INSERT INTO outbox (room, txn, kind, content, submission, event_id, state)"
+        " VALUES (?, ?, ?, x'', ?, ?, 'ready')",
+        room,
+        txn,
+        Kind.JOIN_REQUEST,
+        submission,
+        event_id(submission),
+    )
+    tx.execute("UPDATE room SET asked = ? WHERE id = ?", now, room)
+    return 0
+
+
+def accounts_to_add(wishes: Sequence[Wish]) -> list[str]:
+    """The accounts whose key packages are needed, as many as go into one commit."""
+    return [w.subject for w in wishes if w.want is Want.ADD][:CLAIM_ACCOUNTS]
+
+
+def _package(data: bytes) -> Package:
+    info = key_package_info(data)
+    return Package(device_of(info.identity), info.ref, data)

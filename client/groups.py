@@ -1,0 +1,149 @@
+"""MLS groups: loaded when needed, kept in memory, saved with what changed them.
+
+A group lives on the store's thread and is only touched inside a transaction. When
+that is rolled back the group is forgotten and read again, so memory is never ahead
+of the disk. An epoch is written when it changed, ratchets with each message.
+"""
+
+from collections import OrderedDict
+
+from client.clock import Clock
+from client.me import Me
+from client.store import Tx
+from e2ee import Extension, Group, KeyPackageBundle, Member
+from protocol.errors import IdentityError
+from protocol.log import LogId
+from protocol.policy import (
+    TELEX_ROOM,
+    RoomPolicy,
+    RoomValidator,
+    account_of,
+    device_of,
+    read_policy,
+)
+
+__all__ = ["Groups", "accounts_of", "group_id", "leaf_of", "policy_of"]
+
+CACHED = 64
+"""Groups kept in memory: a large one is 1.3 MB per thousand leaves."""
+
+
+def group_id(room: LogId) -> bytes:
+    """The MLS group id of a room: its id in ASCII."""
+    return room.encode()
+
+
+class Groups:
+    """The groups of this device."""
+
+    def __init__(self, me: Me, clock: Clock) -> None:
+        self._me = me
+        self._clock = clock
+        self._validator = RoomValidator(clock.now)
+        self._cache: OrderedDict[LogId, Group] = OrderedDict()
+
+    def get(self, tx: Tx, room: LogId) -> Group | None:
+        """A room's group, if this device has its keys."""
+        group = self._cache.get(room)
+        if group is None:
+            row = tx.one(
+                "SELECT e.data, r.data FROM mls_epoch e JOIN mls_ratchet r USING (room)"
+                " WHERE room = ?",
+                room,
+            )
+            if row is None:
+                return None
+            group = Group.load(
+                bytes(row[0]),
+                bytes(row[1]),
+                signature_private=self._me.mls.seed,
+                validator=self._validator,
+            )
+        self._remember(tx, room, group)
+        return group
+
+    def create(self, tx: Tx, room: LogId, policy: RoomPolicy) -> Group:
+        """Make the group of a new room, with this device alone in it."""
+        group = Group.create(
+            group_id=group_id(room),
+            signature_private=self._me.mls.seed,
+            identity=self._me.credential,
+            extensions=[Extension(TELEX_ROOM, policy.encode())],
+            now=self._clock.now(),
+            validator=self._validator,
+        )
+        self.save_epoch(tx, room, group)
+        return group
+
+    def join(
+        self, tx: Tx, room: LogId, welcome: bytes, bundle: KeyPackageBundle, tree: bytes
+    ) -> Group:
+        """Join a group by a Welcome; replaces what this device had of it.
+
+        Raises:
+            E2eeError: the Welcome does not hold.
+            IdentityError, NotAllowed, Malformed: the group is not the room's.
+        """
+        group = Group.join(
+            welcome,
+            [bundle],
+            signature_private=self._me.mls.seed,
+            ratchet_tree=tree,
+            now=self._clock.now(),
+            validator=self._validator,
+        )
+        if group.group_id != group_id(room) or policy_of(group).room != room:
+            raise IdentityError("This invitation is for another room than it says.")
+        self.save_epoch(tx, room, group)
+        return group
+
+    def save_epoch(self, tx: Tx, room: LogId, group: Group) -> None:
+        """Write a group whose epoch is new."""
+        tx.execute(
+            "INSERT OR REPLACE INTO mls_epoch VALUES (?, ?)", room, group.dump_epoch()
+        )
+        self.save_ratchets(tx, room, group)
+        self._remember(tx, room, group)
+
+    def save_ratchets(self, tx: Tx, room: LogId, group: Group) -> None:
+        """Write what a message changed."""
+        tx.execute(
+            "INSERT OR REPLACE INTO mls_ratchet VALUES (?, ?)",
+            room,
+            group.dump_ratchets(),
+        )
+
+    def drop(self, tx: Tx, room: LogId) -> None:
+        """Delete a room's keys: this device was removed, or they are of no use."""
+        tx.execute("DELETE FROM mls_epoch WHERE room = ?", room)
+        tx.execute("DELETE FROM mls_ratchet WHERE room = ?", room)
+        self._cache.pop(room, None)
+
+    def _remember(self, tx: Tx, room: LogId, group: Group) -> None:
+        self._cache[room] = group
+        self._cache.move_to_end(room)
+        tx.undo.append(lambda: self._cache.pop(room, None))
+        while len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
+
+
+def policy_of(group: Group) -> RoomPolicy:
+    """The room's policy, as the group agreed on it."""
+    return read_policy(group.context.extensions)
+
+
+def accounts_of(members: list[Member]) -> dict[str, int]:
+    """The accounts of some leaves, with how many devices each has there."""
+    found: dict[str, int] = {}
+    for member in members:
+        account = account_of(member.identity)
+        found[account] = found.get(account, 0) + 1
+    return found
+
+
+def leaf_of(group: Group, device: str) -> int | None:
+    """The leaf of a device, if it is in the group."""
+    for member in group.members():
+        if device_of(member.identity) == device:
+            return member.leaf
+    return None

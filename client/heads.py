@@ -1,0 +1,106 @@
+"""How far each log was read, and the hash of its chain at every place.
+
+Two hashes for one place in a log are proof that its owner lies. They show in what
+the node sends again, in its receipts and Welcomes, and in what other members say
+they saw: each encrypted message names the head that its sender had read.
+"""
+
+import logging
+
+from client.content import Content
+from client.model import Alarm
+from client.store import Tx
+from client.timeline import Status, set_status
+from protocol.log import GENESIS, LogId
+
+__all__ = [
+    "agrees",
+    "check_head",
+    "check_link",
+    "fail_log",
+    "have",
+    "link_at",
+    "start_log",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def have(tx: Tx, log: LogId) -> int | None:
+    """How far a log was read; None if it is not read at all (any more)."""
+    row = tx.one("SELECT seq FROM log WHERE id = ? AND broken = ''", log)
+    return None if row is None else int(row[0])
+
+
+def start_log(tx: Tx, log: LogId, seq: int = 0, hash: bytes = GENESIS) -> None:
+    """Begin to read a log after an entry, or go on there if that is further."""
+    tx.execute(
+        "INSERT INTO log (id, seq, hash) VALUES (?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
+        " WHERE excluded.seq > log.seq",
+        log,
+        seq,
+        hash,
+    )
+    tx.execute("INSERT OR REPLACE INTO link VALUES (?, ?, ?, 1)", log, seq, hash)
+
+
+def check_link(tx: Tx, log: LogId, seq: int, hash: bytes, *, seen: bool = True) -> bool:
+    """Compare the chain's hash at a seq with what was read or told before.
+
+    Returns:
+        False if it is another one: somebody rewrote the log.
+    """
+    known = link_at(tx, log, seq)
+    if known is not None and known != hash:
+        return False
+    if known is None or seen:
+        tx.execute(
+            "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?)", log, seq, hash, seen
+        )
+    return True
+
+
+def fail_log(tx: Tx, log: LogId, what: str) -> None:
+    """Believe a log no further: alarm, and stop reading it for good."""
+    logger.warning("log %s is broken: %s", log, what)
+    tx.execute("UPDATE log SET broken = ? WHERE id = ? AND broken = ''", what, log)
+    room = tx.one("SELECT hub FROM room WHERE id = ?", log)
+    if room is None:
+        tx.events.append(
+            Alarm(None, f"The node shows a changed mailbox ({what}). Tell its admin.")
+        )
+        return
+    text = (
+        f"The history of this room was changed at {room[0]} ({what}). Telex reads no "
+        "further here; compare with the others and tell that node's admin."
+    )
+    set_status(tx, log, Status.BROKEN, text)
+    tx.events.append(Alarm(log, text))
+
+
+def check_head(tx: Tx, room: LogId, content: Content, seq: int) -> bool:
+    """Whether the head that a message's sender saw is one that we saw too.
+
+    Args:
+        content: the message.
+        seq: of the entry that carried it; its sender can have seen only what is
+            before that.
+    """
+    if content.head_seq >= seq:
+        return False
+    return agrees(tx, room, content.head_seq, content.head_hash)
+
+
+def agrees(tx: Tx, log: LogId, seq: int, hash: bytes) -> bool:
+    """Whether nothing that is known speaks against a hash at a place."""
+    known = link_at(tx, log, seq)
+    return known is None or known == hash
+
+
+def link_at(tx: Tx, log: LogId, seq: int) -> bytes | None:
+    """The chain's hash at a place, as far as it is known."""
+    if seq == 0:
+        return GENESIS
+    row = tx.one("SELECT hash FROM link WHERE log = ? AND seq = ?", log, seq)
+    return None if row is None else bytes(row[0])

@@ -1,0 +1,359 @@
+"""What each entry of a room does: messages, changes of members, requests.
+
+A reader for each kind of submission. The failure of one entry stays with that entry:
+what it had changed is taken back, and a notice with a stable code stands in its
+place. While a room's keys are missing its entries are kept, and read once the keys
+are there.
+"""
+
+import hashlib
+import logging
+
+import sqlcipher3
+
+from client.changes import Want, ask_to_join, forget_satisfied, want
+from client.clock import Clock
+from client.groups import Groups, accounts_of, leaf_of
+from client.letters import Letters
+from client.me import Me
+from client.notices import Lines, code_of, describe_commit
+from client.ranking import delay_for
+from client.store import Tx
+from client.timeline import (
+    Status,
+    add_notice,
+    get_message,
+    message_id,
+    set_status,
+)
+from client.welcomes import Welcomes, pin_members
+from e2ee import Group, StagedCommit, key_package_info
+from e2ee.errors import E2eeError, FutureEpoch, InvalidMessage
+from protocol.codec import decode
+from protocol.errors import IdentityError, Malformed, TelexError
+from protocol.identity import read_credential
+from protocol.log import (
+    Entry,
+    Kind,
+    LogId,
+    Submission,
+    read_entry,
+    read_submission,
+    room_id,
+)
+from protocol.policy import device_of
+from protocol.wire import CreateRoom, WelcomeMail
+
+__all__ = ["Due", "RoomReader"]
+
+Due = dict[LogId, float]
+"""Rooms in which something is to be done, and after how many seconds."""
+
+NEEDS_KEYS = frozenset((Kind.MESSAGE, Kind.PROPOSAL, Kind.COMMIT, Kind.JOIN_REQUEST))
+
+logger = logging.getLogger(__name__)
+
+
+class RoomReader:
+    """Reads the entries of rooms; all state is in the database and the groups."""
+
+    def __init__(
+        self, me: Me, groups: Groups, clock: Clock, welcomes: Welcomes, letters: Letters
+    ) -> None:
+        self._me = me
+        self._device = str(me.device)
+        self._groups = groups
+        self._clock = clock
+        self._welcomes = welcomes
+        self._letters = letters
+
+    def read(
+        self,
+        tx: Tx,
+        room: LogId,
+        entry: Entry,
+        submission: Submission,
+        data: bytes,
+        due: Due,
+    ) -> None:
+        """Act on the next entry of a room; whatever it is, the next one can follow."""
+        mail = self._welcomes.at(tx, room, entry.seq)
+        if mail is not None and self.join(tx, mail, due):
+            return
+        try:
+            with tx.attempt():
+                self._dispatch(tx, room, entry, submission, data, due)
+            return
+        except (E2eeError, TelexError) as error:
+            code = code_of(error)
+            stuck = submission.kind == Kind.COMMIT or isinstance(error, FutureEpoch)
+        except sqlcipher3.Error:
+            raise
+        except Exception as error:
+            # A mistake of ours must not stop the room, nor pass unseen.
+            logger.error("entry %d of %s: %s", entry.seq, room, type(error).__name__)
+            code, stuck = "internal", submission.kind == Kind.COMMIT
+        self._unreadable(tx, room, entry, submission, code)
+        if stuck:
+            self._lose(tx, room, due)
+
+    def join(self, tx: Tx, mail: WelcomeMail, due: Due) -> bool:
+        """Join by a Welcome, then read what came since and was kept."""
+        room = mail.room
+        if not self._welcomes.join(tx, mail):
+            due[room] = 0.0
+            return False
+        rows = tx.all(
+            "SELECT seq, entry FROM held_entry WHERE log = ? ORDER BY seq", room
+        )
+        tx.execute("DELETE FROM held_entry WHERE log = ?", room)
+        for seq, data in rows:
+            if seq > mail.seq:
+                entry = read_entry(bytes(data))
+                submission = read_submission(entry.submission)
+                self.read(tx, room, entry, submission, bytes(data), due)
+        due[room] = 0.0
+        return True
+
+    def _dispatch(
+        self,
+        tx: Tx,
+        room: LogId,
+        entry: Entry,
+        submission: Submission,
+        data: bytes,
+        due: Due,
+    ) -> None:
+        own = submission.sender == self._device
+        if own and self._letters.arrived(tx, room, entry, submission):
+            due[room] = 0.0
+            if submission.kind != Kind.PROPOSAL:
+                return
+        kind = submission.kind
+        if kind == Kind.CREATE:
+            self._created(tx, room, entry, submission, due)
+            return
+        if kind not in NEEDS_KEYS:
+            self._unknown(tx, room, entry, submission, data)
+            return
+        group = self._groups.get(tx, room)
+        if group is None or not group.active:
+            self._hold(tx, room, entry, submission, data)
+            return
+        match kind:
+            case Kind.MESSAGE:
+                self._letters.read(tx, room, entry, submission, group, due)
+            case Kind.PROPOSAL:
+                self._proposal(tx, room, entry, submission, group, due)
+            case Kind.COMMIT:
+                self._commit(tx, room, entry, submission, group, due)
+            case Kind.JOIN_REQUEST:
+                self._join_request(tx, room, submission, group, due)
+
+    # --- kinds ----------------------------------------------------------------
+
+    def _created(
+        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, due: Due
+    ) -> None:
+        body = decode(submission.body, CreateRoom)
+        if entry.seq != 1 or room_id(body.seed) != room:
+            raise Malformed("A room begins with its own seed.")
+        creator = submission.sender.partition("/")[0]
+        Lines(tx, room, entry).say(
+            submission.sender, "created", f"{creator} made this room."
+        )
+        row = tx.one("SELECT status FROM room WHERE id = ?", room)
+        if row is not None and row[0] == Status.CREATING:
+            set_status(tx, room, Status.ACTIVE)
+            due[room] = 0.0
+
+    def _unknown(
+        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, data: bytes
+    ) -> None:
+        tx.execute(
+            "INSERT OR REPLACE INTO unknown_entry VALUES (?, ?, ?)",
+            room,
+            entry.seq,
+            data,
+        )
+        Lines(tx, room, entry).say(
+            submission.sender,
+            "unknown_kind",
+            "Something came that this Telex is too old to show: update it.",
+        )
+
+    def _proposal(
+        self,
+        tx: Tx,
+        room: LogId,
+        entry: Entry,
+        submission: Submission,
+        group: Group,
+        due: Due,
+    ) -> None:
+        received = group.receive_proposal(submission.body)
+        if device_of(received.sender.identity) != submission.sender:
+            raise InvalidMessage("somebody else's proposal was sent")
+        self._groups.save_epoch(tx, room, group)
+        leaving = {p.subject.leaf for p in group.pending_proposals if p.subject}
+        if group.own_leaf in leaving:
+            return
+        delay = delay_for(group, without=leaving)
+        want(tx, room, Want.COMMIT, due=self._clock.now_ms() + int(delay * 1000))
+        due[room] = min(delay, due.get(room, delay))
+
+    def _commit(
+        self,
+        tx: Tx,
+        room: LogId,
+        entry: Entry,
+        submission: Submission,
+        group: Group,
+        due: Due,
+    ) -> None:
+        before = set(accounts_of(group.members()))
+        row = tx.one("SELECT hash, state FROM staged WHERE room = ?", room)
+        hashed = hashlib.sha256(submission.body).digest()
+        if row is not None and bytes(row[0]) == hashed:
+            effects = group.apply_own(StagedCommit.decode(bytes(row[1])))
+            removed_self = False
+        else:
+            result = group.process_commit(submission.body, now=self._clock.now())
+            effects, removed_self = result.effects, result.removed_self
+        if device_of(effects.sender.identity) != submission.sender:
+            raise InvalidMessage("somebody else's commit was sent")
+        added = {device_of(member.identity) for member in effects.added}
+        gone = {device_of(member.identity) for member in effects.removed}
+        if removed_self:
+            after = (before - {d.partition("/")[0] for d in gone}) | {
+                d.partition("/")[0] for d in added
+            }
+            describe_commit(Lines(tx, room, entry), effects, before, after)
+            self._removed(tx, room, due, back=self._device in added)
+            return
+        after = set(accounts_of(group.members()))
+        describe_commit(Lines(tx, room, entry), effects, set(before), after)
+        self._groups.save_epoch(tx, room, group)
+        forget_satisfied(tx, room, group, added)
+        tx.execute("UPDATE room SET members = ? WHERE id = ?", len(after), room)
+        tx.rooms.add(room)
+        if added:
+            pin_members(tx, room, group, self._clock.now())
+        if submission.sender == self._device and after - before:
+            self._letters.repeat_name(tx, room)
+        if _status(tx, room) == Status.LEFT:
+            self.propose_leaving(tx, room, group)
+        due[room] = 0.0
+
+    def _join_request(
+        self, tx: Tx, room: LogId, submission: Submission, group: Group, due: Due
+    ) -> None:
+        if submission.sender == self._device:
+            return
+        info = key_package_info(submission.body)
+        credential = read_credential(info.identity, self._clock.now())
+        account = str(credential.account)
+        if (
+            str(credential.device) != submission.sender
+            or credential.mls_key != info.signature_key
+            or account not in accounts_of(group.members())
+        ):
+            raise IdentityError("Somebody asked to be let in for somebody else.")
+        leaf = leaf_of(group, submission.sender)
+        delay = delay_for(group, without=() if leaf is None else (leaf,))
+        want(
+            tx,
+            room,
+            Want.READD,
+            submission.sender,
+            due=self._clock.now_ms() + int(delay * 1000),
+            package=submission.body,
+        )
+        due[room] = min(delay, due.get(room, delay))
+
+    # --- leaving and losing ---------------------------------------------------
+
+    def propose_leaving(self, tx: Tx, room: LogId, group: Group) -> None:
+        """Ask the others to take all devices of this account out."""
+        mine = str(self._me.account)
+        waiting = {p.subject.leaf for p in group.pending_proposals if p.subject}
+        for member in group.members():
+            device = device_of(member.identity)
+            if device.partition("/")[0] != mine or member.leaf in waiting:
+                continue
+            message = group.propose_remove(member.leaf)
+            self._letters.post(tx, room, Kind.PROPOSAL, message)
+        self._groups.save_epoch(tx, room, group)
+
+    def _removed(self, tx: Tx, room: LogId, due: Due, *, back: bool) -> None:
+        """Our leaf is gone; if it came back in the same commit, mail is on its way."""
+        self._groups.drop(tx, room)
+        tx.execute("DELETE FROM staged WHERE room = ?", room)
+        if back:
+            tx.execute(
+                "UPDATE room SET asked = ? WHERE id = ?", self._clock.now_ms(), room
+            )
+            set_status(tx, room, Status.ASKED, "Waiting for this device's new keys.")
+            return
+        tx.execute("DELETE FROM intent WHERE room = ?", room)
+        if _status(tx, room) != Status.LEFT:
+            set_status(tx, room, Status.REMOVED, "You were removed from this room.")
+        self._letters.give_up(tx, room, "You are not in this room any more.")
+
+    def _lose(self, tx: Tx, room: LogId, due: Due) -> None:
+        """The group's state is of no use any more: ask to be let in again."""
+        if _status(tx, room) not in (Status.ACTIVE, Status.ASKED):
+            return
+        self._groups.drop(tx, room)
+        set_status(
+            tx,
+            room,
+            Status.ASKED,
+            "This device lost the room's keys and asked the others for new ones; what "
+            "you write is sent when one of them is online.",
+        )
+        due[room] = ask_to_join(tx, self._me, self._clock, room) / 1000
+
+    # --- what cannot be read --------------------------------------------------
+
+    def _hold(
+        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, data: bytes
+    ) -> None:
+        if _status(tx, room) != Status.ASKED:
+            return  # we left: what the others still say is not for us
+        tx.execute(
+            "INSERT OR REPLACE INTO held_entry VALUES (?, ?, ?)", room, entry.seq, data
+        )
+        if submission.kind == Kind.MESSAGE and submission.sender != self._device:
+            self._unreadable(tx, room, entry, submission, "no_keys")
+
+    def _unreadable(
+        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, code: str
+    ) -> None:
+        id = None
+        if submission.kind == Kind.MESSAGE:
+            # It stands where the message would, and makes way if that turns up.
+            id = message_id(room, submission.sender, submission.txn)
+            if get_message(tx, id) is not None:
+                return
+        texts: dict[str, str] = {
+            Kind.MESSAGE: "A message from {} could not be read ({}).",
+            Kind.COMMIT: "A change of the room's keys by {} could not be read ({}).",
+        }
+        what = texts.get(submission.kind, "Something from {} could not be read ({}).")
+        add_notice(
+            tx,
+            room,
+            seq=entry.seq,
+            line=0,
+            device=submission.sender,
+            time=entry.time,
+            code=code,
+            text=what.format(submission.sender.partition("/")[0], code),
+            id=id,
+        )
+
+
+def _status(tx: Tx, room: LogId) -> str:
+    row = tx.one("SELECT status FROM room WHERE id = ?", room)
+    return "" if row is None else str(row[0])

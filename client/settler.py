@@ -1,0 +1,273 @@
+"""Commits: from what is wanted to an entry in the room's log.
+
+Each try reads the log to its end, builds the commit from what is still wanted, saves
+it with its secrets, and sends it once. The hub takes one commit for each epoch; who
+lost the race reads what won and builds anew, at most five times with a little chance
+in between. A commit whose answer was lost is found again by its hash in the log, or
+sent again as the same bytes.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Sequence
+from functools import partial
+
+from client.changes import (
+    Built,
+    Package,
+    Want,
+    Wish,
+    accounts_to_add,
+    build,
+    drop_wishes,
+    due_wishes,
+    load_staged,
+)
+from client.clock import Clock
+from client.contacts import Contacts
+from client.errors import ChangeFailed, ClientError, KeyChanged, NodeNonsense
+from client.groups import Groups
+from client.heads import check_link, fail_log
+from client.me import Me
+from client.reading import TRANSIENT, Reading, Uplink
+from client.store import Store, Tx
+from client.timeline import Status, set_note
+from e2ee import key_package_info
+from e2ee.errors import E2eeError
+from protocol.errors import (
+    IdentityError,
+    NotFound,
+    Refused,
+    StaleEpoch,
+    TelexError,
+    refusal,
+)
+from protocol.identity import AccountState, read_credential
+from protocol.limits import CLAIM_ACCOUNTS
+from protocol.log import LogId
+from protocol.wire import Claim, Claimed, ClaimedPackage, Receipt
+
+__all__ = ["Settler"]
+
+TRIES = 5
+"""Commits that may lose the race before we say so."""
+
+PAUSE = 0.15
+"""Seconds that a loser waits at most before its first new try; then twice that."""
+
+
+class Settler:
+    """Brings about what is wanted of a room; one call at a time for each room."""
+
+    def __init__(
+        self,
+        store: Store,
+        uplink: Uplink,
+        reading: Reading,
+        contacts: Contacts,
+        groups: Groups,
+        me: Me,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._uplink = uplink
+        self._reading = reading
+        self._contacts = contacts
+        self._groups = groups
+        self._me = me
+        self._clock = clock
+        self._packages: dict[tuple[LogId | None, str], list[Package]] = {}
+
+    async def settle(self, room: LogId, *, hurry: bool = False) -> None:
+        """Commit what is wanted of a room and due (`hurry`: also what is not).
+
+        Raises:
+            ChangeFailed: it was given up, and why.
+            Refused, ClientError: not now; what is wanted is kept.
+        """
+        lost = 0
+        while True:
+            staged = await self._store.run(lambda tx: load_staged(tx, room))
+            wishes: Sequence[Wish] = ()
+            if staged is None:
+                wishes, staged = await self._build(room, hurry)
+                if staged is None:
+                    return
+            try:
+                await self._send(room, staged)
+                continue
+            except StaleEpoch:
+                lost += 1
+            except TRANSIENT:
+                raise
+            except Refused as error:
+                await self._give_up(room, wishes, str(error))
+                raise ChangeFailed(f"This change was refused: {error}") from error
+            await self._store.run(lambda tx: _unstage(tx, room))
+            await self._reading.catch_up(room)
+            if lost >= TRIES:
+                why = "Others keep changing this room at the same time; try again."
+                await self._give_up(room, wishes, why)
+                raise ChangeFailed(why)
+            await asyncio.sleep(random.uniform(0, PAUSE * 2**lost))
+
+    async def claim(
+        self, accounts: Sequence[str], room: LogId | None = None
+    ) -> dict[str, list[Package]]:
+        """Key packages for all devices of some accounts, each one checked.
+
+        Those that were claimed and not used (the race was lost) are used again.
+
+        Raises:
+            Refused, ClientError: for one of them there is none, and why.
+        """
+        missing = [a for a in accounts if (room, a) not in self._packages]
+        for start in range(0, len(missing), CLAIM_ACCOUNTS):
+            batch = missing[start : start + CLAIM_ACCOUNTS]
+            states = await asyncio.gather(
+                *(self._contacts.refresh(account, room) for account in batch)
+            )
+            claimed = await self._uplink.transport.post(
+                "/key-packages/claim",
+                Claim(secrets.token_bytes(16), list(batch)),
+                Claimed,
+            )
+            for account, state in zip(batch, states, strict=True):
+                self._packages[room, account] = self._usable(claimed, state)
+        return {account: self._packages[room, account] for account in accounts}
+
+    def adopt(self, accounts: Sequence[str], room: LogId) -> None:
+        """Packages that were claimed before the room existed are for this room."""
+        for account in accounts:
+            packages = self._packages.pop((None, account), None)
+            if packages is not None:
+                self._packages[room, account] = packages
+
+    def _usable(self, claimed: Claimed, state: AccountState) -> list[Package]:
+        account = str(state.account)
+        if (problem := claimed.failed.get(account)) is not None:
+            raise refusal(problem)
+        found = [
+            self._check(package, state)
+            for package in claimed.packages
+            if package.device.partition("/")[0] == account
+        ]
+        if not found:
+            raise NotFound(f"{account} has no device that can be added right now.")
+        return found
+
+    def _check(self, package: ClaimedPackage, state: AccountState) -> Package:
+        """One claimed package against the account log: chain, keys, dates."""
+        now = self._clock.now()
+        try:
+            info = key_package_info(package.package)
+            credential = read_credential(info.identity, now)
+        except (E2eeError, IdentityError) as error:
+            raise NodeNonsense(
+                f"A key package of {package.device} does not hold; tell its node's "
+                "admin."
+            ) from error
+        device = state.devices.get(credential.device.device)
+        if credential.root != state.root:
+            raise KeyChanged(f"The keys of {state.account} do not fit together.")
+        if (
+            str(credential.device) != package.device
+            or device is None
+            or device.certificate.mls_key != info.signature_key
+            or not info.not_before <= now <= info.not_after
+        ):
+            raise NodeNonsense(f"A key package of {package.device} is not its own.")
+        return Package(package.device, info.ref, package.package)
+
+    async def _build(
+        self, room: LogId, hurry: bool
+    ) -> tuple[Sequence[Wish], Built | None]:
+        now = (1 << 62) if hurry else self._clock.now_ms()
+        wishes = await self._store.run(lambda tx: _wishes(tx, room, now))
+        wishes = await self._check_devices(room, wishes)
+        if not wishes:
+            return (), None
+        accounts = accounts_to_add(wishes)
+        packages: dict[str, list[Package]] = {}
+        if accounts:
+            try:
+                packages = await self.claim(accounts, room)
+            except (*TRANSIENT, ClientError):
+                raise
+            except TelexError as error:
+                await self._give_up(room, wishes, str(error))
+                raise ChangeFailed(str(error)) from error
+        chosen = [w for w in wishes if w.want is not Want.ADD or w.subject in packages]
+        try:
+            built = await self._store.run(
+                lambda tx: build(
+                    tx, self._groups, self._me, self._clock, room, chosen, packages
+                )
+            )
+        except (E2eeError, TelexError) as error:
+            await self._give_up(room, chosen, str(error))
+            raise ChangeFailed(f"This change cannot be made: {error}") from error
+        if built is None:
+            await self._store.run(lambda tx: drop_wishes(tx, chosen))
+        return chosen, built
+
+    async def _check_devices(
+        self, room: LogId, wishes: Sequence[Wish]
+    ) -> Sequence[Wish]:
+        """Drop wishes of devices that are revoked, or of somebody else's."""
+        good: list[Wish] = []
+        for wish in wishes:
+            if wish.want is Want.READD and wish.package is not None:
+                try:
+                    info = key_package_info(wish.package)
+                    credential = read_credential(info.identity, self._clock.now())
+                    await self._contacts.check_device(credential, room)
+                except (E2eeError, IdentityError, KeyChanged, NodeNonsense):
+                    await self._store.run(partial(drop_wishes, wishes=[wish]))
+                    continue
+            good.append(wish)
+        return good
+
+    async def _send(self, room: LogId, built: Built) -> None:
+        receipt = await self._uplink.submit(room, built.submission, built.bundle)
+        if receipt.state == "rejected" and receipt.problem is not None:
+            raise refusal(receipt.problem)
+        if receipt.state == "committed":
+            await self._store.run(lambda tx: note_receipt(tx, room, receipt))
+        await self._reading.catch_up(room)
+        if await self._store.run(lambda tx: load_staged(tx, room)) is not None:
+            raise NodeNonsense("The hub took a change and does not show it; wait.")
+        for key in [key for key in self._packages if key[0] == room]:
+            del self._packages[key]
+
+    async def _give_up(self, room: LogId, wishes: Sequence[Wish], why: str) -> None:
+        def drop(tx: Tx) -> None:
+            _unstage(tx, room)
+            drop_wishes(tx, wishes)
+            set_note(tx, room, why)
+
+        await self._store.run(drop)
+        for key in [key for key in self._packages if key[0] == room]:
+            del self._packages[key]
+
+
+def note_receipt(tx: Tx, log: LogId, receipt: Receipt) -> bool:
+    """Hold a receipt's place in the log against what was read, or will be."""
+    if receipt.seq is None or receipt.hash is None:
+        return True
+    if check_link(tx, log, receipt.seq, receipt.hash, seen=False):
+        return True
+    fail_log(tx, log, f"a receipt shows entry {receipt.seq} otherwise")
+    return False
+
+
+def _wishes(tx: Tx, room: LogId, now: int) -> Sequence[Wish]:
+    row = tx.one("SELECT status FROM room WHERE id = ?", room)
+    if row is None or row[0] != Status.ACTIVE:
+        return ()
+    return due_wishes(tx, room, now)
+
+
+def _unstage(tx: Tx, room: LogId) -> None:
+    tx.execute("DELETE FROM staged WHERE room = ?", room)

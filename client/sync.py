@@ -1,0 +1,244 @@
+"""The connection to the node: one session after the other, for as long as we run.
+
+Connect, say what is on our disk, take in what comes, and start over when it breaks:
+after a second, then two, four ... up to a minute, never at the moment at which
+everybody else does, and at once when somebody asks. Nothing is lost in between: the
+node keeps a cursor for this device, and so does the database.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from client.changes import ask_to_join
+from client.clock import Clock
+from client.errors import ClientError
+from client.heads import have, start_log
+from client.letters import Stage
+from client.me import Me
+from client.model import Connection
+from client.packages import refill
+from client.posting import Posting
+from client.reading import Reading, Uplink
+from client.session import Session
+from client.store import Store, Tx
+from client.timeline import Status
+from client.workers import Workers
+from protocol.errors import Refused
+from protocol.log import LogId
+from protocol.wire import Entries, OutcomeFrame, Rooms, RoomState
+
+__all__ = ["Sync"]
+
+FIRST_DELAY = 1.0
+"""Seconds to the second attempt to connect; each further one waits twice that."""
+
+LAST_DELAY = 60.0
+"""Seconds between attempts at most: a node that is back is found within a minute."""
+
+STABLE = 30.0
+"""Seconds after which a session counts as good, and the waiting starts anew."""
+
+SYNC_TIMEOUT = 30.0
+"""Seconds for reading what came while away, before we call ourselves online."""
+
+JOIN_GRACE = 8.0
+"""Seconds for a Welcome to come before a room that we are in without keys is asked."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sync:
+    """Keeps a session open and feeds it to the reading."""
+
+    def __init__(
+        self,
+        store: Store,
+        uplink: Uplink,
+        reading: Reading,
+        posting: Posting,
+        workers: Workers,
+        me: Me,
+        clock: Clock,
+        changed: Callable[[Connection, str], None],
+    ) -> None:
+        self._store = store
+        self._uplink = uplink
+        self._reading = reading
+        self._posting = posting
+        self._workers = workers
+        self._me = me
+        self._clock = clock
+        self._changed = changed
+        self._now = asyncio.Event()
+        self._targets: dict[LogId, int] = {}
+        self._synced = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Connect now, if we wait for the next attempt."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Connect again and again, until cancelled."""
+        failures = 0
+        while True:
+            self._changed(Connection.CONNECTING, "")
+            began = time.monotonic()
+            try:
+                await self._session()
+            except (ClientError, Refused) as error:
+                why = str(error)
+                logger.info("the session ended: %s", type(error).__name__)
+            else:
+                why = "The node closed the connection."
+            self._uplink.transport.forget_address()
+            if time.monotonic() - began > STABLE:
+                failures = 0
+            failures += 1
+            self._now.clear()
+            self._changed(Connection.OFFLINE, why)
+            delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay * random.uniform(0.5, 1)):
+                    await self._now.wait()
+
+    async def _session(self) -> None:
+        session = await Session.open(self._uplink.transport)
+        self._clock.learn(session.ready.time)
+        self._changed(Connection.SYNCING, "")
+        self._uplink.session = session
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._start(session), name="start")
+                tasks.create_task(self._mail(), name="mail")
+                await self._receive(session)
+        except BaseExceptionGroup as group:
+            # The first of them is why the session ended; the rest followed.
+            raise _first(group) from None
+        finally:
+            self._uplink.session = None
+            self._workers.pause()
+            await session.close()
+
+    async def _receive(self, session: Session) -> None:
+        async for frame in session.frames():
+            match frame:
+                case Entries(log, after, entries):
+                    applied = await self._reading.take(log, after, entries)
+                    if applied.gap:
+                        await self._reading.catch_up(log)
+                    await self._reached(log)
+                case OutcomeFrame(log, receipt):
+                    await self._posting.outcome(log, receipt)
+                    self._workers.poke(log)
+
+    async def _start(self, session: Session) -> None:
+        """What is done at the beginning of each session."""
+        await session.ack(await self._store.run(self._cursors))
+        answer = await self._uplink.transport.get("/rooms", Rooms)
+        strangers = await self._store.run(lambda tx: self._compare(tx, answer.rooms))
+        for log in list(self._targets):
+            await self._reached(log)
+        try:
+            await refill(self._store, self._uplink.transport, self._me, self._clock)
+        except Refused as error:
+            logger.warning("key packages were refused: %s", error.code)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SYNC_TIMEOUT):
+                await self._synced.wait()
+        self._changed(Connection.ONLINE, "")
+        self._reading.mail.set()
+        await self._workers.resume()
+        if strangers:
+            await asyncio.sleep(JOIN_GRACE)
+            await self._ask(strangers)
+
+    async def _mail(self) -> None:
+        """Use Welcomes as they come."""
+        while True:
+            await self._reading.mail.wait()
+            later = await self._reading.use_mail()
+            if later is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(later):
+                        await self._reading.mail.wait()
+                self._reading.mail.set()
+
+    async def _reached(self, log: LogId) -> None:
+        """Note how far a log was read; all of them far enough: we are in sync."""
+        target = self._targets.get(log)
+        if target is not None:
+            seq = await self._store.run(lambda tx: have(tx, log))
+            if seq is None or seq >= target:
+                self._targets.pop(log, None)
+                if not self._targets:
+                    self._synced.set()
+
+    def _cursors(self, tx: Tx) -> dict[LogId, int]:
+        """What we have of each log that we read (and start to read the mailbox)."""
+        if have(tx, self._me.mailbox) is None:
+            start_log(tx, self._me.mailbox)
+        # What our node had taken may have been refused while we were away: the same
+        # bytes again are answered with what became of them.
+        tx.execute(
+            "UPDATE outbox SET state = ? WHERE state = ?", Stage.READY, Stage.ACCEPTED
+        )
+        rows = tx.all(
+            "SELECT l.id, l.seq FROM log l LEFT JOIN room r USING (id)"
+            " WHERE l.broken = '' AND coalesce(r.status, '') NOT IN (?, ?)",
+            Status.CREATING,
+            Status.REMOVED,
+        )
+        return {LogId(id): seq for id, seq in rows if seq > 0 or id != self._me.mailbox}
+
+    def _compare(self, tx: Tx, rooms: list[RoomState]) -> list[RoomState]:
+        """Set how far to read before we are in sync; the rooms that we do not know."""
+        self._targets.clear()
+        self._synced.clear()
+        strangers = []
+        for state in rooms:
+            seq = have(tx, state.room)
+            if seq is not None:
+                self._targets[state.room] = state.head
+            elif tx.one("SELECT 1 FROM log WHERE id = ?", state.room) is None:
+                strangers.append(state)
+        if not self._targets:
+            self._synced.set()
+        return strangers
+
+    async def _ask(self, rooms: list[RoomState]) -> None:
+        """Ask to be let into rooms of our account that this device has no keys for."""
+
+        def ask(tx: Tx) -> list[LogId]:
+            asked = []
+            for state in rooms:
+                known = tx.one("SELECT 1 FROM room WHERE id = ?", state.room)
+                invited = tx.one("SELECT 1 FROM welcome WHERE room = ?", state.room)
+                if known is not None or invited is not None:
+                    continue
+                tx.execute(
+                    "INSERT INTO room (id, hub, direct, title, status, note, activity)"
+                    " VALUES (?, ?, 0, '', ?, ?, ?)",
+                    state.room,
+                    state.hub,
+                    Status.ASKED,
+                    "Waiting for one of the others to let this device in.",
+                    self._clock.now_ms(),
+                )
+                tx.rooms.add(state.room)
+                ask_to_join(tx, self._me, self._clock, state.room)
+                asked.append(state.room)
+            return asked
+
+        for room in await self._store.run(ask):
+            self._workers.poke(room)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

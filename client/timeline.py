@@ -1,0 +1,294 @@
+"""Rooms and messages as rows, and as the values that applications see.
+
+All queries about what people look at live here. A message's place in its room is
+`seq * 4096 + n` (one entry can make several lines) once the hub gave it a seq, and
+behind everything else until then.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+
+from client.model import (
+    Event,
+    Message,
+    MessageChanged,
+    MessageId,
+    Position,
+    Quote,
+    Room,
+    RoomChanged,
+    State,
+)
+from client.store import Tx
+from client.text import visible, visible_line
+from protocol.log import LogId
+
+__all__ = [
+    "LINES",
+    "PENDING",
+    "Status",
+    "add_message",
+    "add_notice",
+    "events_of",
+    "get_message",
+    "get_room",
+    "list_messages",
+    "list_rooms",
+    "message_id",
+    "set_note",
+    "set_status",
+]
+
+PENDING = 1 << 62
+"""Positions from here on belong to messages that have no seq yet."""
+
+LINES = 4096
+"""Lines that one entry may make; a commit of 1,000 proposals makes 1,000."""
+
+PAGE_MAX = 500
+"""Messages in one answer: more than any screen shows."""
+
+QUOTE_MAX = 200
+"""Characters of a message that are shown where it is quoted."""
+
+
+class Status(StrEnum):
+    """How this device stands to a room."""
+
+    CREATING = "creating"
+    """Its first entry is on the way to the hub."""
+    ACTIVE = "active"
+    ASKED = "asked"
+    """We have no keys, and asked the others to let this device in."""
+    LEFT = "left"
+    REMOVED = "removed"
+    BROKEN = "broken"
+    """Its log was rewritten: nothing of it is believed any more."""
+
+
+def message_id(room: LogId, device: str, txn: bytes) -> MessageId:
+    """The id of a message, which every member computes alike."""
+    data = f"{room}\n{device}\n".encode() + txn
+    return MessageId(
+        blake2b(data, digest_size=16, person=b"telex message 1").hexdigest()
+    )
+
+
+# --- writing ------------------------------------------------------------------
+
+
+def add_message(
+    tx: Tx,
+    id: MessageId,
+    room: LogId,
+    *,
+    position: int,
+    seq: int | None,
+    device: str,
+    time: int,
+    text: str,
+    reply_to: str | None,
+    state: State,
+    own: bool,
+) -> None:
+    """Add a text to a timeline, or replace the notice that stood for it."""
+    tx.execute(
+        "INSERT OR REPLACE INTO message (id, room, position, seq, kind, sender, device,"
+        " time, text, reply_to, state, own) VALUES (?,?,?,?,'text',?,?,?,?,?,?,?)",
+        id,
+        room,
+        position,
+        seq,
+        device.partition("/")[0],
+        device,
+        time,
+        text,
+        reply_to,
+        int(state),
+        own,
+    )
+    tx.messages[id] = None
+    _touch(tx, room, time)
+
+
+def add_notice(
+    tx: Tx,
+    room: LogId,
+    *,
+    seq: int,
+    line: int,
+    device: str,
+    time: int,
+    code: str,
+    text: str,
+    id: MessageId | None = None,
+) -> None:
+    """Add a line that the program says.
+
+    Args:
+        line: which of its entry's lines it is, from 0.
+        device: whom it is about: a device or an account.
+        id: of the message that it stands for, if that may still become readable.
+    """
+    if id is None:
+        id = message_id(room, "", f"notice {seq} {line}".encode())
+    tx.execute(
+        "INSERT OR REPLACE INTO message (id, room, position, seq, kind, sender, device,"
+        " time, text, state, own, code) VALUES (?,?,?,?,'notice',?,?,?,?,?,0,?)",
+        id,
+        room,
+        place(seq, line),
+        seq,
+        device.partition("/")[0],
+        device,
+        time,
+        text,
+        int(State.RECEIVED),
+        code,
+    )
+    tx.messages[id] = None
+    _touch(tx, room, time)
+
+
+def place(seq: int, line: int = 0) -> int:
+    """The position of a line of an entry."""
+    return seq * LINES + min(line, LINES - 1)
+
+
+def set_status(tx: Tx, room: LogId, status: Status, note: str = "") -> None:
+    """Change how this device stands to a room, and what is said about it."""
+    tx.execute("UPDATE room SET status = ?, note = ? WHERE id = ?", status, note, room)
+    tx.rooms.add(room)
+
+
+def set_note(tx: Tx, room: LogId, note: str) -> None:
+    """Say something about a room; empty: nothing."""
+    if tx.execute(
+        "UPDATE room SET note = ? WHERE id = ? AND note != ?", note, room, note
+    ):
+        tx.rooms.add(room)
+
+
+def _touch(tx: Tx, room: LogId, time: int) -> None:
+    tx.execute("UPDATE room SET activity = max(activity, ?) WHERE id = ?", time, room)
+    tx.rooms.add(room)
+
+
+# --- reading ------------------------------------------------------------------
+
+_MESSAGE = (
+    "SELECT m.id, m.room, m.position, m.seq, m.kind, m.sender, m.device, m.time,"
+    " m.text, m.state, m.own, m.code, m.error, m.reply_to, q.sender, q.text,"
+    " r.members,"
+    " (SELECT count(*) FROM receipt c WHERE m.own AND c.room = m.room"
+    "   AND c.account != m.sender AND c.delivered >= m.seq),"
+    " (SELECT count(*) FROM receipt c WHERE m.own AND c.room = m.room"
+    "   AND c.account != m.sender AND c.read >= m.seq)"
+    " FROM message m JOIN room r ON r.id = m.room"
+    " LEFT JOIN message q ON q.id = m.reply_to AND q.room = m.room"
+)
+
+_ROOM = (
+    "SELECT r.id, r.title, r.direct, r.members, r.status, r.note, r.hub, r.activity,"
+    " (SELECT count(*) FROM message m WHERE m.room = r.id AND m.own = 0"
+    "   AND m.kind = 'text' AND m.seq > r.read),"
+    " (SELECT m.id FROM message m WHERE m.room = r.id ORDER BY m.position DESC LIMIT 1)"
+    " FROM room r"
+)
+
+
+def get_message(tx: Tx, id: MessageId) -> Message | None:
+    """One message."""
+    row = tx.one(f"{_MESSAGE} WHERE m.id = ?", id)
+    return None if row is None else _message(row)
+
+
+def list_messages(tx: Tx, room: LogId, before: int | None, limit: int) -> list[Message]:
+    """The last messages before a position, oldest first."""
+    rows = tx.all(
+        f"{_MESSAGE} WHERE m.room = ? AND m.position < ?"
+        " ORDER BY m.position DESC LIMIT ?",
+        room,
+        (1 << 63) - 1 if before is None else before,
+        max(0, min(limit, PAGE_MAX)),
+    )
+    return [_message(row) for row in reversed(rows)]
+
+
+def get_room(tx: Tx, room: LogId) -> Room | None:
+    """One room."""
+    row = tx.one(f"{_ROOM} WHERE r.id = ?", room)
+    return None if row is None else _room(tx, row)
+
+
+def list_rooms(tx: Tx) -> list[Room]:
+    """All rooms, the one with the newest line first."""
+    return [_room(tx, row) for row in tx.all(f"{_ROOM} ORDER BY r.activity DESC, r.id")]
+
+
+def events_of(tx: Tx) -> Sequence[Event]:
+    """What a transaction changed, as events; asked before it is committed."""
+    events: list[Event] = []
+    for id in tx.messages:
+        message = get_message(tx, id)
+        if message is not None:
+            events.append(MessageChanged(message))
+            tx.rooms.add(message.room)
+    for room_id in sorted(tx.rooms):
+        room = get_room(tx, room_id)
+        if room is not None:
+            events.append(RoomChanged(room))
+    return events + tx.events
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    (id, room, position, seq, kind, sender, device, time, text, state, own, code) = row[
+        :12
+    ]
+    error, reply_to, quoted, quote, members, delivered_to, read_by = row[12:]
+    state = State(state)
+    if state is State.SENT and members > 1:
+        if read_by >= members - 1:
+            state = State.READ
+        elif delivered_to >= members - 1:
+            state = State.DELIVERED
+    return Message(
+        id=id,
+        room=room,
+        position=Position(position),
+        sender=sender,
+        device=device,
+        time=time,
+        kind=kind,
+        text=visible(text),
+        state=state,
+        own=bool(own),
+        reply_to=None
+        if reply_to is None
+        else Quote(
+            MessageId(reply_to), quoted or "", visible_line((quote or "")[:QUOTE_MAX])
+        ),
+        seq=seq,
+        error=error,
+        code=code,
+        delivered_to=delivered_to,
+        read_by=read_by,
+    )
+
+
+def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
+    id, title, direct, members, status, note, hub, activity, unread, last = row
+    return Room(
+        id=id,
+        title=visible_line(title) or f"A room at {hub}",
+        direct=bool(direct),
+        unread=unread,
+        last=None if last is None else get_message(tx, last),
+        members=members,
+        active=status == Status.ACTIVE,
+        note=note,
+        hub=hub,
+        order=activity,
+    )

@@ -1,0 +1,214 @@
+"""Invitations: from the mailbox to a room that this device can read and write.
+
+A Welcome comes by mail and names the entry of the room's log whose commit added us.
+Its tree is fetched by hash; then it waits until the room's log was read up to that
+entry, because what came before needs the keys from before. A room that was not read
+so far begins there.
+"""
+
+import logging
+
+from client.clock import Clock
+from client.contacts import check_root
+from client.groups import Groups, accounts_of, policy_of
+from client.heads import check_link, fail_log, have, start_log
+from client.me import Me
+from client.notices import Lines, code_of
+from client.packages import find_bundle, spend
+from client.store import Tx
+from client.timeline import LINES, Status, set_note
+from e2ee import Group
+from e2ee.errors import E2eeError
+from protocol.codec import decode
+from protocol.errors import IdentityError, Malformed, TelexError
+from protocol.identity import read_credential
+from protocol.log import Entry, Kind, LogId, Submission, parse_log_id
+from protocol.policy import account_of
+from protocol.wire import WelcomeMail
+
+__all__ = ["Welcomes", "pin_members"]
+
+WAITING_MAX = 1000
+"""Welcomes that wait: far more than one is invited to while a node is away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Welcomes:
+    """Receives and uses Welcomes; all state is in the database."""
+
+    def __init__(self, me: Me, groups: Groups, clock: Clock) -> None:
+        self._me = me
+        self._groups = groups
+        self._clock = clock
+
+    def receive(
+        self, tx: Tx, log: LogId, entry: Entry, submission: Submission, data: bytes
+    ) -> bool:
+        """Take in an entry of the mailbox; whether it is a Welcome for us."""
+        if submission.kind != Kind.WELCOME:
+            tx.execute(
+                "INSERT OR REPLACE INTO unknown_entry VALUES (?, ?, ?)",
+                log,
+                entry.seq,
+                data,
+            )
+            return False
+        try:
+            mail = decode(submission.body, WelcomeMail)
+            parse_log_id(mail.room)
+        except Malformed:
+            logger.warning("mail %d is no Welcome", entry.seq)
+            return False
+        if mail.device != str(self._me.device):
+            return False
+        waiting = tx.one("SELECT count(*) FROM welcome")
+        if waiting is None or waiting[0] >= WAITING_MAX:
+            logger.warning("too many Welcomes wait; one was passed by")
+            return False
+        tx.execute(
+            "INSERT OR REPLACE INTO welcome VALUES (?, ?, ?, ?, NULL)",
+            mail.room,
+            mail.seq,
+            submission.body,
+            submission.sender,
+        )
+        return True
+
+    def without_tree(self, tx: Tx) -> list[WelcomeMail]:
+        """Welcomes whose tree is still to be fetched."""
+        return [
+            decode(bytes(row[0]), WelcomeMail)
+            for row in tx.all("SELECT mail FROM welcome WHERE tree IS NULL")
+        ]
+
+    def put_tree(self, tx: Tx, mail: WelcomeMail, tree: bytes) -> None:
+        """Keep the tree that was fetched (the join checks its hash)."""
+        tx.execute(
+            "UPDATE welcome SET tree = ? WHERE room = ? AND seq = ?",
+            tree,
+            mail.room,
+            mail.seq,
+        )
+
+    def discard(self, tx: Tx, mail: WelcomeMail, why: str) -> None:
+        """Give a Welcome up; a room that waits for it says why."""
+        tx.execute(
+            "DELETE FROM welcome WHERE room = ? AND seq = ?", mail.room, mail.seq
+        )
+        set_note(tx, mail.room, why)
+
+    def ready(self, tx: Tx) -> list[WelcomeMail]:
+        """Welcomes that have their tree."""
+        return [
+            decode(bytes(row[0]), WelcomeMail)
+            for row in tx.all("SELECT mail FROM welcome WHERE tree IS NOT NULL")
+        ]
+
+    def at(self, tx: Tx, room: LogId, seq: int) -> WelcomeMail | None:
+        """The Welcome for one entry of a room, if it is here with its tree."""
+        row = tx.one(
+            "SELECT mail FROM welcome WHERE room = ? AND seq = ? AND tree IS NOT NULL",
+            room,
+            seq,
+        )
+        return None if row is None else decode(bytes(row[0]), WelcomeMail)
+
+    def join(self, tx: Tx, mail: WelcomeMail) -> bool:
+        """Join by a Welcome whose place in the log was reached (or is jumped to).
+
+        Returns:
+            Whether this device is in the room now. If not, the Welcome is gone and
+            the room, if it is known, says why.
+        """
+        row = tx.one(
+            "SELECT tree FROM welcome WHERE room = ? AND seq = ?", mail.room, mail.seq
+        )
+        if row is None or row[0] is None:
+            return False
+        if (have(tx, mail.room) or 0) >= mail.seq and not check_link(
+            tx, mail.room, mail.seq, mail.hash
+        ):
+            fail_log(tx, mail.room, f"an invitation shows entry {mail.seq} otherwise")
+            self.discard(tx, mail, "")
+            return False
+        try:
+            with tx.attempt():
+                group = self._join_group(tx, mail, bytes(row[0]))
+                self._enter(tx, mail, group)
+        except (E2eeError, TelexError) as error:
+            logger.warning("a Welcome cannot be used: %s", code_of(error))
+            self.discard(
+                tx, mail, f"An invitation could not be used ({code_of(error)})."
+            )
+            return False
+        tx.execute(
+            "DELETE FROM welcome WHERE room = ? AND seq <= ?", mail.room, mail.seq
+        )
+        return True
+
+    def _join_group(self, tx: Tx, mail: WelcomeMail, tree: bytes) -> Group:
+        bundle = find_bundle(tx, mail.key_package_ref)
+        if bundle is None:
+            raise IdentityError("The invitation is for a key that is gone.")
+        group = self._groups.join(tx, mail.room, mail.welcome, bundle, tree)
+        spend(tx, mail.key_package_ref)
+        return group
+
+    def _enter(self, tx: Tx, mail: WelcomeMail, group: Group) -> None:
+        policy = policy_of(group)
+        me = str(self._me.account)
+        accounts = accounts_of(group.members())
+        start_log(tx, mail.room, mail.seq, mail.hash)
+        others = sorted(set(accounts) - {me})
+        title = others[0] if policy.direct and others else ""
+        known = tx.one("SELECT title FROM room WHERE id = ?", mail.room) is not None
+        tx.execute(
+            "INSERT INTO room (id, hub, direct, title, status, members, joined, read,"
+            " activity) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET hub = excluded.hub,"
+            " direct = excluded.direct, status = excluded.status, note = '',"
+            " title = CASE excluded.title WHEN '' THEN title ELSE excluded.title END,"
+            " members = excluded.members, joined = excluded.joined, asked = 0",
+            mail.room,
+            mail.hub,
+            policy.direct,
+            title,
+            Status.ACTIVE,
+            len(accounts),
+            mail.seq,
+            mail.seq,
+            self._clock.now_ms(),
+        )
+        tx.rooms.add(mail.room)
+        pin_members(tx, mail.room, group, self._clock.now())
+        entry = Entry(mail.seq, 1, self._clock.now_ms(), b"")
+        text = "This device is back in the room." if known else _greeting(title)
+        # Below what the commit itself said, if this device read it.
+        Lines(tx, mail.room, entry, first=LINES - 1).say(me, "joined", text)
+
+
+def pin_members(tx: Tx, room: LogId, group: Group, now: int) -> None:
+    """Hold the roots that a group's members show against those that are known."""
+    roots: dict[str, bytes] = {}
+    for member in group.members():
+        try:
+            root = read_credential(member.identity, now).root
+        except IdentityError:
+            continue  # expired since it came in; its root was looked at then
+        account = account_of(member.identity)
+        if roots.setdefault(account, root) != root or not check_root(
+            tx, account, root, room
+        ):
+            set_note(
+                tx,
+                room,
+                f"The keys of {account} changed: nothing is sent here until you "
+                "have asked them another way.",
+            )
+
+
+def _greeting(other: str) -> str:
+    if other:
+        return f"Your chat with {other} begins here, encrypted end to end."
+    return "You were added; what was said before stays with those who were here."

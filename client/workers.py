@@ -1,0 +1,155 @@
+"""Work in rooms: one worker for each, woken when there is something to do.
+
+A worker commits what is wanted, tells what was read and sends what was written, in
+this order, and is alone in its room: nothing of this needs a lock elsewhere. When the
+node says "later" it comes back later; when the node is gone it is woken by the next
+session.
+"""
+
+import asyncio
+import logging
+import random
+
+from client.changes import ask_to_join, next_due
+from client.clock import Clock
+from client.errors import ChangeFailed, ClientError
+from client.letters import Letters
+from client.me import Me
+from client.posting import Posting
+from client.settler import Settler
+from client.store import Store, Tx
+from protocol.errors import Refused
+from protocol.log import LogId
+
+__all__ = ["Workers"]
+
+AT_ONCE = 8
+"""Rooms in which work is done at the same time."""
+
+FIRST_RETRY = 2.0
+"""Seconds until a room is tried again after "later"; then twice that."""
+
+LAST_RETRY = 300.0
+"""Seconds between tries of a room whose hub stays away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """Wakes the rooms' workers; `run` is where they live."""
+
+    def __init__(self, store: Store, letters: Letters, me: Me, clock: Clock) -> None:
+        self._store = store
+        self._letters = letters
+        self._me = me
+        self._clock = clock
+        self._locks: dict[LogId, asyncio.Lock] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._again: set[LogId] = set()
+        self._busy: set[LogId] = set()
+        self._timers: dict[LogId, asyncio.TimerHandle] = {}
+        self._failures: dict[LogId, int] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._online = False
+
+    def wire(self, settler: Settler, posting: Posting) -> None:
+        """Give the workers their tools (which need `poke` themselves)."""
+        self._settler = settler
+        self._posting = posting
+
+    def lock(self, room: LogId) -> asyncio.Lock:
+        """Held by whoever changes a room: its worker, or a call of the application."""
+        return self._locks.setdefault(room, asyncio.Lock())
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Run workers as tasks of this group from now on."""
+        self._tasks = tasks
+
+    def stop(self) -> None:
+        """Start no worker any more."""
+        self._tasks = None
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    async def resume(self) -> None:
+        """The node is there: wake all rooms in which something waits."""
+        self._online = True
+        self._failures.clear()
+        for room in await self._store.run(_with_work):
+            self.poke(room)
+
+    def pause(self) -> None:
+        """The node is gone: `resume` wakes everything again."""
+        self._online = False
+
+    def poke(self, room: LogId, delay: float = 0.0) -> None:
+        """There is something to do in a room, now or in so many seconds."""
+        if self._tasks is None:
+            return
+        if delay > 0:
+            loop = asyncio.get_running_loop()
+            timer = self._timers.get(room)
+            if timer is not None and not timer.cancelled():
+                if timer.when() <= loop.time() + delay:
+                    return
+                timer.cancel()
+            self._timers[room] = loop.call_later(delay, self._fire, room)
+            return
+        if room in self._busy:
+            self._again.add(room)
+        elif self._online:
+            self._busy.add(room)
+            self._tasks.create_task(self._work(room), name=f"room {room[:8]}")
+
+    def _fire(self, room: LogId) -> None:
+        self._timers.pop(room, None)
+        self.poke(room)
+
+    async def _work(self, room: LogId) -> None:
+        try:
+            while True:
+                self._again.discard(room)
+                async with self._slots, self.lock(room):
+                    await self._once(room)
+                if room not in self._again:
+                    break
+        finally:
+            self._busy.discard(room)
+
+    async def _once(self, room: LogId) -> None:
+        try:
+            try:
+                await self._settler.settle(room)
+            except ChangeFailed as error:
+                logger.info("a change of %s was given up: %s", room, error)
+            await self._store.run(lambda tx: self._prepare(tx, room))
+            await self._posting.send(room)
+            self._failures.pop(room, None)
+        except (Refused, ClientError) as error:
+            self._retry(room, error)
+            return
+        due = await self._store.run(lambda tx: next_due(tx, room))
+        if due is not None:
+            self.poke(room, max(0.05, (due - self._clock.now_ms()) / 1000))
+
+    def _prepare(self, tx: Tx, room: LogId) -> None:
+        ask_to_join(tx, self._me, self._clock, room)
+        self._letters.acknowledge(tx, room)
+
+    def _retry(self, room: LogId, error: Exception) -> None:
+        logger.info("%s: later (%s)", room, type(error).__name__)
+        count = self._failures[room] = self._failures.get(room, 0) + 1
+        delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(count - 1, 10))
+        wanted = error.retry_after if isinstance(error, Refused) else None
+        self.poke(room, max(wanted or 0, delay * random.uniform(0.5, 1)))
+
+
+def _with_work(tx: Tx) -> list[LogId]:
+    rows = tx.all(
+        "SELECT room FROM outbox WHERE state IN ('waiting', 'ready')"
+        " UNION SELECT room FROM intent UNION SELECT room FROM staged"
+        " UNION SELECT id FROM room WHERE status = 'asked'"
+        " OR (status = 'active' AND (delivered > delivered_told OR read > read_told))"
+    )
+    return [LogId(row[0]) for row in rows]
