@@ -103,7 +103,12 @@ class CommitBuilder:
             self.validator.credential(identity, before.signature_key)
         after = Member(me.leaf, credential.identity, me.signature_key)
         effects = commit_effects(
-            applied, context, after if has_path else me, me, has_path=has_path
+            epoch.tree,
+            applied,
+            context,
+            after if has_path else me,
+            me,
+            has_path=has_path,
         )
         self.validator.authorize(context, me, effects)
         # (2) New keys along our path.

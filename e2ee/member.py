@@ -7,7 +7,7 @@ asked in the same way when building a commit, at the hub and when receiving.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from e2ee.extension import Extensions
@@ -51,9 +51,9 @@ class CommitEffects:
 
     sender: Member
     """Who committed. Of an external commit: the new member at its new leaf."""
-    before: tuple[Member, ...] = ()
+    before: tuple[Member, ...] = field(default=(), repr=False, compare=False)
     """Every member before the commit: a policy needs them to tell a newcomer from
-    a further device of somebody who is in."""
+    a further device of somebody who is in. Not kept when effects are encoded."""
     added: tuple[Member, ...] = ()
     removed: tuple[Member, ...] = ()
     """As they stood before the commit."""

@@ -54,6 +54,7 @@ class Transition:
 
 
 def commit_effects(
+    tree: RatchetTree,
     applied: Applied,
     context: GroupContext,
     sender: Member,
@@ -64,6 +65,7 @@ def commit_effects(
     """Sum up what a commit does, for the caller to judge.
 
     Args:
+        tree: The tree before the commit.
         sender: The committer as it stands after the commit.
         before: The committer as it stood; None of an external commit.
     """
@@ -78,6 +80,7 @@ def commit_effects(
     )
     return CommitEffects(
         sender=sender,
+        before=tuple(member_of(at, leaf) for at, leaf in tree.leaves()),
         added=added,
         removed=applied.removed,
         updated=updated,
@@ -162,7 +165,7 @@ def advance(
     if after is None:  # pragma: no cover - an external commit has a path
         raise InvalidCommit("nobody committed")
     effects = commit_effects(
-        applied, context, after, before, has_path=commit.path is not None
+        tree, applied, context, after, before, has_path=commit.path is not None
     )
     validator.authorize(context, before or after, effects)
     for member in applied.removed if committer is None else ():
