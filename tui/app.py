@@ -41,19 +41,17 @@ QUIT_SECONDS = 3
 """In which a second Ctrl+C quits."""
 
 
+WIDTHS = ((0, "-narrow"), (64, "-normal"), (108, "-wide"), (150, "-vast"))
+HEIGHTS = ((0, "-low"), (22, "-tall"), (30, "-spacious"))
+"""From how many cells on a screen has which class: one, two or three columns."""
+
+
 class TelexApp(App[None]):
     """`telex` as people see it."""
 
     CSS_PATH = "telex.tcss"
     TITLE = "Telex"
     COMMANDS: ClassVar[Any] = {TelexCommands}
-    HORIZONTAL_BREAKPOINTS: ClassVar[Any] = [
-        (0, "-narrow"),
-        (64, "-normal"),
-        (108, "-wide"),
-        (150, "-vast"),
-    ]
-    VERTICAL_BREAKPOINTS: ClassVar[Any] = [(0, "-low"), (22, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "key.help", priority=True),
         Binding("question_mark", "help", "key.help"),
@@ -85,7 +83,12 @@ class TelexApp(App[None]):
             load: what gives the engine; tests give another.
         """
         super().__init__()
+        self.HORIZONTAL_BREAKPOINTS = list(WIDTHS)
+        self.VERTICAL_BREAKPOINTS = list(HEIGHTS)
         teach_alt_enter()
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = f"telex-{settings.theme}"
         self.locations = locations
         self.settings = settings
         self.profile = Profile(locations.profile, ca_file)
@@ -96,13 +99,14 @@ class TelexApp(App[None]):
         self._interrupted = 0.0
         use(choose_language(settings.language))
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own colour names, for the moment before a theme is chosen."""
+        return DARK.variables
+
     # --- start and stop ----------------------------------------------------------
 
     async def on_mount(self) -> None:
-        """Put the colours on and show the first screen."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = f"telex-{self.settings.theme}"
+        """Show the first screen."""
         if not self.is_headless:
             self._catch_signals()
         if self.client is not None:
@@ -183,8 +187,12 @@ class TelexApp(App[None]):
 
     def action_command_palette(self) -> None:
         """Show the palette with our words in it."""
-        if self.use_command_palette and not CommandPalette.is_open(self):
+        if self.use_command_palette and not self._palette_open():
             self.push_screen(CommandPalette(placeholder=say("palette.search")))
+
+    def _palette_open(self) -> bool:
+        app: Any = self
+        return CommandPalette.is_open(app)
 
     def action_switch_theme(self) -> None:
         """From dark to light, or back; remembered."""

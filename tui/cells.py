@@ -31,7 +31,9 @@ _DROPPED = re.compile(
 _NEWLINE = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 # What is left of the controls, forced directions, lone surrogates and
 # non-characters is shown, so that nobody can hide behind it.
-_SHOWN = re.compile("[\x00-\x09\x0e-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufffe\uffff]")
+_SHOWN = re.compile(
+    "[\x00-\x09\x0e-\x1f\x7f-\x9f\u202d\u202e\ud800-\udfff\ufffe\uffff]"
+)
 _OPENING = "（［｛「『《〈【“‘"
 _CLOSING = "，。、；：？！）］｝」』》〉】”’…"
 

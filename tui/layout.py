@@ -6,8 +6,8 @@ these changes, so that a new message costs its own rows and no others.
 
     ─────────────── Today ───────────────
     ▎bob@example.org                  09:41
-    ▎Hello there                      
-                                           
+    ▎Hello there
+
     ▎You                              09:42
     ▎┃ bob: Hello there
     ▎Good morning                        ✓✓
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from client.model import Message, State
-from tui.cells import cell_len, fit, literal, one_line, pad, wrap
+from tui.cells import cell_len, fit, literal, one_line, wrap
 from tui.text import say
 
 __all__ = [
@@ -137,7 +137,8 @@ def lay_out(message: Message, previous: Message | None, context: Context) -> Blo
         rows += _rule(day_title(day, context.today), "day", context.width)
     if context.unread:
         key = "timeline.unread.one" if context.unread == 1 else "timeline.unread"
-        rows += _rule(say(key, count=context.unread), "unread", context.width)
+        rule = _rule(say(key, count=context.unread), "unread", context.width)
+        rows += rule[1:] if rows else rule
     fresh = bool(rows) or previous is None or not _same_group(previous, message)
     if fresh and previous is not None and not rows:
         rows.append(Row(()))
@@ -162,7 +163,7 @@ def _same_group(previous: Message, message: Message) -> bool:
 
 def _rule(title: str, style: str, width: int) -> list[Row]:
     """A line across with words in the middle, and air around it."""
-    measure = min(width, MEASURE_MAX)
+    measure = min(width - 1, MEASURE_MAX)
     title = f" {fit(title, min(cell_len(title), max(1, measure - 8)))} "
     left = max(0, (measure - cell_len(title)) // 2 - 1)
     right = max(0, measure - 2 - left - cell_len(title))
@@ -176,7 +177,7 @@ def _rule(title: str, style: str, width: int) -> list[Row]:
 
 
 def _notice(message: Message, context: Context) -> list[Row]:
-    measure = min(context.width, MEASURE_MAX)
+    measure = min(context.width - 1, MEASURE_MAX)
     text = literal(message.text)[:2000]
     at = f"{clock(message.time):%H:%M}"
     rows = []
@@ -190,7 +191,7 @@ def _notice(message: Message, context: Context) -> list[Row]:
 def _text(
     message: Message, previous: Message | None, fresh: bool, context: Context
 ) -> list[Row]:
-    measure = min(context.width, MEASURE_MAX)
+    measure = min(context.width - 1, MEASURE_MAX)
     width = max(4, measure - META - EDGE - 1)
     fill = "own" if message.own else "other"
     lines: list[tuple[Span, ...]] = []
@@ -230,10 +231,10 @@ def _row(
 
 def _meta(time: str, state: State | None) -> tuple[Span, ...]:
     if state is None:
-        return (Span(pad(time, META), "time"),)
+        return (Span(time.rjust(META), "time"),)
     glyph = GLYPHS[state]
     return (
-        Span(pad(time, META - 2), "time"),
+        Span(time.rjust(META - 3) + " ", "time"),
         Span(" " * (2 - cell_len(glyph)) + glyph, f"state-{state.name.lower()}"),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from protocol.errors import TelexError
 
-__all__ = ["Locations", "LocationError", "default_locations", "profile_locations"]
+__all__ = ["LocationError", "Locations", "default_locations", "profile_locations"]
 
 
 class LocationError(TelexError):

@@ -6,6 +6,7 @@ in one of them; to these come the switches that have no key.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -55,7 +56,7 @@ class TelexCommands(Provider):
             yield Command(
                 say(f"palette.{name}.{'off' if on else 'on'}"),
                 say(f"palette.{name}.help"),
-                lambda name=name, on=on: app.change(**{name: not on}),
+                partial(app.change, **{name: not on}),
             )
         yield Command(
             say("palette.language"),
@@ -67,7 +68,7 @@ class TelexCommands(Provider):
                 yield Command(
                     say("palette.open", room=title),
                     say("palette.open.help"),
-                    lambda room=room: screen.open_room(room),
+                    partial(screen.open_room, room),
                 )
 
     def _bound(self, owner: Any, screen: Any) -> Iterator[Command]:

@@ -50,7 +50,7 @@ TEXT = {
     "lost. Nobody can give them to you again, and whoever has them and your password "
     "is you. Paper is better than a screenshot.",
     "phrase.confirm": "I have written them down",
-    "phrase.again": "The words were shown. Press the button once you have them on paper.",
+    "phrase.again": "Press the button once you have the words on paper.",
     "unlock.title": "Telex is locked",
     "unlock.text": "Your keys and messages lie encrypted in {profile}.",
     "unlock.go": "Unlock",
@@ -58,7 +58,7 @@ TEXT = {
     # --- rooms ---------------------------------------------------------------
     "rooms.title": "Chats",
     "rooms.empty": "No chats yet.",
-    "rooms.empty.hint": "Ctrl+N writes to somebody,\nCtrl+G makes a group.",
+    "rooms.empty.hint": "Ctrl+N  new chat\nCtrl+G  new group",
     "rooms.none": "Choose a chat, or press Ctrl+N to write to somebody.",
     "rooms.you": "You: {text}",
     "rooms.said": "{who}: {text}",
@@ -177,6 +177,11 @@ TEXT = {
     "status.unread": "{count} unread",
     "status.chosen": "R reply · C copy · Esc back",
     "status.chosen.failed": "S send again · D discard · C copy · Esc back",
+    # --- actions on a message ----------------------------------------------------
+    "bar.reply": "reply",
+    "bar.copy": "copy",
+    "bar.retry": "send again",
+    "bar.discard": "discard",
     # --- notifications -----------------------------------------------------------
     "toast.message": "{who} in {room}",
     "toast.direct": "{who}",

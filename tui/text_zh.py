@@ -55,7 +55,7 @@ TEXT = {
     # --- rooms ---------------------------------------------------------------
     "rooms.title": "聊天",
     "rooms.empty": "还没有聊天。",
-    "rooms.empty.hint": "按 Ctrl+N 给别人写信，\n按 Ctrl+G 建立群组。",
+    "rooms.empty.hint": "Ctrl+N  新聊天\nCtrl+G  新群组",
     "rooms.none": "请选择一个聊天，或按 Ctrl+N 给别人写信。",
     "rooms.you": "你：{text}",
     "rooms.said": "{who}：{text}",
@@ -144,7 +144,8 @@ TEXT = {
     "remove.text": "{who} 会保留已有的消息，但收不到新的消息。",
     "remove.go": "移除",
     "leave.title": "退出 {room}？",
-    "leave.text": "本设备上的记录会保留，但你收不到新的消息。要回来，需由成员重新添加你。",
+    "leave.text": "本设备上的记录会保留，但你收不到新的消息。"
+    "要回来，需由成员重新添加你。",
     "leave.go": "退出",
     "discard.title": "丢弃这条消息？",
     "discard.text": "它从未发出，只存在于本设备上。",
@@ -171,6 +172,11 @@ TEXT = {
     "status.unread": "{count} 条未读",
     "status.chosen": "R 回复 · C 复制 · Esc 返回",
     "status.chosen.failed": "S 重发 · D 丢弃 · C 复制 · Esc 返回",
+    # --- actions on a message ----------------------------------------------------
+    "bar.reply": "回复",
+    "bar.copy": "复制",
+    "bar.retry": "重发",
+    "bar.discard": "丢弃",
     # --- notifications -----------------------------------------------------------
     "toast.message": "{who}（{room}）",
     "toast.direct": "{who}",

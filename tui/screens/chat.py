@@ -6,9 +6,8 @@ back. What changes rooms and their members is in `screens.room_actions`.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Iterable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -45,7 +44,7 @@ from tui.widgets.timeline import Timeline
 
 __all__ = ["ChatScreen"]
 
-LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MINUTE = 60
 """Seconds between looks at the clock: `Today` ends at midnight."""
@@ -70,9 +69,8 @@ class ChatScreen(RoomActions):
         Binding("alt+up,ctrl+up", "step(-1)", "key.previous"),
         Binding("alt+down,ctrl+down", "step(1)", "key.next"),
         Binding("alt+a,f6", "next_unread", "key.unread", priority=True),
-        Binding(
-            ",".join(f"alt+{number}" for number in range(1, 10)), "nth", "key.nth"
-        ),
+        Binding("alt+1", "nth(1)", "key.nth", key_display="Alt+1 … Alt+9"),
+        *(Binding(f"alt+{n}", f"nth({n})", show=False) for n in range(2, 10)),
         Binding("ctrl+end", "newest", "key.newest"),
         Binding("ctrl+home", "oldest", "key.oldest"),
         Binding("tab", "app.focus_next", "key.focus"),
@@ -498,7 +496,7 @@ class ChatScreen(RoomActions):
         if not self.timeline.jump(message):
             self.notify(say("timeline.gone"))
 
-    async def _try[T](self, doing: Awaitable[T]) -> T | None:
+    async def _try(self, doing: Awaitable[T]) -> T | None:
         """The answer, or None after saying what went wrong."""
         try:
             return await doing
@@ -507,9 +505,9 @@ class ChatScreen(RoomActions):
             return None
 
     def _complain(self, error: Exception) -> None:
-        severity = "warning" if isinstance(error, TelexError) else "error"
+        known = isinstance(error, TelexError)
         text = sentence(error, self.app.locations.log)
-        self.notify(text, severity=severity, markup=False)
+        self.notify(text, severity="warning" if known else "error", markup=False)
 
     # --- keys ------------------------------------------------------------------------
 
@@ -538,6 +536,11 @@ class ChatScreen(RoomActions):
         """Open the room above or below."""
         if (room := self.rooms_list.neighbour(step)) is not None:
             self.open_room(room.id)
+
+    def action_nth(self, number: int) -> None:
+        """Open the first, second ... room of the list."""
+        if number <= len(self.rooms_list.rooms):
+            self.open_room(self.rooms_list.rooms[number - 1].id)
 
     def action_next_unread(self) -> None:
         """Open the next room with something new, below first, then from the top."""

@@ -69,13 +69,17 @@ class HelpScreen(ModalScreen[None]):
                     if binding.action in seen:
                         continue
                     seen.add(binding.action)
-                    parts.append(_line(shown_key(binding.key), binding.description))
+                    parts.append(_line(_keys(binding), binding.description))
             parts.append(Content(""))
         parts.append(Content.assemble((say("help.legend"), "bold $primary")))
         for state, colour in STATE_COLOURS.items():
             parts.append(_legend(state, colour))
         parts += [Content(""), Content.assemble((say("help.more"), "$quiet"))]
         return Content("\n").join(parts)
+
+
+def _keys(binding: Binding) -> str:
+    return binding.key_display or shown_key(binding.key)
 
 
 def _line(keys: str, description: str) -> Content:

@@ -199,9 +199,7 @@ class RoomActions(Screen[None]):
     def _member_chosen(self, event: MemberChosen) -> None:
         if event.action == "add":
             self.action_add_members()
-        elif event.action == "leave":
-            self.action_leave()
-        elif event.account == self.client.account:
+        elif event.action == "leave" or event.account == self.client.account:
             self.action_leave()
         elif event.account:
             self._remove(event.account)

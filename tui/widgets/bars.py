@@ -24,8 +24,19 @@ LINK_SIGNS = {
 class RoomHeader(Static):
     """The open room's title and what it is."""
 
+    _shown: tuple[Room | None, str] = (None, "")
+
     def show(self, room: Room | None, node: str) -> None:
         """Show this room."""
+        self._shown = (room, node)
+        self._draw()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The width changed."""
+        self._draw()
+
+    def _draw(self) -> None:
+        room, node = self._shown
         if room is None:
             self.update("")
             return
@@ -39,7 +50,7 @@ class RoomHeader(Static):
         else:
             kind = say("room.members", count=room.members)
         about = f"  {kind} · {say('room.encrypted')}"
-        width = max(1, self.size.width - 2)
+        width = max(1, self.size.width)
         title = fit(name, min(cell_len(name), width))
         rest = fit(rest, min(cell_len(rest), max(0, width - cell_len(title))))
         used = cell_len(title) + cell_len(rest)
@@ -55,12 +66,25 @@ class RoomHeader(Static):
 class ReplyBar(Static):
     """What is being answered; a click or Esc cancels."""
 
+    _shown: tuple[Message, str] | None = None
+
     def show(self, message: Message, node: str) -> None:
         """Quote this message."""
+        self._shown = (message, node)
+        self._draw()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The width changed."""
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._shown is None:
+            return
+        message, node = self._shown
         who = say("timeline.you") if message.own else person(message.sender, node)[0]
         text = say("composer.reply", who=who, text=one_line(message.text))
         cancel = say("composer.reply.cancel")
-        width = max(8, self.size.width - 2 - cell_len(cancel) - 4)
+        width = max(8, self.size.width - cell_len(cancel) - 4)
         self.update(
             Content.assemble(
                 ("┃ ", "$accent"), (fit(text, width), ""), ("  " + cancel, "$quiet")
@@ -88,9 +112,21 @@ class JumpBar(Static):
 class ActionBar(Static):
     """What can be done with the chosen message, for keys and for the mouse."""
 
+    _message: Message | None = None
+
     def show(self, message: Message) -> None:
         """Show what applies to this message."""
         self._message = message
+        self._draw()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The width changed."""
+        self._draw()
+
+    def _draw(self) -> None:
+        message = self._message
+        if message is None:
+            return
         state = say(f"state.{message.state.name.lower()}")
         why = say(f"state.{message.state.name.lower()}.why") if message.own else ""
         actions = [("r", "reply"), ("c", "copy")]
@@ -103,7 +139,7 @@ class ActionBar(Static):
             parts.append(label.stylize(f"@click=act('{action}')"))
         parts.append(Content.assemble(("Esc", "bold $accent"), f" {say('back')}"))
         words = Content("").join(parts)
-        left = self.size.width - 2 - words.cell_length - 2
+        left = self.size.width - words.cell_length - 2
         if message.own:
             glyph = GLYPHS[message.state]
             for text in (f"{glyph} {state}: {why}", f"{glyph} {state}"):
@@ -115,7 +151,8 @@ class ActionBar(Static):
 
     def action_act(self, action: str) -> None:
         """A word was clicked."""
-        self.post_message(MessageAction(action, self._message.id))
+        if self._message is not None:
+            self.post_message(MessageAction(action, self._message.id))
 
 
 class StatusBar(Static):
@@ -127,9 +164,7 @@ class StatusBar(Static):
         self._account = ""
         self._unread = 0
 
-    def show(
-        self, link: Connection, detail: str, account: str, unread: int
-    ) -> None:
+    def show(self, link: Connection, detail: str, account: str, unread: int) -> None:
         """Show how things stand."""
         self._link = (link, one_line(detail))
         self._account = account
@@ -143,21 +178,29 @@ class StatusBar(Static):
     def _draw(self) -> None:
         link, detail = self._link
         sign, colour = LINK_SIGNS[link]
-        keys = f"{say('status.help')}  {say('status.palette')}"
-        width = max(1, self.size.width - 2)
+        width = max(1, self.size.width)
         state = say(f"link.{link.value}")
         left = f"{state} · {self._account}"
         if link is Connection.OFFLINE:
             left = f"{state}: {detail}" if detail else f"{state} · {say('link.queue')}"
         if self._unread:
             left += f" · {say('status.unread', count=self._unread)}"
+        # What happened comes first; the keys stand where there is room for them.
         space = width - 2
-        if space - cell_len(left) - 2 >= cell_len(keys) or space >= 60:
-            space -= cell_len(keys) + 2
+        keys = ""
+        for keys in (
+            f"{say('status.help')}  {say('status.palette')}",
+            say("status.help"),
+        ):
+            if space - cell_len(left) >= cell_len(keys) + 2:
+                break
         else:
             keys = ""
+        space -= cell_len(keys) + 2 if keys else 0
         self.update(
             Content.assemble(
-                (f"{sign} ", colour), (fit(left, space), ""), ("  " + keys, "$quiet")
+                (f"{sign} ", colour),
+                (fit(left, space), ""),
+                ("  " + keys if keys else "", "$quiet"),
             )
         )

@@ -6,7 +6,7 @@ as Escape and `\\r`, which Textual (8.2) takes for a plain Enter: the message wo
 be sent half written; `teach_alt_enter` tells its parser better.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import _ansi_sequences as sequences
 from textual import events
@@ -27,8 +27,9 @@ ROWS_MAX = 8
 
 def teach_alt_enter() -> None:
     """Let Escape followed by Return mean a new line, as Ctrl+J does."""
+    known: Any = sequences.ANSI_SEQUENCES_KEYS
     for sequence in ("\x1b\r", "\x1b\n"):
-        sequences.ANSI_SEQUENCES_KEYS.setdefault(sequence, (Keys.ControlJ,))
+        known.setdefault(sequence, (Keys.ControlJ,))
 
 
 class Composer(TextArea):
@@ -36,9 +37,7 @@ class Composer(TextArea):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "key.send"),
-        Binding(
-            "ctrl+j,shift+enter,alt+enter,ctrl+enter", "new_line", "key.newline"
-        ),
+        Binding("ctrl+j,shift+enter,alt+enter,ctrl+enter", "new_line", "key.newline"),
         Binding("pageup", "scroll_history(-1)", "key.pageup"),
         Binding("pagedown", "scroll_history(1)", "key.pagedown"),
     ]

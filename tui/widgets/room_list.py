@@ -22,6 +22,10 @@ from tui.text import say
 __all__ = ["RoomList", "room_title"]
 
 ROWS = 2
+_PARTS = (
+    *("title", "quiet", "unread", "badge", "open", "cursor", "mark", "empty", "draft"),
+    *("left", "failed"),
+)
 UNREAD_MAX = 999
 """A larger number is drawn as 999+, which still fits."""
 
@@ -36,12 +40,7 @@ def room_title(room: Room, node: str) -> tuple[str, str]:
 class RoomList(ScrollView, can_focus=True):
     """All rooms, the newest first."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"rooms--{name}"
-        for name in (
-            "title quiet unread badge open cursor mark empty draft left failed"
-        ).split()
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"rooms--{name}" for name in _PARTS}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "key.up"),
         Binding("down,j", "move(1)", "key.down"),

@@ -39,20 +39,20 @@ __all__ = ["Timeline"]
 MARGIN_ROWS = 60
 """Ask for the next page this many rows before the edge comes into view."""
 
+_PARTS = (
+    *("text", "quiet", "time", "day", "day-line", "unread", "unread-line", "notice"),
+    *("own", "other", "chosen", "own-bar", "own-name", "quote", "quote-bar", "empty"),
+    *("failed", "action", "state-pending", "state-sent", "state-delivered"),
+    *("state-read", "state-failed"),
+)
+
 _CHROME = ("margin", "time", "state-", "own-bar", "quote-bar")
 
 
 class Timeline(ScrollView, can_focus=True):
     """The messages of one room."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"timeline--{name}"
-        for name in (
-            "text quiet time day day-line unread unread-line notice own other chosen "
-            "own-bar own-name quote quote-bar failed action state-pending state-sent "
-            "state-delivered state-read state-failed empty"
-        ).split()
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"timeline--{name}" for name in _PARTS}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "choose(-1)", "key.up"),
         Binding("down,j", "choose(1)", "key.down"),
