@@ -66,6 +66,7 @@ class Delivery:
         store: Callable[[], Store],
         devices: Callable[[], Devices],
         clock: Clock,
+        node: str,
         *,
         wake_peers: Callable[[EntryAppended | MembersChanged], None],
         sessions_max: int,
@@ -77,6 +78,7 @@ class Delivery:
             store: the database.
             devices: whose devices may come in.
             clock: for `ready`.
+            node: this node's name.
             wake_peers: told about every log that grew.
             sessions_max: sessions in all.
             per_address: sessions from one network address; 0 for any number.
@@ -84,6 +86,7 @@ class Delivery:
         self._store = store
         self._devices = devices
         self._clock = clock
+        self._node = node
         self._wake_peers = wake_peers
         self._sessions_max = sessions_max
         self._per_address = per_address
@@ -197,7 +200,7 @@ class Delivery:
 
         def write(transaction: Transaction) -> None:
             for name, seq in cursors.items():
-                _ack(transaction, device, name, seq)
+                _ack(transaction, self._node, device, name, seq)
 
         await self._store().write(write, size=64 * len(cursors) + 64)
         for name, seq in cursors.items():
@@ -255,13 +258,16 @@ class Delivery:
                     session.close(problem)
 
 
-def _ack(transaction: Transaction, device: Device, name: LogId, seq: int) -> None:
+def _ack(
+    transaction: Transaction, node: str, device: Device, name: LogId, seq: int
+) -> None:
     connection = transaction.connection
     found = get_log(connection, name)
     periods = device_periods(connection, found, device)
     if found is None or not periods:
         raise UnknownRoom()
-    if not 0 <= seq <= found.head:
+    # A copy may be behind the Welcome that a device has already followed.
+    if seq < 0 or (seq > found.head and found.owner == node):
         raise BadRequest(f"The log has {found.head} entries; {seq} cannot be acked.")
     before = _cursor_of(connection, device.address, name)
     if before is None:

@@ -1,0 +1,100 @@
+"""Who is asking: signatures of devices, checked before anything else happens.
+
+In this order: what the signature claims, whether we know that device, how much it
+asks for, the body, the signature over all of it, and last the nonce, so that nobody
+who cannot sign uses up anything of anybody else.
+"""
+
+from aiohttp import web
+
+from node.api.message import read_body
+from node.clock import Clock
+from node.device import Device, Devices
+from node.limit import Buckets
+from protocol.replay import NonceCache
+from protocol.signature import Claim, Request, read_claim, verify_request
+
+__all__ = ["Gate"]
+
+UNSIGNED_RATE, UNSIGNED_BURST = 5.0, 50.0
+"""Requests a second, and at once, from one address, for what needs no known device:
+log-in and registration cost a tenth of a second of our time each."""
+
+
+class Gate:
+    """Lets devices in."""
+
+    def __init__(
+        self, node: str, devices: Devices, clock: Clock, limit: Buckets
+    ) -> None:
+        """`limit` counts requests by device."""
+        self._node = node
+        self._devices = devices
+        self._clock = clock
+        self._limit = limit
+        self._nonces = NonceCache()
+        self._strangers = Buckets(
+            UNSIGNED_RATE, UNSIGNED_BURST, "Too many requests from your address."
+        )
+
+    async def device(self, request: web.Request) -> Device:
+        """The device that signed a request.
+
+        Raises:
+            Refused: it is not signed, or by nobody who may come in.
+        """
+        signed = _signed(request)
+        claim = read_claim(signed)
+        device = await self._devices.get(claim.keyid)
+        self._limit.take(device.address, self._clock())
+        await self._verify(request, signed, device.auth_key)
+        return device
+
+    def stranger(self, request: web.Request) -> str:
+        """Count a request from somebody we do not know yet.
+
+        Returns:
+            The address it comes from.
+
+        Raises:
+            TooMany: there were too many.
+        """
+        remote = request.remote or "unknown"
+        self._strangers.take(remote, self._clock())
+        return remote
+
+    def claim(self, request: web.Request) -> Claim:
+        """What the signature says of itself: nothing in it is true yet.
+
+        Raises:
+            SignatureMissing, SignatureInvalid.
+        """
+        return read_claim(_signed(request))
+
+    async def verify(self, request: web.Request, key: bytes) -> None:
+        """Check a request's signature by a key that the request itself brought.
+
+        Raises:
+            Refused: it does not hold.
+        """
+        await self._verify(request, _signed(request), key)
+
+    async def _verify(self, request: web.Request, signed: Request, key: bytes) -> None:
+        body = await read_body(request)
+        now = int(self._clock())
+        claim = verify_request(
+            signed, public_key=key, body=body, destination=self._node, now=now
+        )
+        self._nonces.check(claim.keyid, claim.nonce, now)
+
+
+def _signed(request: web.Request) -> Request:
+    """The request as it was on the wire, for its signature."""
+    path, _, query = request.raw_path.partition("?")
+    return Request(
+        method=request.method,
+        authority=request.headers.get("Host", ""),
+        path=path,
+        query=query,
+        headers=tuple(request.headers.items()),
+    )

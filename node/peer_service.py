@@ -1,0 +1,79 @@
+"""What other nodes may ask of this one: the port `federation.ports.Services`."""
+
+from node.account import Accounts
+from node.hub import Hub
+from node.incoming import read_incoming
+from node.key_package import KeyPackages
+from node.member import peer_reader
+from node.page import Pages
+from node.peer_log import PeerLogs
+from protocol.address import parse_account
+from protocol.errors import BadRequest, NotAllowed
+from protocol.log import LogId
+from protocol.wire import (
+    AccountLog,
+    Claim,
+    Claimed,
+    Hello,
+    Page,
+    Receipt,
+    Submit,
+    Tree,
+)
+
+__all__ = ["PeerServices"]
+
+
+class PeerServices:
+    """One method for each endpoint; the peer is authenticated, its rights are not."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        key_packages: KeyPackages,
+        hub: Hub,
+        pages: Pages,
+        logs: PeerLogs,
+    ) -> None:
+        self._accounts = accounts
+        self._key_packages = key_packages
+        self._hub = hub
+        self._pages = pages
+        self._logs = logs
+
+    async def claim(self, peer: str, claim: Claim) -> Claimed:
+        """Key packages of accounts of ours."""
+        return await self._key_packages.claim_for_peer(peer, claim)
+
+    async def account_log(self, peer: str, address: str, after: int) -> AccountLog:
+        """The log of an account of ours."""
+        return await self._accounts.log(parse_account(address), after)
+
+    async def submit(self, peer: str, log: LogId, submit: Submit) -> Receipt:
+        """Append to a room of ours now.
+
+        Raises:
+            Refused: why not.
+        """
+        incoming = read_incoming(submit.submission)
+        if incoming.submission.log != log:
+            raise BadRequest("The submission is for another log than the request.")
+        if incoming.sender.account.node != peer:
+            raise NotAllowed("A node carries what its own accounts write.")
+        return await self._hub.submit(incoming, submit.bundle)
+
+    async def page(self, peer: str, log: LogId, after: int, limit: int) -> Page:
+        """Entries of a log of ours that the peer may read."""
+        return await self._pages.page_for_peer(peer, log, after, limit)
+
+    async def tree(self, peer: str, log: LogId, tree_hash: str) -> Tree:
+        """A ratchet tree of a room of ours."""
+        try:
+            digest = bytes.fromhex(tree_hash)
+        except ValueError as error:
+            raise BadRequest("A tree's hash is written in hex digits.") from error
+        return await self._pages.tree(peer_reader(peer), log, digest)
+
+    async def hello(self, peer: str, hello: Hello) -> None:
+        """Move the peer's cursors to where it says it is."""
+        await self._logs.move_cursors(peer, hello.cursors)
