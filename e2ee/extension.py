@@ -39,16 +39,21 @@ class Extension:
 Extensions = tuple[Extension, ...]
 
 
+def _check_types(extensions: Sequence[Extension]) -> None:
+    if len({extension.type for extension in extensions}) != len(extensions):
+        raise Malformed("an extension stands twice in one list")
+
+
 def read_extensions(reader: Reader) -> Extensions:
     """Decode a list of extensions, each type at most once (section 13.4)."""
     found = tuple(reader.items(Extension.read, MAX_EXTENSIONS))
-    if len({extension.type for extension in found}) != len(found):
-        raise Malformed("an extension stands twice in one list")
+    _check_types(found)
     return found
 
 
-def encode_extensions(extensions: Iterable[Extension]) -> bytes:
-    """Encode a list of extensions."""
+def encode_extensions(extensions: Sequence[Extension]) -> bytes:
+    """Encode a list of extensions; raises `Malformed` if a type stands twice."""
+    _check_types(extensions)
     return vectors(extension.encode() for extension in extensions)
 
 

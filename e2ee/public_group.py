@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from e2ee.codec import Reader, decode, u8, vector, vectors
-from e2ee.codepoint import EXTERNAL_PUB
+from e2ee.codepoint import EXTERNAL, EXTERNAL_PUB, PUBLIC_MESSAGE
 from e2ee.errors import (
     BadSignature,
     CredentialRefused,
@@ -32,11 +32,15 @@ from e2ee.errors import (
 )
 from e2ee.extension import Extension, find_extension
 from e2ee.framing import (
+    AuthData,
     AuthenticatedContent,
+    FramedContent,
     Peek,
     PublicMessage,
+    Sender,
     peek,
     read_framed,
+    wrap,
 )
 from e2ee.group_context import GroupContext
 from e2ee.group_info import GroupInfo, find_tree, verify_group_info
@@ -50,14 +54,15 @@ from e2ee.member import (
     ProposalReceived,
     Validator,
 )
-from e2ee.proposal_list import member_of
+from e2ee.proposal import Remove
+from e2ee.proposal_list import check_proposal, member_of
 from e2ee.proposal_store import (
     StoredProposal,
     accept_proposal,
     read_stored,
     resolve,
 )
-from e2ee.protection import verify_content
+from e2ee.protection import sign_content, verify_content
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.suite import SUITE_3, CipherSuite
 from e2ee.transition import advance, commit_of, commit_signer
@@ -196,6 +201,29 @@ class PublicGroup:
         )
         pending = {**self.pending, stored.received.ref: stored}
         return replace(self, pending=pending), stored.received
+
+    def propose_remove(
+        self, leaf: int, *, signature_private: bytes, sender_index: int = 0
+    ) -> bytes:
+        """Propose to remove a member, as an external sender (section 12.1.8).
+
+        For members who have left: a hub proposes it anew after each epoch until
+        somebody has committed it. The group must list the hub's key.
+
+        Returns:
+            MLSMessage(PublicMessage); give it to `receive_proposal` and all members.
+
+        Raises:
+            InvalidProposal: There is no such member.
+        """
+        sender, proposal = Sender(EXTERNAL, sender_index), Remove(leaf)
+        check_proposal(self.tree, self.context, sender, proposal, self.validator)
+        content = FramedContent.make(self.group_id, self.epoch, sender, b"", proposal)
+        signature = sign_content(
+            self.suite, signature_private, PUBLIC_MESSAGE, content, b""
+        )
+        message = PublicMessage(content, AuthData(signature, None), None)
+        return wrap(PUBLIC_MESSAGE, message.encode())
 
     def process_commit(
         self,

@@ -20,7 +20,20 @@ from e2ee import (
     Validator,
     new_key_package,
 )
+from e2ee.codepoint import MEMBER, PUBLIC_MESSAGE
 from e2ee.errors import DecryptionFailed
+from e2ee.framing import (
+    AuthData,
+    AuthenticatedContent,
+    Commit,
+    Content,
+    FramedContent,
+    PublicMessage,
+    Sender,
+    read_framed,
+    wrap,
+)
+from e2ee.protection import protect_public, sign_content
 from e2ee.suite import BUILT_IN, SUITE_3, CipherSuite
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -219,3 +232,51 @@ def reload(person: Person) -> None:
     )
     assert person.group.dump_epoch() == epoch
     assert person.group.dump_ratchets() == ratchets
+
+
+def snapshot(group: Group) -> tuple[bytes, bytes]:
+    """Everything that a group keeps, as bytes."""
+    return group.dump_epoch(), group.dump_ratchets()
+
+
+def forge(
+    group: Group,
+    content: Content,
+    *,
+    sender: Sender | None = None,
+    epoch: int | None = None,
+    group_id: bytes | None = None,
+    signature_private: bytes | None = None,
+    tag: bytes = bytes(32),
+) -> bytes:
+    """Sign and tag anything at all as a member, without any check."""
+    state = group._epoch
+    framed = FramedContent.make(
+        group.group_id if group_id is None else group_id,
+        group.epoch if epoch is None else epoch,
+        sender or Sender(MEMBER, group.own_leaf),
+        b"",
+        content,
+    )
+    signature = sign_content(
+        group.suite,
+        signature_private or group._signature_private,
+        PUBLIC_MESSAGE,
+        framed,
+        state.encoded_context,
+    )
+    auth = AuthData(signature, tag if isinstance(content, Commit) else None)
+    message = AuthenticatedContent(PUBLIC_MESSAGE, framed, auth)
+    public = protect_public(
+        group.suite, state.secrets.membership_key, message, state.encoded_context
+    )
+    return wrap(PUBLIC_MESSAGE, public.encode())
+
+
+def commit_in(staged: StagedCommit) -> Commit:
+    """Take the Commit out of a staged commit."""
+    message = read_framed(staged.commit)
+    assert isinstance(message, PublicMessage)
+    commit = message.content.content
+    assert isinstance(commit, Commit)
+    return commit

@@ -1,0 +1,657 @@
+"""What members do together: join, change, talk, leave, save."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from e2ee import ALLOW_ALL, Extension, Group, StagedCommit
+from e2ee.codepoint import MEMBER, TELEX_ROOM
+from e2ee.errors import (
+    CredentialRefused,
+    DuplicateKey,
+    E2eeError,
+    FutureEpoch,
+    GroupInactive,
+    InvalidProposal,
+    InvalidProposalList,
+    LifetimeExpired,
+    LimitExceeded,
+    Misuse,
+    NoMatchingKeyPackage,
+    NotAllowed,
+    OwnMessage,
+    StagedMismatch,
+    StaleEpoch,
+    UnsupportedSuite,
+    WrongGroup,
+)
+from e2ee.framing import Sender
+from e2ee.group_context import GroupContext
+from e2ee.key_package import KeyPackageBundle
+from e2ee.member import CommitEffects, Member, UnsafeAllowAll
+from e2ee.proposal import Proposal, ProposalRef, Remove
+from tests.e2ee.support import (
+    DAY,
+    NOW,
+    SUITE_1,
+    Person,
+    Room,
+    bundle_for,
+    commit_in,
+    forge,
+    reload,
+    rng_of,
+    snapshot,
+)
+
+
+def unchanged(group: Group, error: type[E2eeError], call: Callable[[], object]) -> None:
+    """The call must raise and leave the group as it was, to the byte."""
+    before = snapshot(group)
+    with pytest.raises(error):
+        call()
+    assert snapshot(group) == before
+
+
+def test_two_people_talk() -> None:
+    room = Room.of(2)
+    message = room["p0"].encrypt(b"hello", authenticated_data=b"head 7")
+    got = room["p1"].decrypt(message)
+    assert got.content == b"hello"
+    assert got.authenticated_data == b"head 7"
+    assert got.sender == room["p0"].members()[0]
+    assert (got.epoch, got.generation) == (room["p0"].epoch, 0)
+
+
+def test_a_room_lives() -> None:
+    room = Room.of(5)
+    room.commit("p4", remove=("p1", "p0"))
+    room.add("p2", "q0", "q1", "q2", "q3")
+    room.commit("q3", remove=("p3",))
+    room.add("q0", "r0", remove=("q1",))
+    for person in room.people.values():
+        message = person.group.encrypt(person.name.encode())
+        for other in room.people.values():
+            if other is not person:
+                got = other.group.decrypt(message)
+                assert got.content == got.sender.identity == person.name.encode()
+
+
+def test_staging_changes_nothing_and_survives_a_restart() -> None:
+    room = Room.of(3)
+    group = room["p1"]
+    before = snapshot(group)
+    staged = group.commit(remove=[2], now=NOW)
+    assert snapshot(group) == before
+    again = StagedCommit.decode(staged.encode())
+    assert again == staged
+    reload(room.people["p1"])
+    room.deliver("p1", again)
+
+
+def test_a_commit_that_lost_the_race_is_refused() -> None:
+    room = Room.of(3)
+    mine = room["p0"].commit(now=NOW)
+    room.commit("p1")
+    unchanged(room["p0"], StagedMismatch, lambda: room["p0"].apply_own(mine))
+    unchanged(
+        room["p2"], StaleEpoch, lambda: room["p2"].process_commit(mine.commit, now=NOW)
+    )
+    room.deliver("p0", room["p0"].commit(now=NOW))
+
+
+def test_own_commit_is_adopted_not_processed() -> None:
+    room = Room.of(3)
+    staged = room["p0"].commit(now=NOW)
+    unchanged(
+        room["p0"],
+        OwnMessage,
+        lambda: room["p0"].process_commit(staged.commit, now=NOW),
+    )
+    other = room["p1"].commit(now=NOW)
+    unchanged(room["p0"], StagedMismatch, lambda: room["p0"].apply_own(other))
+
+
+def test_staged_secrets_must_be_the_commits() -> None:
+    room = Room.of(3)
+    group = room["p0"]
+    one, two = group.commit(now=NOW), group.commit(now=NOW)
+    mixed = StagedCommit(
+        one.commit,
+        one.hash,
+        one.welcomes,
+        one.group_info,
+        one.effects,
+        one.epoch,
+        two.leaf_private,
+        two.path_secret,
+    )
+    unchanged(group, StagedMismatch, lambda: group.apply_own(mixed))
+
+
+def test_a_removed_member_gets_a_clean_end() -> None:
+    room = Room.of(3)
+    gone = room.people["p2"]
+    late = room["p0"].encrypt(b"late")
+    staged = room["p0"].commit(remove=[2], now=NOW)
+    result = gone.group.process_commit(staged.commit, now=NOW)
+    assert result.removed_self
+    assert result.sender.identity == b"p0"
+    assert not gone.group.active
+    reload(gone)
+    assert not gone.group.active
+    assert gone.group.decrypt(late).content == b"late"
+    for call in (
+        lambda: gone.group.encrypt(b"x"),
+        lambda: gone.group.commit(now=NOW),
+        lambda: gone.group.export("x", b"", 32),
+        lambda: gone.group.group_info(),
+        lambda: gone.group.propose_update(),
+        lambda: gone.group.process_commit(staged.commit, now=NOW),
+    ):
+        unchanged(gone.group, GroupInactive, call)
+    room["p0"].apply_own(staged)
+    with pytest.raises(FutureEpoch):
+        gone.group.decrypt(room["p0"].encrypt(b"not for you"))
+
+
+def test_removal_is_seen_even_if_the_leaf_is_filled_again() -> None:
+    room = Room.of(4)
+    gone = room["p2"]
+    room.add("p0", "q0", remove=("p2",))
+    assert room.leaf("q0") == 2
+    assert not gone.active
+
+
+def test_after_removal_nothing_leads_on() -> None:
+    room = Room.of(3)
+    gone = room["p2"]
+    secrets = gone._epoch.secrets
+    room.commit("p0", remove=("p2",))
+    kept = b"".join(snapshot(gone))
+    for secret in (secrets.init_secret, secrets.exporter_secret):
+        assert secret not in kept
+    assert not gone._epoch.private_keys
+
+
+def test_remove_and_add_of_the_same_device_in_one_commit() -> None:
+    room = Room.of(3)
+    key = room.people["p2"].signature_private
+    bundle = bundle_for("p2", key)
+    # Without the Remove it is in the group already.
+    with pytest.raises(DuplicateKey):
+        room["p0"].commit(add=[bundle.key_package], now=NOW)
+    staged = room["p0"].commit(add=[bundle.key_package], remove=[2], now=NOW)
+    old = room["p2"]
+    room.deliver("p0", staged)
+    assert not old.active
+    group = Group.join(
+        staged.welcomes[0][1],
+        [bundle],
+        signature_private=key,
+        ratchet_tree=room.hub.ratchet_tree(),
+        now=NOW,
+        validator=ALLOW_ALL,
+    )
+    room.people["p2"] = Person("p2", key, group)
+    room.check()
+    room.commit("p2")
+
+
+def test_proposals_are_committed_by_others() -> None:
+    room = Room.of(5)
+    room.propose("p1", room["p1"].propose_update())
+    room.propose("p2", room["p2"].propose_remove(4))
+    room.propose("p3", room["p3"].propose_remove(room.leaf("p3")))
+    key = os.urandom(32)
+    bundle = bundle_for("q0", key)
+    room.propose("p1", room["p1"].propose_add(bundle.key_package))
+    assert {p.kind for p in room["p0"].pending_proposals} == {"update", "remove", "add"}
+    staged = room.commit("p0")
+    effects = staged.effects
+    assert {m.identity for m in effects.removed} == {b"p3", b"p4"}
+    assert {m.identity for m in effects.updated} == {b"p0", b"p1"}
+    assert [m.identity for m in effects.added] == [b"q0"]
+    proposers = {(a.kind, a.proposer.identity, a.by_reference) for a in effects.actions}
+    assert proposers == {
+        ("update", b"p1", True),
+        ("remove", b"p2", True),
+        ("remove", b"p3", True),
+        ("add", b"p1", True),
+    }
+    assert not room["p1"].pending_proposals
+    room.commit("p1")
+
+
+def test_pending_proposals_survive_a_restart() -> None:
+    room = Room.of(3)
+    room.propose("p1", room["p1"].propose_update())
+    room.propose("p0", room["p0"].propose_remove(2))
+    before = room["p1"].pending_proposals
+    for person in room.people.values():
+        reload(person)
+    assert room["p1"].pending_proposals == before
+    room.commit("p0")
+
+
+def test_invalid_pending_proposals_are_left_out() -> None:
+    room = Room.of(5)
+    room.propose("p1", room["p1"].propose_remove(4))
+    room.propose("p2", room["p2"].propose_remove(4))
+    room.propose("p4", room["p4"].propose_update())
+    room.propose("p3", room["p3"].propose_update())
+    room.propose("p3", room["p3"].propose_update())
+    room.propose("p1", room["p1"].propose_remove(0))
+    # p0 can neither commit its own removal nor two things for one leaf.
+    staged = room.commit("p0")
+    assert [m.identity for m in staged.effects.removed] == [b"p4"]
+    assert [m.identity for m in staged.effects.updated] == [b"p3", b"p0"]
+    assert len(commit_in(staged).proposals) == 2
+
+
+def test_the_latest_update_wins() -> None:
+    room = Room.of(3)
+    room.propose("p1", room["p1"].propose_update())
+    latest = room["p1"].propose_update(identity=b"p1 renewed")
+    room.propose("p1", latest)
+    staged = room.commit("p0")
+    assert [m.identity for m in staged.effects.updated] == [b"p1 renewed", b"p0"]
+    assert [m.identity for m in staged.effects.replaced] == [b"p1", b"p0"]
+
+
+def test_pending_proposals_may_be_ignored() -> None:
+    room = Room.of(3)
+    room.propose("p1", room["p1"].propose_remove(2))
+    staged = room["p0"].commit(include_pending=False, now=NOW)
+    assert commit_in(staged).proposals == ()
+    room.deliver("p0", staged)
+
+
+def test_our_own_proposal_coming_back_changes_nothing() -> None:
+    room = Room.of(2)
+    message = room["p0"].propose_update()
+    before = snapshot(room["p0"])
+    assert room["p0"].receive_proposal(message).kind == "update"
+    assert snapshot(room["p0"]) == before
+    # After a loss of state our own Update is of no use: its key is gone.
+    room["p0"]._pending.clear()
+    unchanged(room["p0"], OwnMessage, lambda: room["p0"].receive_proposal(message))
+
+
+def test_partial_commits_have_no_path() -> None:
+    room = Room.of(3)
+    staged = room.add("p0", "q0", "q1", update=False)
+    assert commit_in(staged).path is None
+    assert staged.effects.updated == ()
+    room.commit("q1")
+    # Without proposals, or with a Remove, there is a path whatever was asked.
+    assert commit_in(room["p0"].commit(update=False, now=NOW)).path is not None
+    staged = room["p0"].commit(update=False, remove=[1], now=NOW)
+    assert commit_in(staged).path is not None
+
+
+def test_an_identity_can_be_renewed() -> None:
+    room = Room.of(3)
+    staged = room["p1"].commit(identity=b"p1 v2", now=NOW)
+    room.deliver("p1", staged)
+    assert room["p0"].members()[1].identity == b"p1 v2"
+    assert staged.effects.replaced[0].identity == b"p1"
+
+
+def test_extensions_are_replaced_as_a_whole() -> None:
+    room = Room.of(3)
+    one, two = Extension(TELEX_ROOM, b"one"), Extension(TELEX_ROOM, b"two")
+    staged = room["p0"].commit(extensions=[one], now=NOW)
+    room.deliver("p0", staged)
+    assert staged.effects.extensions_before == ()
+    assert staged.effects.extensions_after == (one,)
+    room.propose("p1", room["p1"].propose_extensions([two]))
+    staged = room.commit("p2")
+    assert room["p0"].context.extensions == (two,)
+    assert room["p0"].context.extension(TELEX_ROOM) == b"two"
+    room.add("p0", "q0")
+    assert room["q0"].context.extensions == (two,)
+    assert room.commit("p0").effects.extensions_after is None
+
+
+def test_exported_secrets_agree_and_change() -> None:
+    room = Room.of(3)
+    secret = room["p0"].export("telex call", b"id", 16)
+    assert secret == room["p2"].export("telex call", b"id", 16)
+    assert len(secret) == 16
+    assert secret != room["p0"].export("telex call", b"other", 16)
+    assert secret != room["p0"].export("other", b"id", 16)
+    room.commit("p1")
+    assert secret != room["p0"].export("telex call", b"id", 16)
+
+
+def test_three_past_epochs_are_kept() -> None:
+    room = Room.of(3)
+    messages = [room["p0"].encrypt(b"0")]
+    for number in range(1, 5):
+        room.commit("p1")
+        messages.append(room["p0"].encrypt(b"%d" % number))
+    group = room["p2"]
+    unchanged(group, StaleEpoch, lambda: group.decrypt(messages[0]))
+    for number in (1, 2, 3, 4):
+        reload(room.people["p2"])
+        group = room["p2"]
+        assert group.decrypt(messages[number]).content == b"%d" % number
+
+
+def test_a_past_sender_who_left_is_still_known() -> None:
+    room = Room.of(4)
+    late = room["p3"].encrypt(b"bye")
+    room.add("p0", "q0", remove=("p3",))
+    room.commit("p1", remove=("p2",))
+    reload(room.people["p1"])
+    got = room["p1"].decrypt(late)
+    assert (got.content, got.sender.identity) == (b"bye", b"p3")
+
+
+def test_future_and_foreign_messages_are_named() -> None:
+    room, other = Room.of(3), Room.of(2)
+    staged = room["p0"].commit(now=NOW)
+    room["p0"].apply_own(staged)
+    ahead = room["p0"].encrypt(b"x")
+    group = room["p1"]
+    unchanged(group, FutureEpoch, lambda: group.decrypt(ahead))
+    later = room["p0"].commit(now=NOW).commit
+    unchanged(group, FutureEpoch, lambda: group.process_commit(later, now=NOW))
+    foreign = Group.create(
+        group_id=b"elsewhere",
+        signature_private=os.urandom(32),
+        identity=b"x",
+        now=NOW,
+        validator=ALLOW_ALL,
+    )
+    unchanged(group, WrongGroup, lambda: group.decrypt(foreign.encrypt(b"x")))
+    del other
+
+
+def test_creating_is_repeatable_with_the_same_randomness() -> None:
+    def create() -> Group:
+        return Group.create(
+            group_id=b"g",
+            signature_private=bytes(32),
+            identity=b"x",
+            now=NOW,
+            validator=ALLOW_ALL,
+            rng=rng_of(1),
+        )
+
+    assert snapshot(create()) == snapshot(create())
+
+
+def test_loading_wants_both_parts_of_one_state() -> None:
+    room = Room.of(2)
+    person = room.people["p0"]
+    old = snapshot(person.group)
+    room.commit("p0")
+    new = snapshot(person.group)
+    for epoch, ratchets in ((old[0], new[1]), (new[0], old[1])):
+        with pytest.raises(E2eeError):
+            Group.load(
+                epoch,
+                ratchets,
+                signature_private=person.signature_private,
+                validator=ALLOW_ALL,
+            )
+    with pytest.raises(UnsupportedSuite):
+        Group.load(
+            *new,
+            signature_private=person.signature_private,
+            validator=ALLOW_ALL,
+            suite=SUITE_1,
+        )
+    for part in new:
+        with pytest.raises(E2eeError):
+            Group.load(
+                *(part[:-1] if p is part else p for p in new),
+                signature_private=person.signature_private,
+                validator=ALLOW_ALL,
+            )
+
+
+def test_the_signature_key_is_not_dumped() -> None:
+    room = Room.of(2)
+    for person in room.people.values():
+        person.group.encrypt(b"x")
+        assert person.signature_private not in b"".join(snapshot(person.group))
+
+
+# --- Adding
+
+
+def test_expired_or_overlong_key_packages_are_not_added() -> None:
+    from e2ee import new_key_package
+
+    room = Room.of(2)
+    for not_before, not_after in (
+        (NOW - 2 * DAY, NOW - DAY),
+        (NOW + DAY, NOW + 2 * DAY),
+        (NOW - DAY, NOW + 500 * DAY),
+    ):
+        bundle = new_key_package(
+            signature_private=os.urandom(32),
+            identity=b"q",
+            not_before=not_before,
+            not_after=not_after,
+        )
+        unchanged(
+            room["p0"],
+            LifetimeExpired,
+            lambda kp=bundle.key_package: room["p0"].commit(add=[kp], now=NOW),
+        )
+
+
+def test_a_broken_key_package_is_not_added() -> None:
+    room = Room.of(2)
+    package = bundle_for("q", os.urandom(32)).key_package
+    for broken in (
+        package[:-1],
+        package + b"\0",
+        package[:-1] + b"\0",
+        b"",
+        bytes(20_000),
+    ):
+        unchanged(
+            room["p0"],
+            E2eeError,
+            lambda kp=broken: room["p0"].commit(add=[kp], now=NOW),
+        )
+
+
+def test_a_key_package_of_another_suite_is_not_added() -> None:
+    room = Room.of(2)
+    package = bundle_for("q", os.urandom(32), suite=SUITE_1).key_package
+    unchanged(
+        room["p0"], UnsupportedSuite, lambda: room["p0"].commit(add=[package], now=NOW)
+    )
+
+
+def test_the_same_key_package_twice_is_not_added() -> None:
+    room = Room.of(2)
+    package = bundle_for("q", os.urandom(32)).key_package
+    unchanged(
+        room["p0"],
+        DuplicateKey,
+        lambda: room["p0"].commit(add=[package, package], now=NOW),
+    )
+
+
+def test_too_many_proposals() -> None:
+    room = Room.of(1)
+    unchanged(
+        room["p0"],
+        LimitExceeded,
+        lambda: room["p0"].commit(remove=list(range(1_001)), now=NOW),
+    )
+
+
+def test_what_we_ask_for_must_be_possible() -> None:
+    room = Room.of(3)
+    group = room["p0"]
+    for leaf, error in (
+        (0, InvalidProposalList),
+        (3, InvalidProposal),
+        (99, InvalidProposal),
+    ):
+        unchanged(group, error, lambda at=leaf: group.commit(remove=[at], now=NOW))
+    unchanged(group, InvalidProposalList, lambda: group.commit(remove=[1, 1], now=NOW))
+    unchanged(group, InvalidProposal, lambda: group.propose_remove(7))
+    unchanged(
+        group,
+        E2eeError,
+        lambda: group.commit(extensions=[Extension(0xF999, b"")], now=NOW),
+    )
+    same = [Extension(TELEX_ROOM, b"a"), Extension(TELEX_ROOM, b"b")]
+    unchanged(group, E2eeError, lambda: group.commit(extensions=same, now=NOW))
+    unchanged(group, E2eeError, lambda: group.propose_extensions(same))
+
+
+def test_last_resort_packages_are_marked_and_work_twice() -> None:
+    key = os.urandom(32)
+    bundle = bundle_for("q", key, last_resort=True)
+    again = KeyPackageBundle.decode(bundle.encode())
+    assert again == bundle and again.last_resort
+    for _ in range(2):
+        room = Room.of(2)
+        staged = room["p0"].commit(add=[bundle.key_package], now=NOW)
+        room.deliver("p0", staged)
+        group = Group.join(
+            staged.welcomes[0][1],
+            [bundle_for("other", key), again],
+            signature_private=key,
+            ratchet_tree=room.hub.ratchet_tree(),
+            now=NOW,
+            validator=ALLOW_ALL,
+        )
+        assert group.joined_with == bundle.ref
+        assert group.epoch_authenticator == room["p0"].epoch_authenticator
+
+
+def test_a_used_key_package_is_gone() -> None:
+    key = os.urandom(32)
+    bundle = bundle_for("q", key)
+    room = Room.of(2)
+    staged = room["p0"].commit(add=[bundle.key_package], now=NOW)
+    with pytest.raises(NoMatchingKeyPackage):
+        Group.join(
+            staged.welcomes[0][1],
+            [bundle_for("q", key)],
+            signature_private=key,
+            ratchet_tree=None,
+            now=NOW,
+            validator=ALLOW_ALL,
+        )
+    with pytest.raises(Misuse):
+        Group.join(
+            staged.welcomes[0][1],
+            [bundle],
+            signature_private=os.urandom(32),
+            ratchet_tree=None,
+            now=NOW,
+            validator=ALLOW_ALL,
+        )
+
+
+# --- The caller's say
+
+
+class Rules(UnsafeAllowAll):
+    """Only p0 removes others; anybody may propose to leave; mallory is nobody."""
+
+    def credential(self, identity: bytes, signature_key: bytes) -> None:
+        if identity == b"mallory":
+            raise CredentialRefused("unknown")
+
+    def authorize(
+        self, context: GroupContext, sender: Member, effects: CommitEffects
+    ) -> None:
+        for action in effects.actions:
+            if action.kind == "remove":
+                own = action.proposer == action.subject
+                if action.proposer.identity != b"p0" and not own:
+                    raise NotAllowed("only p0 removes")
+
+    def authorize_proposal(
+        self, context: GroupContext, sender: Member, proposal: Proposal
+    ) -> None:
+        other = isinstance(proposal, Remove) and proposal.removed != sender.leaf
+        if other and sender.identity != b"p0":
+            raise NotAllowed("only p0 removes")
+
+
+def test_policy_holds_when_building_at_the_hub_and_when_receiving() -> None:
+    room = Room.of(4, validator=Rules())
+    rebel = room["p1"]
+    unchanged(rebel, NotAllowed, lambda: rebel.commit(remove=[2], now=NOW))
+    unchanged(rebel, NotAllowed, lambda: rebel.propose_remove(2))
+    # The rebel patches its client.
+    rebel._validator = ALLOW_ALL
+    staged = rebel.commit(remove=[2], now=NOW)
+    with pytest.raises(NotAllowed):
+        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    for name in ("p0", "p2", "p3"):
+        group = room[name]
+        unchanged(
+            group, NotAllowed, lambda g=group: g.process_commit(staged.commit, now=NOW)
+        )
+    proposal = rebel.propose_remove(2)
+    with pytest.raises(NotAllowed):
+        room.hub.receive_proposal(proposal)
+    unchanged(room["p0"], NotAllowed, lambda: room["p0"].receive_proposal(proposal))
+
+
+def test_others_proposals_are_judged_by_their_proposer() -> None:
+    room = Room.of(4, validator=Rules())
+    room.propose("p3", room["p3"].propose_remove(room.leaf("p3")))
+    staged = room.commit("p1")
+    assert [m.identity for m in staged.effects.removed] == [b"p3"]
+
+
+def test_a_refused_credential_is_not_added() -> None:
+    room = Room.of(2, validator=Rules())
+    package = bundle_for("mallory", os.urandom(32)).key_package
+    group = room["p0"]
+    unchanged(group, CredentialRefused, lambda: group.commit(add=[package], now=NOW))
+    unchanged(
+        group, CredentialRefused, lambda: group.commit(identity=b"mallory", now=NOW)
+    )
+    unchanged(
+        group, CredentialRefused, lambda: group.propose_update(identity=b"mallory")
+    )
+
+
+def test_a_forbidden_pending_proposal_does_not_ride_along() -> None:
+    room = Room.of(4)
+    room.propose("p1", room["p1"].propose_remove(2))
+    for person in room.people.values():
+        person.group._validator = Rules()
+    staged = room["p0"].commit(now=NOW)
+    assert commit_in(staged).proposals == ()
+    # And if somebody does commit it, it is refused.
+    pending = room["p3"].pending_proposals[0]
+    room["p3"]._validator = ALLOW_ALL
+    staged = room["p3"].commit(now=NOW)
+    assert commit_in(staged).proposals == (ProposalRef(pending.ref),)
+    unchanged(
+        room["p0"],
+        NotAllowed,
+        lambda: room["p0"].process_commit(staged.commit, now=NOW),
+    )
+
+
+def test_forging_needs_the_key() -> None:
+    room = Room.of(3)
+    message = forge(
+        room["p1"],
+        Remove(2),
+        sender=Sender(MEMBER, 0),
+        signature_private=os.urandom(32),
+    )
+    unchanged(room["p2"], E2eeError, lambda: room["p2"].receive_proposal(message))
