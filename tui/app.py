@@ -70,6 +70,8 @@ class TelexApp(App[None]):
         ca_file: Path | None = None,
         opened: ChatClient | None = None,
         first_room: str = "",
+        greeting: str = "",
+        password: str = "",
         load: Callable[[], Backend] = engine,
     ) -> None:
         """Make the application.
@@ -80,6 +82,8 @@ class TelexApp(App[None]):
             ca_file: certificates trusted beside the system's.
             opened: an account that is open already (the demo); not yet running.
             first_room: the account whose direct chat is opened first.
+            greeting: what is written there at once (the demo).
+            password: opens the profile without asking (TELEX_PASSWORD).
             load: what gives the engine; tests give another.
         """
         super().__init__()
@@ -94,6 +98,8 @@ class TelexApp(App[None]):
         self.profile = Profile(locations.profile, ca_file)
         self.client = opened
         self.first_room = first_room
+        self._greeting = greeting
+        self._password = password
         self._load = load
         self._entered = False
         self._interrupted = 0.0
@@ -112,7 +118,8 @@ class TelexApp(App[None]):
         if self.client is not None:
             await self.begin(self.client)
         elif self.profile.exists():
-            await self.push_screen(UnlockScreen(str(self.profile.directory)))
+            password, self._password = self._password, ""
+            await self.push_screen(UnlockScreen(str(self.profile.directory), password))
         else:
             await self.push_screen(WelcomeScreen())
 
@@ -132,7 +139,7 @@ class TelexApp(App[None]):
         self.client = client
         self._entered = True
         await client.__aenter__()
-        chat = ChatScreen(client, self.first_room)
+        chat = ChatScreen(client, self.first_room, self._greeting)
         while len(self.screen_stack) > 1 and not isinstance(self.screen, ChatScreen):
             await self.pop_screen()
         await self.push_screen(chat)

@@ -39,6 +39,9 @@ class Settings:
     """Show a note in the corner for such a message."""
     members: bool = True
     """Show the list of members where the terminal is wide enough."""
+    ca_file: str = ""
+    """Certificates (PEM) of a private network to trust, if no --ca-file is given;
+    `telex register` and `telex login` note here what they were given."""
     extra: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     """Keys of a later version, kept as they are."""
 
@@ -78,6 +81,8 @@ def _check(path: Path, key: str, value: Any, default: Any) -> None:
     if key in _CHOICES and value not in _CHOICES[key]:
         allowed = ", ".join(f'"{choice}"' for choice in _CHOICES[key])
         raise ConfigError(f"{path}: {key} must be one of {allowed}.")
+    if isinstance(default, str) and not isinstance(value, str):
+        raise ConfigError(f"{path}: {key} must be a text in quotes.")
     if isinstance(default, bool) and not isinstance(value, bool):
         raise ConfigError(f"{path}: {key} must be true or false.")
 

@@ -77,9 +77,12 @@ class ChatScreen(RoomActions):
         Binding("escape", "escape", "key.escape"),
     ]
 
-    def __init__(self, client: ChatClient, first_room: str = "") -> None:
+    def __init__(
+        self, client: ChatClient, first_room: str = "", greeting: str = ""
+    ) -> None:
         super().__init__(client)
         self._first_room = first_room
+        self._greeting = greeting
         self._drafts: dict[LogId, str] = {}
         self._reply: Message | None = None
         self._feed = Feed()
@@ -139,13 +142,17 @@ class ChatScreen(RoomActions):
         for room in rooms:
             self.rooms[room.id] = room
         self._show_rooms()
-        first = next(
-            (r for r in rooms if r.direct and r.title == self._first_room), None
-        )
-        if first is None and rooms and not rooms[0].unread and not self.narrow:
+        first: Room | None = None
+        if self._first_room:
+            first = await self._try(self.client.start_direct(self._first_room))
+            if first is not None:
+                self.rooms.setdefault(first.id, first)
+        elif rooms and not rooms[0].unread and not self.narrow:
             first = rooms[0]
         if first is not None and self.room_id is None:
             self.open_room(first.id)
+            if self._greeting:
+                self._send(first.id, self._greeting, None)
 
     def _flush(self) -> None:
         """Draw what changed."""

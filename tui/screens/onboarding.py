@@ -281,16 +281,23 @@ class LoginScreen(_AccountForm):
 class UnlockScreen(_AccountForm):
     """The profile's password."""
 
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile: str, password: str = "") -> None:
+        self._given = password
         super().__init__(
             FormBox(
                 say("unlock.title"),
-                Field("password", say("field.password"), password=True),
+                Field("password", say("field.password"), password=True, value=password),
                 go=say("unlock.go"),
                 back=say("yes.quit"),
                 text=say("unlock.text", profile=profile),
             )
         )
+
+    def on_mount(self) -> None:
+        """A password from the environment is tried at once."""
+        if self._given:
+            self._given = ""
+            self.call_after_refresh(self._start)
 
     def check(self, values: dict[str, str]) -> dict[str, str]:
         """There must be one."""
