@@ -237,6 +237,10 @@ class Services(Protocol):
         """A ratchet tree of a room of ours by its hash (64 hex digits)."""
 
     async def hello(self, peer: str, hello: Hello) -> None:
-        """The peer is back, and says how far it has our logs: move its cursors
-        there, back as well as forward, never beyond a log's head. Logs that are not
+        """The peer is back, and says how far it has our logs.
+
+        Move its cursors there: in rooms back as well as forward (never beyond the
+        head), in the outgoing log to it **back only**. An outgoing log moves forward
+        by `record_acks` alone, because the outcomes come with the ack: the one that
+        the peer sent before it fell over may never have arrived. Logs that are not
         ours or that the peer may not read are passed by."""

@@ -300,7 +300,8 @@ class _Worker:
                 )
                 for task in done:
                     del flying[task]
-                    failure = failure or task.exception()
+                    error = task.exception()
+                    failure = failure or error
         finally:
             for task in flying:
                 task.cancel()

@@ -301,5 +301,8 @@ class MemoryStore:
     async def hello(self, peer: str, hello: Hello) -> None:
         self.hellos.append((peer, hello))
         for log, seq in hello.cursors.items():
-            if (peer, log) in self.cursors and seq <= self.logs[log].head:
+            cursor = self.cursors.get((peer, log))
+            if cursor is None or seq > self.logs[log].head:
+                continue
+            if log != outgoing_id(self.name, peer) or seq < cursor:
                 self.cursors[peer, log] = seq
