@@ -1,6 +1,8 @@
 """Everything that `e2ee` can raise, and nothing else leaves the package.
 
-    E2eeError                         code
+Each class with its `code`:
+
+    E2eeError                         e2ee
     ├── Malformed                     malformed             bytes that do not decode
     │   └── LimitExceeded             limit_exceeded        larger than we accept
     ├── Unsupported                   unsupported           well formed, not for us

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Self
+from typing import NoReturn, Self
 
 from e2ee.codepoint import (
     PSK_EXTERNAL,
@@ -30,7 +30,7 @@ from e2ee.group_context import GroupContext
 from e2ee.group_storage import PastEpochs, SavedGroup, load_group
 from e2ee.key_schedule import (
     EpochSecrets,
-    export,
+    export_secret,
 )
 from e2ee.leaf import LeafNode
 from e2ee.member import Member, ProposalReceived, Validator
@@ -73,6 +73,10 @@ class GroupState:
         self._ended = False
         self.joined_with = joined_with
         """KeyPackageRef that the Welcome was for; None of a group that we created."""
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: secrets leave by `dump_epoch` alone."""
+        raise TypeError("a group is not pickled; dump it")
 
     def __repr__(self) -> str:
         """Name the group and show no secret."""
@@ -136,7 +140,7 @@ class GroupState:
         """Derive a secret of this epoch for something else (section 8.5)."""
         self._require_active()
         secret = self._epoch.secrets.exporter_secret
-        return export(self.suite, secret, label, context, length)
+        return export_secret(self.suite, secret, label, context, length)
 
     def ratchet_tree(self) -> bytes:
         """Encode the current tree, for the hub or a new member."""

@@ -71,7 +71,7 @@ def epoch_secrets(
     return epoch_secrets_of(suite, epoch_secret)
 
 
-def export(
+def export_secret(
     suite: CipherSuite, exporter_secret: bytes, label: str, context: bytes, length: int
 ) -> bytes:
     """MLS-Exporter (section 8.5)."""

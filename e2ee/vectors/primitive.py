@@ -12,7 +12,7 @@ from e2ee.key_schedule import (
     confirmation_tag,
     confirmed_transcript_hash,
     epoch_secrets,
-    export,
+    export_secret,
     external_key_pair,
     interim_transcript_hash,
     joiner_secret,
@@ -164,7 +164,7 @@ def key_schedule_case(case: Case) -> None:
         exporter = Case(data["exporter"], case.suites)
         same(
             "exporter",
-            export(
+            export_secret(
                 suite,
                 secrets.exporter_secret,
                 exporter.data["label"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -444,7 +445,7 @@ def test_expired_or_overlong_key_packages_are_not_added() -> None:
         unchanged(
             room["p0"],
             LifetimeExpired,
-            lambda kp=bundle.key_package: room["p0"].commit(add=[kp], now=NOW),
+            partial(room["p0"].commit, add=[bundle.key_package], now=NOW),
         )
 
 
@@ -461,7 +462,7 @@ def test_a_broken_key_package_is_not_added() -> None:
         unchanged(
             room["p0"],
             E2eeError,
-            lambda kp=broken: room["p0"].commit(add=[kp], now=NOW),
+            partial(room["p0"].commit, add=[broken], now=NOW),
         )
 
 
@@ -500,7 +501,7 @@ def test_what_we_ask_for_must_be_possible() -> None:
         (3, InvalidProposal),
         (99, InvalidProposal),
     ):
-        unchanged(group, error, lambda at=leaf: group.commit(remove=[at], now=NOW))
+        unchanged(group, error, partial(group.commit, remove=[leaf], now=NOW))
     unchanged(group, InvalidProposalList, lambda: group.commit(remove=[1, 1], now=NOW))
     unchanged(group, InvalidProposal, lambda: group.propose_remove(7))
     unchanged(
@@ -599,7 +600,7 @@ def test_policy_holds_when_building_at_the_hub_and_when_receiving() -> None:
     for name in ("p0", "p2", "p3"):
         group = room[name]
         unchanged(
-            group, NotAllowed, lambda g=group: g.process_commit(staged.commit, now=NOW)
+            group, NotAllowed, partial(group.process_commit, staged.commit, now=NOW)
         )
     proposal = rebel.propose_remove(2)
     with pytest.raises(NotAllowed):
