@@ -31,6 +31,8 @@ __all__ = [
     "Package",
     "Want",
     "Wish",
+    "accounts_to_add",
+    "ask_first",
     "ask_to_join",
     "build",
     "drop_wishes",
@@ -269,6 +271,30 @@ def ask_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> int:
     )
     tx.execute("UPDATE room SET asked = ? WHERE id = ?", now, room)
     return 0
+
+
+def ask_first(tx: Tx, me: Me, clock: Clock, room: LogId, hub: str) -> bool:
+    """Ask to be let into a room of our account that this device knows nothing of.
+
+    Returns:
+        False if there is no need: a Welcome is here, or the room is known.
+    """
+    if tx.one("SELECT 1 FROM welcome WHERE room = ?", room) is not None:
+        return False
+    if tx.one("SELECT 1 FROM room WHERE id = ?", room) is not None:
+        return False
+    tx.execute(
+        "INSERT INTO room (id, hub, direct, title, status, note, activity)"
+        " VALUES (?, ?, 0, '', ?, ?, ?)",
+        room,
+        hub,
+        Status.ASKED,
+        "Waiting for one of the others to let this device in.",
+        clock.now_ms(),
+    )
+    tx.rooms.add(room)
+    ask_to_join(tx, me, clock, room)
+    return True
 
 
 def accounts_to_add(wishes: Sequence[Wish]) -> list[str]:

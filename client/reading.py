@@ -7,14 +7,16 @@ trees that Welcomes name, and acks what is on disk, never before.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from client.errors import ClientError, NodeNonsense
 from client.heads import have
 from client.inbound import Applied, Inbound
+from client.model import Alarm
 from client.room_reader import Due, RoomReader
 from client.session import Session
 from client.store import Store, Tx
-from client.timeline import Status
+from client.timeline import Status, set_note
 from client.transport import Transport
 from client.welcomes import Welcomes
 from protocol.errors import NodeBusy, PeerUnreachable, Refused, TooMany
@@ -116,8 +118,13 @@ class Reading:
                 page = await self._uplink.transport.get(
                     f"/logs/{log}/entries?after={seq}&limit={BATCH_ENTRIES}", Page
                 )
-                if page.log != log or page.after != seq:
+                if page.log != log or page.after < seq:
                     raise NodeNonsense("The node sent a page that was not asked for.")
+                if page.after > seq:
+                    await self._store.run(
+                        partial(_missing, log=log, seq=seq, after=page.after)
+                    )
+                    return
                 applied = await self.take(log, seq, page.entries, page.previous)
                 if not applied.fresh or applied.seq is None or applied.seq >= page.head:
                     return
@@ -146,6 +153,7 @@ class Reading:
         except Refused as error:
             why = f"An invitation could not be used: {error}"
             await self._store.run(lambda tx: self._welcomes.discard(tx, mail, why))
+            self._poke(mail.room, 0.0)
             return True
         await self._store.run(
             lambda tx: self._welcomes.put_tree(tx, mail, tree.ratchet_tree)
@@ -172,6 +180,24 @@ class Reading:
             await self._uplink.ack({mail.room: seq})
         for room, delay in due.items():
             self._poke(room, delay)
+
+
+def _missing(tx: Tx, log: LogId, seq: int, after: int) -> None:
+    """The node leaves out entries, in its pages too.
+
+    That is right where we were not a member for a while: then a Welcome says where
+    to go on. Everywhere else entries are kept from us, and nothing behind them is
+    believed.
+    """
+    row = tx.one("SELECT status FROM room WHERE id = ?", log)
+    if row is not None and row[0] in (Status.REMOVED, Status.LEFT):
+        return
+    text = (
+        f"The node leaves out what came here between {seq} and {after}: nothing after "
+        "it is shown. Tell its admin."
+    )
+    set_note(tx, log, text)
+    tx.events.append(Alarm(None if row is None else log, text))
 
 
 def _reached(tx: Tx, mail: WelcomeMail) -> bool:

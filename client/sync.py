@@ -12,8 +12,9 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
-from client.changes import ask_to_join
+from client.changes import ask_first
 from client.clock import Clock
 from client.errors import ClientError
 from client.heads import have, start_log
@@ -25,7 +26,6 @@ from client.posting import Posting
 from client.reading import Reading, Uplink
 from client.session import Session
 from client.store import Store, Tx
-from client.timeline import Status
 from client.workers import Workers
 from protocol.errors import Refused
 from protocol.log import LogId
@@ -47,6 +47,9 @@ SYNC_TIMEOUT = 30.0
 
 JOIN_GRACE = 8.0
 """Seconds for a Welcome to come before a room that we are in without keys is asked."""
+
+ACKED_LOGS = 500
+"""Logs in one ack; a node takes a thousand."""
 
 logger = logging.getLogger(__name__)
 
@@ -137,9 +140,13 @@ class Sync:
 
     async def _start(self, session: Session) -> None:
         """What is done at the beginning of each session."""
-        await session.ack(await self._store.run(self._cursors))
+        await self._store.run(self._prepare)
         answer = await self._uplink.transport.get("/rooms", Rooms)
-        strangers = await self._store.run(lambda tx: self._compare(tx, answer.rooms))
+        strangers, behind = await self._store.run(
+            lambda tx: self._compare(tx, answer.rooms)
+        )
+        for start in range(0, len(behind), ACKED_LOGS):
+            await session.ack(dict(behind[start : start + ACKED_LOGS]))
         for log in list(self._targets):
             await self._reached(log)
         try:
@@ -177,64 +184,53 @@ class Sync:
                 if not self._targets:
                     self._synced.set()
 
-    def _cursors(self, tx: Tx) -> dict[LogId, int]:
-        """What we have of each log that we read (and start to read the mailbox)."""
-        if have(tx, self._me.mailbox) is None:
+    def _prepare(self, tx: Tx) -> None:
+        if tx.one("SELECT 1 FROM log WHERE id = ?", self._me.mailbox) is None:
             start_log(tx, self._me.mailbox)
         # What our node had taken may have been refused while we were away: the same
         # bytes again are answered with what became of them.
         tx.execute(
             "UPDATE outbox SET state = ? WHERE state = ?", Stage.READY, Stage.ACCEPTED
         )
-        rows = tx.all(
-            "SELECT l.id, l.seq FROM log l LEFT JOIN room r USING (id)"
-            " WHERE l.broken = '' AND coalesce(r.status, '') NOT IN (?, ?)",
-            Status.CREATING,
-            Status.REMOVED,
-        )
-        return {LogId(id): seq for id, seq in rows if seq > 0 or id != self._me.mailbox}
 
-    def _compare(self, tx: Tx, rooms: list[RoomState]) -> list[RoomState]:
-        """Set how far to read before we are in sync; the rooms that we do not know."""
+    def _compare(
+        self, tx: Tx, rooms: list[RoomState]
+    ) -> tuple[list[RoomState], list[tuple[LogId, int]]]:
+        """What the node has of our rooms, against what is here.
+
+        Returns:
+            The rooms that are not known here, and the cursors that the node should
+            have and has not (an ack was lost, or reading is to begin).
+        """
         self._targets.clear()
         self._synced.clear()
-        strangers = []
+        strangers: list[RoomState] = []
+        behind: list[tuple[LogId, int]] = []
         for state in rooms:
             seq = have(tx, state.room)
             if seq is not None:
                 self._targets[state.room] = state.head
+                if (state.cursor is None or state.cursor < seq) and seq <= state.head:
+                    behind.append((state.room, seq))
             elif tx.one("SELECT 1 FROM log WHERE id = ?", state.room) is None:
                 strangers.append(state)
         if not self._targets:
             self._synced.set()
-        return strangers
+        return strangers, behind
 
     async def _ask(self, rooms: list[RoomState]) -> None:
         """Ask to be let into rooms of our account that this device has no keys for."""
 
-        def ask(tx: Tx) -> list[LogId]:
-            asked = []
-            for state in rooms:
-                known = tx.one("SELECT 1 FROM room WHERE id = ?", state.room)
-                invited = tx.one("SELECT 1 FROM welcome WHERE room = ?", state.room)
-                if known is not None or invited is not None:
-                    continue
-                tx.execute(
-                    "INSERT INTO room (id, hub, direct, title, status, note, activity)"
-                    " VALUES (?, ?, 0, '', ?, ?, ?)",
-                    state.room,
-                    state.hub,
-                    Status.ASKED,
-                    "Waiting for one of the others to let this device in.",
-                    self._clock.now_ms(),
-                )
-                tx.rooms.add(state.room)
-                ask_to_join(tx, self._me, self._clock, state.room)
-                asked.append(state.room)
-            return asked
-
-        for room in await self._store.run(ask):
-            self._workers.poke(room)
+        for state in rooms:
+            ask = partial(
+                ask_first,
+                me=self._me,
+                clock=self._clock,
+                room=state.room,
+                hub=state.hub,
+            )
+            if await self._store.run(ask):
+                self._workers.poke(state.room)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,0 +1,50 @@
+"""Fixtures of the client's tests: cheap passwords, a fake node, clients on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from client import Client, enrol, keyfile
+from client.keyfile import Strength
+from tests.client.fake_node import NAME, FakeNode, running
+from tests.client.people import PASSWORD, online, profile
+
+Join = Callable[[str], Awaitable[Client]]
+
+
+@pytest.fixture(autouse=True)
+def weak_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2id with its real strength would be most of the tests' time."""
+    monkeypatch.setattr(keyfile, "STRENGTH", Strength(1, 8192))
+    monkeypatch.setattr(
+        enrol, "login_secret", lambda account, password: password.encode().ljust(32)
+    )
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeNode]:
+    """A fake node."""
+    async with running() as node:
+        yield node
+
+
+@pytest.fixture
+async def join(fake: FakeNode, tmp_path: Path) -> AsyncIterator[Join]:
+    """Registers accounts on the fake node and runs their clients."""
+    async with AsyncExitStack() as stack:
+
+        async def register(name: str) -> Client:
+            client, _ = await Client.register(
+                profile(tmp_path, name, fake.url),
+                f"{name}@{NAME}",
+                invite="",
+                password=PASSWORD,
+            )
+            await stack.enter_async_context(client)
+            return await online(client)
+
+        yield register

@@ -1,0 +1,63 @@
+"""Clients for tests: accounts on a node, and waiting for what should come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from client import Client, Connection, Message, Profile, Room
+from protocol.log import LogId
+
+__all__ = ["PASSWORD", "messages_of", "online", "texts", "until"]
+
+PASSWORD = "a long password"
+PATIENCE = 10.0
+"""Seconds until a test gives up: far more than anything here takes."""
+
+T = TypeVar("T")
+
+
+async def until(
+    look: Callable[[], Awaitable[T]], good: Callable[[T], object] = bool
+) -> T:
+    """Look again and again until what is seen is good."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        seen = await look()
+        if good(seen):
+            return seen
+        assert time.monotonic() < end, f"still {seen!r}"
+        await asyncio.sleep(0.02)
+
+
+async def online(client: Client) -> Client:
+    """Wait until a client is connected and has read everything."""
+
+    async def state() -> tuple[Connection, str]:
+        return client.connection, client.connection_detail
+
+    await until(state, lambda seen: seen[0] is Connection.ONLINE)
+    return client
+
+
+async def texts(client: Client, room: LogId) -> list[str]:
+    """What was written in a room, as this client sees it."""
+    return [m.text for m in await client.messages(room) if m.kind == "text"]
+
+
+async def messages_of(client: Client, room: LogId, text: str) -> list[Message]:
+    """The messages with a text."""
+    return [m for m in await client.messages(room) if m.text == text]
+
+
+async def room_of(client: Client, room: LogId) -> Room | None:
+    """A room as it stands in a client's list."""
+    return next((r for r in await client.rooms() if r.id == room), None)
+
+
+def profile(tmp_path: Path, name: str, url: str | None) -> Profile:
+    """Where a client lives."""
+    return Profile(tmp_path / name, node_url=url)

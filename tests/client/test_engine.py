@@ -1,0 +1,402 @@
+"""The whole client over the wire: chats, groups, restarts, a second device."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from client import (
+    Client,
+    Connection,
+    ConnectionChanged,
+    MessageChanged,
+    MessageRemoved,
+    State,
+)
+from client.errors import BadText, RoomInactive, UnknownMessage
+from protocol.errors import NotAllowed, TooMany, UnknownAccount, UnknownRoom
+from protocol.log import LogId
+from protocol.policy import Role
+from tests.client.conftest import Join
+from tests.client.fake_node import NAME, FakeNode
+from tests.client.people import (
+    PASSWORD,
+    messages_of,
+    profile,
+    room_of,
+    texts,
+    until,
+)
+
+ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
+
+
+async def codes(client: Client, room: LogId) -> list[str]:
+    """The notices of a room, by code."""
+    return [m.code for m in await client.messages(room) if m.kind == "notice"]
+
+
+async def state_of(client: Client, room: LogId, text: str) -> State:
+    (message,) = await messages_of(client, room, text)
+    return message.state
+
+
+@contextlib.asynccontextmanager
+async def opened(tmp_path: Path, name: str, url: str | None) -> AsyncIterator[Client]:
+    async with await Client.open(
+        profile(tmp_path, name, url), password=PASSWORD
+    ) as client:
+        yield client
+
+
+# --- two people ------------------------------------------------------------------
+
+
+async def test_two_people_write_to_each_other(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    assert room.direct and room.title == BOB and room.active
+    await alice.send_text(room.id, "hello bob")
+    (seen,) = await until(bob.rooms)
+    assert seen.title == ALICE and seen.id == room.id
+    await until(lambda: texts(bob, room.id), lambda t: t == ["hello bob"])
+    await bob.send_text(room.id, "hello alice")
+    both = ["hello bob", "hello alice"]
+    await until(lambda: texts(alice, room.id), lambda t: t == both)
+
+
+async def test_many_messages_come_once_and_in_order(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    said = [f"word {n}" for n in range(40)]
+    for text in said:
+        await alice.send_text(room.id, text)
+    await until(lambda: texts(bob, room.id), lambda t: len(t) >= 40)
+    assert await texts(bob, room.id) == said
+    await until(lambda: texts(alice, room.id), lambda t: t == said)
+
+
+async def test_a_message_is_sent_then_delivered_then_read(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    sent = await alice.send_text(room.id, "look")
+    assert sent.state is State.PENDING and sent.seq is None
+    await until(
+        lambda: state_of(alice, room.id, "look"), lambda s: s is State.DELIVERED
+    )
+    seen = await until(lambda: room_of(bob, room.id))
+    assert seen is not None and seen.unread == 1
+    await bob.mark_read(room.id)
+    await until(lambda: state_of(alice, room.id, "look"), lambda s: s is State.READ)
+    seen = await room_of(bob, room.id)
+    assert seen is not None and seen.unread == 0
+    (message,) = await messages_of(alice, room.id, "look")
+    assert (message.delivered_to, message.read_by) == (1, 1)
+
+
+async def test_a_reply_shows_what_it_answers(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "tea or coffee?")
+    await until(lambda: texts(bob, room.id))
+    (question,) = await messages_of(bob, room.id, "tea or coffee?")
+    await bob.send_text(room.id, "tea", reply_to=question.id)
+    (answer,) = await until(lambda: messages_of(alice, room.id, "tea"))
+    assert answer.reply_to is not None
+    assert (answer.reply_to.sender, answer.reply_to.text) == (ALICE, "tea or coffee?")
+
+
+async def test_a_direct_chat_is_made_once(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    first, second = await asyncio.gather(
+        alice.start_direct(BOB), alice.start_direct(BOB)
+    )
+    await until(bob.rooms)
+    third = await bob.start_direct(ALICE)
+    assert first.id == second.id == third.id
+
+
+async def test_what_cannot_be_started_leaves_nothing_behind(join: Join) -> None:
+    alice = await join("alice")
+    with pytest.raises(UnknownAccount):
+        await alice.start_direct(f"nobody@{NAME}")
+    with pytest.raises(UnknownAccount):
+        await alice.create_group("Garden", [f"nobody@{NAME}"])
+    with pytest.raises(BadText, match="your own address"):
+        await alice.start_direct(ALICE)
+    with pytest.raises(UnknownRoom):
+        await alice.send_text(LogId("a" * 52), "hello")
+    assert await alice.rooms() == []
+
+
+async def test_harmful_texts_are_refused_before_they_are_stored(join: Join) -> None:
+    alice = await join("alice")
+    await join("bob")
+    room = await alice.start_direct(BOB)
+    with pytest.raises(BadText):
+        await alice.send_text(room.id, "red \x1b[31m alert")
+    assert await texts(alice, room.id) == []
+
+
+async def test_events_tell_of_a_message_and_its_states(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    events = bob.events()
+    await alice.send_text(room.id, "ping")
+    async with asyncio.timeout(10):
+        async for event in events:
+            if isinstance(event, MessageChanged) and event.message.text == "ping":
+                assert event.message.sender == ALICE
+                break
+
+
+# --- groups -----------------------------------------------------------------------
+
+
+async def test_a_group_of_three(join: Join) -> None:
+    alice, bob, carol = await join("alice"), await join("bob"), await join("carol")
+    room = await alice.create_group("Garden", [BOB, CAROL])
+    everybody = (alice, bob, carol)
+    for client in everybody:
+        seen = await until(
+            partial(room_of, client, room.id),
+            lambda r: r is not None and r.title == "Garden",
+        )
+        assert seen is not None and seen.members == 3 and not seen.direct
+    for n, client in enumerate(everybody):
+        await client.send_text(room.id, f"from {n}")
+    for client in everybody:
+        await until(partial(texts, client, room.id), lambda t: len(t) == 3)
+    assert await texts(alice, room.id) == await texts(carol, room.id)
+    members = await carol.members(room.id)
+    assert [(m.account, m.role, m.own) for m in members] == [
+        (CAROL, Role.MEMBER, True),
+        (ALICE, Role.OWNER, False),
+        (BOB, Role.MEMBER, False),
+    ]
+
+
+async def test_a_member_added_later_reads_from_then_on(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    carol = await join("carol")
+    room = await alice.create_group("Garden", [BOB])
+    await alice.send_text(room.id, "before carol")
+    await until(lambda: texts(bob, room.id))
+    await bob.add_members(room.id, [CAROL])
+    await alice.send_text(room.id, "hello carol")
+    await until(lambda: texts(carol, room.id))
+    assert await texts(carol, room.id) == ["hello carol"]
+    seen = await until(
+        lambda: room_of(carol, room.id), lambda r: r is not None and r.title == "Garden"
+    )
+    assert seen is not None and seen.members == 3
+    assert "added" in await codes(alice, room.id)
+
+
+async def test_a_removed_member_gets_a_clean_end(join: Join) -> None:
+    alice, bob, carol = await join("alice"), await join("bob"), await join("carol")
+    room = await alice.create_group("Garden", [BOB, CAROL])
+    await until(lambda: room_of(bob, room.id))
+    await until(lambda: room_of(carol, room.id))
+    with pytest.raises(NotAllowed):
+        await bob.remove_member(room.id, CAROL)
+    await alice.remove_member(room.id, BOB)
+    gone = await until(
+        lambda: room_of(bob, room.id), lambda r: r is not None and not r.active
+    )
+    assert gone is not None and "removed" in gone.note
+    assert (await codes(bob, room.id))[-1] == "removed"
+    await alice.send_text(room.id, "without bob")
+    await until(lambda: texts(carol, room.id))
+    assert await texts(bob, room.id) == []
+    with pytest.raises(RoomInactive, match="removed"):
+        await bob.send_text(room.id, "let me in")
+    assert len(await alice.members(room.id)) == 2
+    await alice.add_members(room.id, [BOB])
+    await until(lambda: room_of(bob, room.id), lambda r: r is not None and r.active)
+    await alice.send_text(room.id, "welcome back")
+    await until(lambda: texts(bob, room.id), lambda t: t == ["welcome back"])
+
+
+async def test_leaving_is_confirmed_by_somebody_who_stays(join: Join) -> None:
+    alice, bob, carol = await join("alice"), await join("bob"), await join("carol")
+    room = await alice.create_group("Garden", [BOB, CAROL])
+    await until(lambda: room_of(carol, room.id))
+    await until(lambda: room_of(bob, room.id))
+    await bob.leave(room.id)
+    seen = await room_of(bob, room.id)
+    assert seen is not None and not seen.active
+    for client in (alice, carol):
+        await until(partial(client.members, room.id), lambda m: len(m) == 2)
+        assert (await codes(client, room.id))[-1] == "left"
+    await alice.send_text(room.id, "two of us")
+    await until(lambda: texts(carol, room.id))
+
+
+async def test_a_group_is_renamed_for_everybody(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.create_group("Garden", [BOB])
+    await until(
+        lambda: room_of(bob, room.id), lambda r: r is not None and r.title == "Garden"
+    )
+    await bob.rename(room.id, "Allotment")
+    seen = await until(
+        lambda: room_of(alice, room.id),
+        lambda r: r is not None and r.title == "Allotment",
+    )
+    assert seen is not None
+    assert "renamed" in await codes(alice, room.id)
+    with pytest.raises(BadText):
+        await bob.rename(room.id, "two\nlines")
+
+
+async def test_two_who_commit_at_once_both_come_through(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    await join("carol")
+    await join("dave")
+    room = await alice.create_group("Garden", [BOB])
+    await until(lambda: room_of(bob, room.id))
+    await asyncio.gather(
+        alice.add_members(room.id, [CAROL]), bob.add_members(room.id, [f"dave@{NAME}"])
+    )
+    for client in (alice, bob):
+        await until(partial(client.members, room.id), lambda m: len(m) == 4)
+    await asyncio.gather(alice.send_text(room.id, "one"), bob.send_text(room.id, "two"))
+    for client in (alice, bob):
+        await until(partial(texts, client, room.id), lambda t: len(t) == 2)
+
+
+# --- the outbox, restarts, no network -------------------------------------------------
+
+
+async def test_what_is_written_without_network_is_sent_later(
+    join: Join, fake: FakeNode, tmp_path: Path
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "online")
+    await until(lambda: state_of(alice, room.id, "online"), lambda s: s > State.PENDING)
+    await alice.close()
+    async with opened(tmp_path, "alice", "http://127.0.0.1:9") as away:
+        assert await texts(away, room.id) == ["online"]
+        await away.send_text(room.id, "offline one")
+        await away.send_text(room.id, "offline two")
+        await until(
+            lambda: asyncio.sleep(0, away.connection),
+            lambda c: c is Connection.OFFLINE and away.connection_detail,
+        )
+        assert "cannot be reached" in away.connection_detail
+        assert await state_of(away, room.id, "offline two") is State.PENDING
+    async with opened(tmp_path, "alice", fake.url) as back:
+        said = ["online", "offline one", "offline two"]
+        await until(lambda: texts(bob, room.id), lambda t: t == said)
+        await until(
+            lambda: state_of(back, room.id, "offline two"), lambda s: s > State.PENDING
+        )
+
+
+async def test_a_lost_answer_never_sends_twice(join: Join, fake: FakeNode) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    fake.lose_answers = 1
+    await alice.send_text(room.id, "only once")
+    await until(lambda: texts(bob, room.id))
+    await until(
+        lambda: state_of(alice, room.id, "only once"), lambda s: s > State.PENDING
+    )
+    await alice.send_text(room.id, "and on")
+    await until(lambda: texts(bob, room.id), lambda t: t == ["only once", "and on"])
+
+
+async def test_a_refused_message_fails_and_can_be_tried_again(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    fake.fail["message"] = NotAllowed("Not today.")
+    sent = await alice.send_text(room.id, "please")
+    await until(lambda: state_of(alice, room.id, "please"), lambda s: s is State.FAILED)
+    (failed,) = await messages_of(alice, room.id, "please")
+    assert "Not today." in failed.error
+    await alice.retry(sent.id)
+    await until(lambda: texts(bob, room.id), lambda t: t == ["please"])
+    with pytest.raises(UnknownMessage):
+        await alice.retry(sent.id)
+
+
+async def test_a_failed_message_can_be_discarded(join: Join, fake: FakeNode) -> None:
+    alice = await join("alice")
+    await join("bob")
+    room = await alice.start_direct(BOB)
+    fake.fail["message"] = NotAllowed("No.")
+    sent = await alice.send_text(room.id, "never mind")
+    await until(
+        lambda: state_of(alice, room.id, "never mind"), lambda s: s is State.FAILED
+    )
+    events = alice.events()
+    await alice.discard(sent.id)
+    async with asyncio.timeout(5):
+        event = await anext(events)
+        while not isinstance(event, MessageRemoved):
+            event = await anext(events)
+    assert event.id == sent.id
+    assert await texts(alice, room.id) == []
+
+
+async def test_later_means_later(join: Join, fake: FakeNode) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    fake.fail["message"] = TooMany(retry_after=1)
+    await alice.send_text(room.id, "patience")
+    assert await state_of(alice, room.id, "patience") is State.PENDING
+    await until(lambda: texts(bob, room.id), lambda t: t == ["patience"])
+
+
+async def test_a_follower_says_pending_until_the_hub_has_it(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    fake.pending = True
+    await alice.send_text(room.id, "far away")
+    await until(
+        lambda: state_of(alice, room.id, "far away"), lambda s: s > State.PENDING
+    )
+    await until(lambda: texts(bob, room.id), lambda t: t == ["far away"])
+
+
+async def test_a_session_that_breaks_is_opened_again(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    events = bob.events()
+    for socket in list(fake.sockets.values()):
+        await socket.close()
+    async with asyncio.timeout(10):
+        async for event in events:
+            if isinstance(event, ConnectionChanged):
+                break
+    await alice.send_text(room.id, "still there?")
+    bob.reconnect()
+    await until(lambda: texts(bob, room.id), lambda t: t == ["still there?"])
+
+
+async def test_a_wrong_clock_is_learned(join: Join, fake: FakeNode) -> None:
+    fake.offset = 7 * 3600
+    alice = await join("alice")
+    await join("bob")
+    room = await alice.start_direct(BOB)
+    sent = await alice.send_text(room.id, "what time is it?")
+    assert abs(sent.time / 1000 - fake.time()) < 60
