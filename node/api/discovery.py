@@ -1,5 +1,7 @@
 """`/.well-known/telex`: who this node is and where it answers."""
 
+from typing import Literal, cast
+
 from aiohttp import web
 
 from node import VERSION
@@ -11,6 +13,8 @@ from protocol.wire import VERSION as WIRE_VERSION
 from protocol.wire import NodeDocument
 
 __all__ = ["DiscoveryApi"]
+
+_Registration = Literal["invite", "open", "closed"]
 
 
 class DiscoveryApi:
@@ -28,8 +32,7 @@ class DiscoveryApi:
 
     async def document(self, request: web.Request) -> web.Response:
         """The node's document; JSON unless MessagePack is asked for, for people."""
-        registration = self._settings.registration
-        assert registration in ("invite", "open", "closed")
+        registration = cast(_Registration, self._settings.registration)
         document = NodeDocument(
             name=self._settings.name,
             base_url=self._settings.public_url,

@@ -1,0 +1,220 @@
+"""What an admin does from the command line, on a node that runs or does not.
+
+Each function opens the database for itself; SQLite lets a command write while the
+node runs, and the node notices. The commands in `node.cli` parse, call one of these,
+and print.
+"""
+
+import os
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
+from federation.ports import PeerRecord
+from node.account import list_accounts, set_disabled
+from node.config import Settings, render
+from node.invite import create_invite, new_code
+from node.keys import create_keys, write_private
+from node.lock import Running, read_running
+from node.peer_store import list_peers
+from node.storage.engine import open_engine
+from node.storage.schema import check_schema, migrate
+from node.storage.tables import (
+    AccountRow,
+    DeviceRow,
+    EntryRow,
+    LogRow,
+    PeerRow,
+    core,
+)
+from protocol.address import parse_node
+from protocol.errors import TelexError
+
+__all__ = [
+    "AdminProblem",
+    "Created",
+    "Status",
+    "account_rows",
+    "certificate_end",
+    "create_node",
+    "disable",
+    "invite",
+    "peers",
+    "status",
+]
+
+RECOVERY_FILE = "recovery.key"
+
+
+class AdminProblem(TelexError):
+    """A command cannot be done; says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What `init` made."""
+
+    config: Path
+    data_dir: Path
+    recovery: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A node in numbers."""
+
+    running: Running | None
+    accounts: int
+    devices: int
+    rooms: int
+    entries: int
+    peers: int
+    database_bytes: int
+    certificate_end: int | None
+    """Unix seconds; None without TLS."""
+
+
+def create_node(config: Path, name: str, values: dict[str, object]) -> Created:
+    """Write a config file, a data directory, a key and an empty database.
+
+    Args:
+        config: where the config file goes; nothing may be there.
+        name: the node's name.
+        values: other settings by dotted name.
+
+    Raises:
+        AddressError: the name is none.
+        AdminProblem: there is something already; it is not touched.
+    """
+    parse_node(name)
+    config = config.absolute()
+    data_dir = config.parent / str(values.get("data_dir", "data"))
+    recovery = config.parent / RECOVERY_FILE
+    for path in (config, data_dir / "node.key", data_dir / "node.db", recovery):
+        if path.exists():
+            raise AdminProblem(
+                f"{path} is there already; nothing was changed. Choose another place "
+                "with --config, or delete it if you are sure."
+            )
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        seed = create_keys(data_dir, name, int(time.time()))
+        write_private(recovery, b64encode(seed) + b"\n")
+        migrate(data_dir / "node.db")
+        write_private(config, render({"name": name, **values}).encode())
+    except OSError as error:
+        raise AdminProblem(
+            f"{error.filename} cannot be written: {error.strerror}."
+        ) from error
+    return Created(config, data_dir, recovery)
+
+
+def invite(settings: Settings, *, uses: int, lifetime: int) -> str:
+    """Make an invite.
+
+    Args:
+        settings: of the node.
+        uses: how many accounts it is good for.
+        lifetime: seconds.
+
+    Returns:
+        The code.
+    """
+    code, now = new_code(), int(time.time())
+    with _database(settings, write=True) as connection:
+        create_invite(connection, code, uses=uses, now=now, expires=now + lifetime)
+    return code
+
+
+def account_rows(settings: Settings) -> list[tuple[str, int, bool, int]]:
+    """Name, time of creation, whether disabled, number of valid devices."""
+    with _database(settings) as connection:
+        return list_accounts(connection)
+
+
+def disable(settings: Settings, name: str, disabled: bool) -> None:
+    """Shut an account out, or let it in again.
+
+    Raises:
+        AdminProblem: there is no such account.
+    """
+    local, _, node = name.partition("@")
+    with _database(settings, write=True) as connection:
+        known = node in ("", settings.name) and set_disabled(
+            connection, local, disabled
+        )
+    if not known:
+        raise AdminProblem(
+            f"There is no account {name!a} here; `telex-node user list` shows them."
+        )
+
+
+def peers(settings: Settings) -> list[PeerRecord]:
+    """The nodes that this one has met."""
+    with _database(settings) as connection:
+        return list_peers(connection)
+
+
+def status(settings: Settings) -> Status:
+    """Count what is in the database, and look for the running node."""
+    with _database(settings) as connection:
+        accounts = _count(connection, AccountRow)
+        devices = (
+            connection.scalar(select(func.count()).where(~core(DeviceRow).c.revoked))
+            or 0
+        )
+        rooms = (
+            connection.scalar(select(func.count()).where(core(LogRow).c.kind == "room"))
+            or 0
+        )
+        entries = _count(connection, EntryRow)
+        known = _count(connection, PeerRow)
+    cert = settings.tls.cert_file
+    return Status(
+        running=read_running(settings.data_dir),
+        accounts=accounts,
+        devices=devices,
+        rooms=rooms,
+        entries=entries,
+        peers=known,
+        database_bytes=os.path.getsize(settings.database),
+        certificate_end=None if cert is None else certificate_end(cert),
+    )
+
+
+def certificate_end(path: Path) -> int:
+    """When the first certificate in a PEM file expires, in unix seconds.
+
+    Raises:
+        AdminProblem: there is none to read.
+    """
+    # A dependency of http-message-signatures, so it is always there.
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AdminProblem(f"{path} holds no certificate: {error}.") from error
+    return int(certificate.not_valid_after_utc.timestamp())
+
+
+def _count(connection: Connection, model: type) -> int:
+    return connection.scalar(select(func.count()).select_from(core(model))) or 0
+
+
+@contextmanager
+def _database(settings: Settings, *, write: bool = False) -> Iterator[Connection]:
+    check_schema(settings.database)
+    engine = open_engine(settings.database, read_only=not write)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            yield connection
+            connection.commit()
+    finally:
+        engine.dispose()

@@ -1,0 +1,315 @@
+"""The node, put together: services, federation, HTTP; started and stopped in order.
+
+    node = Node(settings)
+    await node.start()      # database, services, sockets, then federation
+    ...
+    await node.stop()       # sessions are told, what is queued is written, then closed
+
+Everything is passed to whoever needs it here; no other module builds a service.
+"""
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Coroutine
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import insert, select
+
+from federation.policy import PeerPolicy
+from federation.service import Federation
+from node import VERSION
+from node.account import Accounts
+from node.api.account import AccountApi
+from node.api.discovery import DiscoveryApi
+from node.api.gate import Gate
+from node.api.log import LogApi
+from node.api.middleware import answer_errors
+from node.api.socket import SocketApi
+from node.clock import Clock, system_clock
+from node.config import ConfigProblem, Settings
+from node.delivery import Delivery
+from node.device import Devices
+from node.hub import Hub
+from node.key_package import KeyPackages
+from node.keys import NodeKeys, load_keys
+from node.limit import Buckets
+from node.lock import DataLock, Running, take_lock
+from node.page import Pages
+from node.peer_inbox import PeerInbox
+from node.peer_service import PeerServices
+from node.peer_store import Peers
+from node.peer_wake import PeerWake
+from node.storage.schema import DatabaseProblem, migrate
+from node.storage.store import Store, Transaction
+from node.storage.tables import SettingRow, core
+from node.submission import Submissions
+from protocol.errors import TelexError
+from protocol.limits import BODY_MAX
+
+__all__ = ["Node", "StartProblem"]
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that requests under way and sessions have to end when the node stops."""
+
+_setting = core(SettingRow)
+
+
+class StartProblem(TelexError):
+    """The node cannot start; says why and what to do."""
+
+
+class Node:
+    """A running node; `start` it once and `stop` it at the end."""
+
+    def __init__(self, settings: Settings, clock: Clock = system_clock) -> None:
+        """Build everything; nothing is opened yet but the key is read.
+
+        Raises:
+            KeyProblem, ConfigProblem, AddressError: a setting or file is wrong.
+        """
+        self.settings = settings
+        self._clock = clock
+        name, limits = settings.name, settings.limits
+        self._keys: NodeKeys = load_keys(settings.data_dir, name)
+        self._tls = _tls_context(settings)
+        self.peer_wake = PeerWake(lambda: self.store, self._wake)
+        self.delivery = Delivery(
+            lambda: self.store,
+            lambda: self.devices,
+            clock,
+            name,
+            wake_peers=self.peer_wake.on_event,
+            sessions_max=limits.connections,
+            per_address=limits.connections_per_address,
+        )
+        self.store = Store(
+            settings.database,
+            on_events=self.delivery.on_events,
+            on_foreign_change=self.delivery.on_foreign_change,
+        )
+        self.devices = Devices(self.store, name, clock)
+        self.accounts = Accounts(self.store, settings, clock)
+        self.hub = Hub(self.store, name, clock, limits.rooms_per_account)
+        self.pages = Pages(self.store, name)
+        inbox = PeerInbox(self.store, self.hub, name, clock)
+        self.key_packages = KeyPackages(
+            self.store,
+            name,
+            clock,
+            lambda peer, claim: self.federation.claim(peer, claim),
+            limits.claims_per_minute,
+        )
+        self.federation = Federation(
+            name,
+            self._keys.key,
+            peer_store=Peers(self.store, clock),
+            log_store=inbox,
+            services=PeerServices(
+                self.accounts, self.key_packages, self.hub, self.pages, inbox
+            ),
+            policy=_policy(settings),
+            ca_file=settings.ca_file,
+        )
+        self.submissions = Submissions(
+            self.store,
+            self.hub,
+            name,
+            clock,
+            lambda peer, room, submit: self.federation.submit(peer, room, submit),
+            Buckets(
+                limits.events_per_second,
+                limits.events_burst,
+                "This device sends too many messages.",
+            ),
+        )
+        self._runner: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._data_lock: DataLock | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        assert self._runner is not None
+        return int(self._runner.addresses[0][1])
+
+    # --- life -------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the database and listen.
+
+        Raises:
+            DataInUse, DatabaseProblem, StartProblem: why it cannot.
+        """
+        settings = self.settings
+        self._data_lock = take_lock(settings.data_dir)
+        try:
+            copy = await asyncio.to_thread(migrate, settings.database)
+            if copy is not None:
+                log.info("the database was brought up to date; a copy is at %s", copy)
+            await self.store.start()
+            await self._check_name()
+            await self.peer_wake.load()
+            await self._listen()
+        except BaseException:
+            await self._close()
+            raise
+        self._spawn(self.delivery.watch())
+        self._spawn(self.peer_wake.watch())
+        await self.federation.start()
+        scheme = "https" if self._tls is not None else "http"
+        self._data_lock.announce(
+            Running(
+                os.getpid(), int(self._clock()), f"{scheme}://{self._host}:{self.port}"
+            )
+        )
+        log.info(
+            "telex-node %s: %s listens on %s port %d (%s)",
+            VERSION,
+            settings.name,
+            settings.listen.host,
+            self.port,
+            "TLS" if self._tls is not None else "plain HTTP, for behind a proxy",
+        )
+
+    async def stop(self) -> None:
+        """Tell everybody, write what is queued, close everything."""
+        log.info("%s stops", self.settings.name)
+        self.delivery.stop()
+        await self.federation.stop()
+        await self._close()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.store.stop()
+        self.hub.close()
+        self.accounts.close()
+        if self._data_lock is not None:
+            self._data_lock.release()
+            self._data_lock = None
+
+    async def _check_name(self) -> None:
+        """The database knows whose it is, and is nobody else's."""
+        name = self.settings.name
+
+        def write(transaction: Transaction) -> str:
+            connection = transaction.connection
+            stored: str | None = connection.scalar(
+                select(_setting.c.value).where(_setting.c.key == "name")
+            )
+            if stored is None:
+                connection.execute(insert(_setting).values(key="name", value=name))
+            return stored or name
+
+        stored = await self.store.write(write)
+        if stored != name:
+            raise DatabaseProblem(
+                f"The database {self.settings.database} belongs to the node {stored}, "
+                f"but the config says {name}; a node cannot change its name."
+            )
+
+    async def _listen(self) -> None:
+        settings = self.settings
+        runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            # Names of headers and values are bounded by the signature's own limits.
+            max_line_size=16 * 1024,
+            max_field_size=16 * 1024,
+        )
+        await runner.setup()
+        host = None if settings.listen.host == "*" else settings.listen.host
+        site = web.TCPSite(runner, host, settings.port, ssl_context=self._tls)
+        self._runner = runner
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartProblem(
+                f"The node cannot listen on {settings.listen.host} port "
+                f"{settings.port}: {error.strerror or error}."
+            ) from error
+
+    @property
+    def _host(self) -> str:
+        """Where commands on this machine reach it."""
+        host = self.settings.listen.host
+        return "127.0.0.1" if host in ("*", "0.0.0.0", "localhost") else host
+
+    def _application(self) -> web.Application:
+        settings, limits = self.settings, self.settings.limits
+        name, clock = settings.name, self._clock
+        app = web.Application(middlewares=[answer_errors], client_max_size=BODY_MAX)
+        requests = Buckets(
+            limits.requests_per_second,
+            limits.requests_burst,
+            "This device asks for too much.",
+        )
+        gate = Gate(name, self.devices, clock, requests)
+        app.add_routes(DiscoveryApi(settings, self._keys.revisions, clock).routes())
+        app.add_routes(
+            AccountApi(
+                gate,
+                self.accounts,
+                self.key_packages,
+                name,
+                self.federation.account_log,
+            ).routes()
+        )
+        app.add_routes(
+            LogApi(
+                gate, self.submissions, self.pages, name, self.federation.tree
+            ).routes()
+        )
+        app.add_routes(SocketApi(gate, self.delivery, self.submissions, clock).routes())
+        app.add_routes(self.federation.routes())
+        return app
+
+    def _wake(self, peer: str) -> None:
+        self.federation.wake(peer)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_note_end)
+        self._tasks.append(task)
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    """A part that ends by itself is a fault that nobody must overlook."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a part of the node has stopped", exc_info=task.exception())
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    cert, key = settings.tls.cert_file, settings.tls.key_file
+    if cert is None or key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigProblem(
+            f"The certificate {cert} with the key {key} cannot be used: {error}."
+        ) from error
+    return context
+
+
+def _policy(settings: Settings) -> PeerPolicy:
+    domains = tuple(settings.federation.domains)
+    match settings.federation.policy:
+        case "allow":
+            return PeerPolicy(allow=domains)
+        case "deny":
+            return PeerPolicy(deny=domains)
+        case _:
+            return PeerPolicy()

@@ -1,0 +1,308 @@
+"""`telex-node`: what an admin types.
+
+Commands parse, call one function and print. Modules are imported where they are
+used, so that `--help` is there at once. Errors are one sentence on standard error:
+exit status 1 for what went wrong, 2 for what was typed wrong.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from protocol.errors import TelexError
+
+if TYPE_CHECKING:
+    from node.app import Node
+    from node.config import Settings
+
+__all__ = ["main"]
+
+_UNITS = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+class _Duration(click.ParamType[int]):
+    """`30m`, `12h`, `7d`, `4w` as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,4})([mhdw])", value)
+        if match is None:
+            self.fail("write a number and m, h, d or w, such as 7d", param, ctx)
+        return int(match[1]) * _UNITS[match[2]]
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn our errors into one line and exit status 1."""
+    try:
+        yield
+    except TelexError as error:
+        click.echo(f"telex-node: {error}", err=True)
+        sys.exit(1)
+
+
+def _settings(context: click.Context) -> "Settings":
+    from node.config import load
+
+    return load(context.obj)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("telex-node.toml"),
+    envvar="TELEX_NODE_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The node's config file.",
+)
+@click.version_option(package_name="telex", prog_name="telex-node")
+@click.pass_context
+def main(context: click.Context, config: Path) -> None:
+    """Run a Telex node: chat for you and your people, on your own machine."""
+    context.obj = config
+
+
+@main.command()
+@click.option(
+    "--name",
+    required=True,
+    help="The name after the @ in its accounts' addresses, such as example.org.",
+)
+@click.option("--cert", type=click.Path(path_type=Path), help="TLS certificate (PEM).")
+@click.option("--key", type=click.Path(path_type=Path), help="Its private key (PEM).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--ca-file", type=click.Path(path_type=Path), help="Private CA (PEM).")
+@click.option(
+    "--registration",
+    type=click.Choice(["invite", "open", "closed"]),
+    help="Who may make an account.",
+)
+@click.pass_context
+def init(context: click.Context, /, name: str, **options: Any) -> None:
+    """Make a node: config file, data directory, keys and an empty database."""
+    from node.admin import create_node
+    from node.config import load
+
+    keys = {
+        "cert": "tls.cert_file",
+        "key": "tls.key_file",
+        "port": "listen.port",
+        "host": "listen.host",
+        "ca_file": "ca_file",
+        "registration": "registration",
+    }
+    values = {
+        keys[option]: value.absolute() if isinstance(value, Path) else value
+        for option, value in options.items()
+        if value is not None
+    }
+    with _one_sentence():
+        created = create_node(context.obj, name, values)
+        load(created.config)
+    click.echo(f"Config file:    {created.config}")
+    click.echo(f"Data directory: {created.data_dir}")
+    click.echo(f"Recovery key:   {created.recovery}")
+    click.echo(
+        "\nMove the recovery key off this machine, to paper or a stick: with it you "
+        "can\nprove who your node is after its key was lost or stolen. Then start it:\n"
+        f"\n  telex-node --config {created.config} run"
+        f"\n  telex-node --config {created.config} invite"
+    )
+
+
+@main.command()
+@click.pass_context
+def run(context: click.Context) -> None:
+    """Run the node until it gets SIGTERM or Ctrl-C."""
+    from node.logs import set_up
+    from node.server import run as run_node
+
+    with _one_sentence():
+        settings = _settings(context)
+        set_up(settings.log.level, settings.log.format)
+        run_node(settings, _say_ready)
+
+
+def _say_ready(node: "Node") -> None:
+    click.echo(
+        f"{node.settings.name} is up at {node.settings.public_url} (port {node.port})."
+    )
+
+
+@main.command()
+@click.option(
+    "--uses",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="How many accounts the code is good for.",
+)
+@click.option(
+    "--expires",
+    type=_Duration(),
+    default="7d",
+    show_default=True,
+    help="How long it holds: a number and m, h, d or w.",
+)
+@click.pass_context
+def invite(context: click.Context, uses: int, expires: int) -> None:
+    """Print a code with which somebody can make an account."""
+    from node.admin import invite as make_invite
+
+    with _one_sentence():
+        click.echo(make_invite(_settings(context), uses=uses, lifetime=expires))
+
+
+@main.group()
+def user() -> None:
+    """See the accounts, shut one out, let it in again."""
+
+
+@user.command("list")
+@click.pass_context
+def user_list(context: click.Context) -> None:
+    """List the accounts of this node."""
+    from node.admin import account_rows
+
+    with _one_sentence():
+        settings = _settings(context)
+        rows = account_rows(settings)
+    for name, created, disabled, devices in rows:
+        word = "device" if devices == 1 else "devices"
+        state = "  disabled" if disabled else ""
+        click.echo(f"{name}@{settings.name}  {_date(created)}  {devices} {word}{state}")
+    if not rows:
+        click.echo("There are no accounts yet; `telex-node invite` makes a code.")
+
+
+@user.command("disable")
+@click.argument("name")
+@click.pass_context
+def user_disable(context: click.Context, name: str) -> None:
+    """Shut an account out; a running node ends its sessions within a second."""
+    _set_disabled(context, name, True)
+    click.echo(f"{name} is shut out.")
+
+
+@user.command("enable")
+@click.argument("name")
+@click.pass_context
+def user_enable(context: click.Context, name: str) -> None:
+    """Let an account in again."""
+    _set_disabled(context, name, False)
+    click.echo(f"{name} may come in.")
+
+
+def _set_disabled(context: click.Context, name: str, disabled: bool) -> None:
+    from node.admin import disable
+
+    with _one_sentence():
+        disable(_settings(context), name, disabled)
+
+
+@main.group()
+def peer() -> None:
+    """See the other nodes that this one has met."""
+
+
+@peer.command("list")
+@click.pass_context
+def peer_list(context: click.Context) -> None:
+    """List other nodes: whether they are trusted, and how they answer."""
+    from node.admin import peers
+
+    with _one_sentence():
+        records = peers(_settings(context))
+    for record in records:
+        seen = _date(int(record.last_seen)) if record.last_seen else "never seen"
+        trouble = f"  {record.last_error}" if record.fails else ""
+        click.echo(f"{record.name}  keys {record.trusted}  {seen}{trouble}")
+    if not records:
+        click.echo("This node has met no other yet.")
+
+
+@main.command()
+@click.pass_context
+def status(context: click.Context) -> None:
+    """Show whether the node runs, and what it holds."""
+    from node.admin import status as read_status
+
+    with _one_sentence():
+        settings = _settings(context)
+        found = read_status(settings)
+        lines = [("node", settings.name)]
+        if found.running is None:
+            lines.append(("running", "no"))
+        else:
+            up = _span(int(time.time()) - found.running.started)
+            lines.append(("running", f"yes, for {up} (process {found.running.pid})"))
+            lines.append(("answers", _ask(settings, found.running.url)))
+        lines += [
+            ("accounts", f"{found.accounts} with {found.devices} devices"),
+            ("rooms", f"{found.rooms}"),
+            ("entries", f"{found.entries}"),
+            ("peers", f"{found.peers}"),
+            ("database", f"{found.database_bytes / 1e6:.1f} MB"),
+            ("certificate", _certificate(found.certificate_end)),
+        ]
+    for label, text in lines:
+        click.echo(f"{label + ':':13}{text}")
+
+
+def _ask(settings: "Settings", url: str) -> str:
+    """What the running node says of itself, in a few words."""
+    from node.probe import probe
+
+    try:
+        document = probe(url, settings)
+    except TelexError as error:
+        return str(error)
+    return f"{document.software} at {url}, as {document.base_url}"
+
+
+@main.command("check-config")
+@click.pass_context
+def check_config(context: click.Context) -> None:
+    """Say whether the config file, its certificate and the keys can be used."""
+    with _one_sentence():
+        settings = _settings(context)
+        from node.app import Node
+
+        Node(settings)
+    click.echo(f"{context.obj} is fine.")
+
+
+def _certificate(end: int | None) -> str:
+    if end is None:
+        return "none (plain HTTP, for behind a proxy)"
+    left = end - int(time.time())
+    if left < 0:
+        return f"expired on {_date(end)}; replace it and restart the node"
+    return f"until {_date(end)} ({left // 86400} days)"
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _span(seconds: int) -> str:
+    days, rest = divmod(max(0, seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
