@@ -25,6 +25,9 @@ __all__ = ["failure_of", "for_local_user", "read_refusal", "shown"]
 TEXT_MAX = 300
 """Characters of a peer's sentence that are kept."""
 
+WAIT_MAX = 24 * 3600
+"""Seconds that a peer can ask us, and through us a client, to wait."""
+
 
 def shown(text: str) -> str:
     """A peer's text as it may be shown: one line, visible, short."""
@@ -48,6 +51,8 @@ def read_refusal(status: int, fields: Mapping[str, str], body: bytes) -> Refused
             problem.title, problem.detail = shown(problem.title), shown(problem.detail)
             if problem.retry_after is None:
                 problem.retry_after = retry_after
+            else:
+                problem.retry_after = min(max(problem.retry_after, 0), WAIT_MAX)
             return refusal(problem)
     detail = f"It answered with status {status} and no reason."
     kind: type[Refused] = PeerRefused
@@ -85,5 +90,5 @@ def _seconds(value: str) -> int | None:
     """`Retry-After` in seconds; its form with a date is passed by."""
     value = value.strip()
     if value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
+        return min(int(value), WAIT_MAX)
     return None
