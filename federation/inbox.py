@@ -124,6 +124,8 @@ class Inbox:
         async with self._lock(stream.log):
             if stream.log == outgoing_id(peer, self._name):
                 ack = await self._store.receive_outgoing(peer, stream)
+                # The sender's cursor passes an item only with its outcome.
+                ack.seq = min(ack.seq, stream.after + len(stream.entries))
             else:
                 ack = await self._store.receive_copy(peer, stream)
         self._look_for_gap(peer, stream, ack)

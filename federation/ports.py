@@ -210,8 +210,10 @@ class LogStore(Protocol):
 
         The ack's `outcomes` hold one receipt for every entry of the stream that is
         at or below the acked seq, also for those that were applied before: the ack
-        that told so may have been lost. What cannot be applied is a `rejected`
-        receipt with its problem and never stops the stream.
+        that told so may have been lost. (For the same reason federation acks no
+        outgoing log beyond the stream's last entry, even if you have more.) What
+        cannot be applied is a `rejected` receipt with its problem and never stops
+        the stream.
         """
 
 

@@ -29,7 +29,7 @@ from federation.transport import PUSH_TIMEOUT, Call
 from federation.waiting import wait_for
 from protocol.errors import Refused
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES
-from protocol.log import LogId
+from protocol.log import LogId, outgoing_id
 from protocol.wire import Empty, Hello, Push, PushAck
 
 __all__ = ["SWEEP", "Caller", "Sender"]
@@ -197,6 +197,7 @@ class _Worker:
         self._store = sender.store
         self._clock = sender.clock
         self._peer = peer
+        self._outgoing = outgoing_id(sender.transport.signer.name, peer)
         self._woken = asyncio.Event()
         self._recalled = asyncio.Event()
         self._early = False
@@ -364,6 +365,9 @@ class _Worker:
                 _log.warning("%s does not take a log (%s)", self._peer, ascii(code))
                 self._holds.refused(ack.log, now, jitter())
                 continue
+            if ack.log == self._outgoing:
+                # Beyond what was pushed there are items whose outcomes we lack.
+                ack.seq = min(ack.seq, stream.after + len(stream.entries))
             self._holds.acked(ack.log, stream.after, ack.seq, now, jitter())
             acks.append(ack)
         for stream in unanswered.values():
