@@ -139,8 +139,13 @@ class TelexApp(App[None]):
         self.client = client
         self._entered = True
         await client.__aenter__()
+        # Later, and by the application: a screen that waits for its own removal
+        # would wait for ever.
+        self.call_later(self._show_chat, client)
+
+    async def _show_chat(self, client: ChatClient) -> None:
         chat = ChatScreen(client, self.first_room, self._greeting)
-        while len(self.screen_stack) > 1 and not isinstance(self.screen, ChatScreen):
+        while len(self.screen_stack) > 1:
             await self.pop_screen()
         await self.push_screen(chat)
 

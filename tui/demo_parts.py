@@ -180,22 +180,17 @@ class Node:
         self._config = folder / "config.toml"
 
     async def start(self, processes: Processes, ca: Path) -> None:
-        """Write its settings, start it and wait until it answers.
+        """Make it, start it and wait until it answers.
 
         Raises:
             DemoError: it does not come up.
         """
         self.folder.mkdir()
-        self._config.write_text(
-            f'name = "{self.name}"\n'
-            f'data_dir = "{self.folder / "data"}"\n'
-            f'ca_file = "{ca}"\n'
-            '[listen]\nhost = "127.0.0.1"\n'
-            f'[tls]\ncert_file = "{ca.with_name("cert.pem")}"\n'
-            f'key_file = "{ca.with_name("key.pem")}"\n'
-            # Both accounts of the demo come from one address, fast.
-            "[limits]\nevents_burst = 2000\n",
-            encoding="utf-8",
+        await self._ask(
+            *("init", "--name", self.name, "--host", "127.0.0.1"),
+            *("--cert", str(ca.with_name("cert.pem"))),
+            *("--key", str(ca.with_name("key.pem"))),
+            *("--ca-file", str(ca)),
         )
         log = self.folder.name
         process = await processes.spawn(log, self._command("run"), {})
@@ -231,8 +226,15 @@ class Node:
         Raises:
             DemoError: the node gave none.
         """
+        words = (await self._ask("invite")).split()
+        if not words:
+            raise DemoError(f"The node {self.name} gave no invite.")
+        return words[-1]
+
+    async def _ask(self, *words: str) -> str:
+        """Run one command of the node; returns what it printed."""
         process = await asyncio.create_subprocess_exec(
-            *self._command("invite"),
+            *self._command(*words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -243,12 +245,16 @@ class Node:
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise DemoError(f"The node {self.name} gave no invite in time.") from None
-        words: list[str] = out.decode(errors="replace").split()
-        if process.returncode != 0 or not words:
-            text = err.decode(errors="replace").strip()
-            raise DemoError(f"The node {self.name} gave no invite: {text[-500:]}")
-        return words[-1]
+            raise DemoError(
+                f"telex-node {words[0]} did not end within {COMMAND_SECONDS} seconds."
+            ) from None
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        if process.returncode != 0:
+            text = err.decode(errors="replace").strip()[-500:]
+            raise DemoError(f"telex-node {words[0]} failed: {text}")
+        return out.decode(errors="replace")
 
     def _command(self, *words: str) -> list[str]:
         return [node_program(), "--config", str(self._config), *words]

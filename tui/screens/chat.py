@@ -142,6 +142,7 @@ class ChatScreen(RoomActions):
         for room in rooms:
             self.rooms[room.id] = room
         self._show_rooms()
+        self._show_status()
         first: Room | None = None
         if self._first_room:
             first = await self._try(self.client.start_direct(self._first_room))

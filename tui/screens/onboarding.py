@@ -1,6 +1,5 @@
 """The first minutes: welcome, register, log in, and the 24 words."""
 
-import asyncio
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -229,6 +228,7 @@ class RegisterScreen(_AccountForm):
             password=values["password"],
             device_name=socket.gethostname(),
         )
+        self.app.client = client
         self.app.switch_screen(PhraseScreen(client, words))
 
 
@@ -358,4 +358,4 @@ class PhraseScreen(Onboarding):
     @on(Button.Pressed, "#go")
     async def _go(self) -> None:
         self._words.clear()
-        await asyncio.shield(self.app.begin(self._client))
+        await self.app.begin(self._client)
