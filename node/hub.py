@@ -137,12 +137,8 @@ class Hub:
             Refused: why not; nothing was appended.
         """
         match incoming.submission.kind:
-            case Kind.COMMIT:
-                if bundle is None:
-                    raise BadRequest("A commit comes with its bundle.")
+            case Kind.COMMIT | Kind.PROPOSAL:
                 return await self._handshake(incoming, bundle)
-            case Kind.PROPOSAL:
-                return await self._handshake(incoming, None)
             case _:
                 check_shape(incoming)
         operation = partial(self.append, incoming)
@@ -184,6 +180,10 @@ class Hub:
             found = await self._store.read(lambda c: _look(c, incoming))
             if isinstance(found, Receipt):
                 return found
+            if incoming.submission.kind == Kind.PROPOSAL:
+                bundle = None
+            elif bundle is None:
+                raise BadRequest("A commit comes with its bundle.")
             group = await self._group(room, found)
             if incoming.epoch != group.epoch:
                 raise StaleEpoch(epoch=group.epoch)
