@@ -6,13 +6,14 @@ one thing, with the reason, and the next goes on.
 """
 
 import logging
+from functools import partial
 
 from client.contacts import has_changed
 from client.groups import Groups, accounts_of
 from client.letters import Letters, Stage
 from client.model import MessageId
 from client.reading import TRANSIENT, Reading, Uplink
-from client.settler import note_receipt
+from client.settler import has_epoch, note_receipt
 from client.store import Store, Tx
 from client.timeline import Status, set_note, set_status
 from e2ee.errors import E2eeError
@@ -121,7 +122,9 @@ class Posting:
             return
         # The room's keys moved on while this was on its way. Read what happened,
         # and encrypt the same thing again under the same txn.
-        await self._reading.catch_up(room)
+        await self._reading.wait_for(
+            room, partial(has_epoch, self._groups, room, error.epoch or 0)
+        )
         await self._store.run(lambda tx: self._again(tx, n))
 
     def _again(self, tx: Tx, n: int) -> None:

@@ -5,11 +5,12 @@ trees that Welcomes name, and acks what is on disk, never before.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from client.errors import ClientError, NodeNonsense
+from client.errors import ClientError, NodeNonsense, NodeUnreachable
 from client.heads import have
 from client.inbound import Applied, Inbound
 from client.model import Alarm
@@ -28,6 +29,12 @@ __all__ = ["TRANSIENT", "Reading", "Uplink"]
 
 TRANSIENT = (NodeBusy, PeerUnreachable, TooMany)
 """Refusals that say "later", not "no"."""
+
+FOLLOW_TIMEOUT = 20.0
+"""Seconds in which a follower has what its hub has, unless the two are apart."""
+
+FOLLOW_PAUSE = 1.0
+"""Seconds between looks, when the stream brings nothing."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +89,7 @@ class Reading:
         self._poke = poke
         self._pages: dict[LogId, asyncio.Lock] = {}
         self._joining = asyncio.Lock()
+        self._moved = asyncio.Event()
         self.mail = asyncio.Event()
         """Set when there are Welcomes to be used."""
 
@@ -102,6 +110,9 @@ class Reading:
             self._poke(room, delay)
         if applied.welcomes:
             self.mail.set()
+        if applied.fresh:
+            self._moved.set()
+            self._moved = asyncio.Event()
         return applied
 
     async def catch_up(self, log: LogId) -> None:
@@ -128,6 +139,31 @@ class Reading:
                 applied = await self.take(log, seq, page.entries, page.previous)
                 if not applied.fresh or applied.seq is None or applied.seq >= page.head:
                     return
+
+    async def wait_for(self, log: LogId, seen: Callable[[Tx], bool]) -> None:
+        """Read a log until something that the hub has is here.
+
+        Our node may be a follower of the room, and a little behind its hub.
+
+        Raises:
+            NodeUnreachable: it did not come in time; it still may.
+            Refused, ClientError: the node does not give the log.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOW_TIMEOUT):
+                while True:
+                    moved = self._moved
+                    await self.catch_up(log)
+                    if await self._store.run(seen):
+                        return
+                    if moved is self._moved:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(FOLLOW_PAUSE):
+                                await moved.wait()
+        raise NodeUnreachable(
+            "The room's hub has taken this, but your node does not have it yet; it "
+            "comes when the two reach each other."
+        )
 
     async def use_mail(self) -> float | None:
         """Fetch the trees of Welcomes and join their rooms.

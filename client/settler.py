@@ -97,15 +97,18 @@ class Settler:
             try:
                 await self._send(room, staged)
                 continue
-            except StaleEpoch:
+            except StaleEpoch as error:
                 lost += 1
+                epoch = error.epoch or 0
             except TRANSIENT:
                 raise
             except Refused as error:
                 await self._give_up(room, wishes, str(error))
                 raise ChangeFailed(f"This change was refused: {error}") from error
             await self._store.run(lambda tx: _unstage(tx, room))
-            await self._reading.catch_up(room)
+            await self._reading.wait_for(
+                room, partial(has_epoch, self._groups, room, epoch)
+            )
             if lost >= TRIES:
                 why = "Others keep changing this room at the same time; try again."
                 await self._give_up(room, wishes, why)
@@ -235,9 +238,7 @@ class Settler:
             raise refusal(receipt.problem)
         if receipt.state == "committed":
             await self._store.run(lambda tx: note_receipt(tx, room, receipt))
-        await self._reading.catch_up(room)
-        if await self._store.run(lambda tx: load_staged(tx, room)) is not None:
-            raise NodeNonsense("The hub took a change and does not show it; wait.")
+        await self._reading.wait_for(room, lambda tx: load_staged(tx, room) is None)
         for key in [key for key in self._packages if key[0] == room]:
             del self._packages[key]
 
@@ -250,6 +251,12 @@ class Settler:
         await self._store.run(drop)
         for key in [key for key in self._packages if key[0] == room]:
             del self._packages[key]
+
+
+def has_epoch(groups: Groups, room: LogId, epoch: int, tx: Tx) -> bool:
+    """Whether a room was read up to an epoch (or is not read any more)."""
+    group = groups.get(tx, room)
+    return group is None or not group.active or group.epoch >= epoch
 
 
 def note_receipt(tx: Tx, log: LogId, receipt: Receipt) -> bool:
