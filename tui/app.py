@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -170,6 +171,18 @@ class TelexApp(App[None]):
             self.pop_screen()
         else:
             self.exit()
+
+    def _fatal_error(self) -> None:
+        """Leave after a bug: a sentence for people, the details for the log.
+
+        Textual would print a traceback with the values of local variables: on our
+        screen these are what people wrote to each other.
+        """
+        LOG.error("unexpected", exc_info=self._exception)
+        self._exit_renderables.append(
+            Text(say("error.unexpected", log=self.locations.log))
+        )
+        self._close_messages_no_wait()
 
     # --- keys --------------------------------------------------------------------
 

@@ -5,8 +5,10 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+from rich.cells import set_cell_size, split_text
 from textual.pilot import Pilot
 
 from tests.tui.fake_client import FakeBackend, FakeClient
@@ -42,6 +44,12 @@ class Sight:
         """The screen with its white space as single spaces, for wrapped sentences."""
         return re.sub(r"[\s│▎▊▕▏|─╭╮╰╯]+", " ", self.text)
 
+    def part(self, selector: str) -> list[str]:
+        """The rows of one widget."""
+        region = self.app.screen.query_one(selector).region
+        rows = self.lines[region.y : region.bottom]
+        return [cut(row, region.x, region.right) for row in rows]
+
     @property
     def chat(self) -> ChatScreen:
         """The chat, which must be on top."""
@@ -58,7 +66,10 @@ class Sight:
     async def sees(self, *texts: str) -> None:
         """Wait until all of that is on the screen."""
         for text in texts:
-            await self.until(lambda text=text: text in self.text or text in self.words)
+            await self.until(partial(self._shows, text))
+
+    def _shows(self, text: str) -> bool:
+        return text in self.text or text in self.words
 
     async def misses(self, text: str) -> None:
         """Wait until that is not on the screen any more."""
@@ -83,6 +94,11 @@ class Sight:
             if text in line:
                 return line
         raise AssertionError(f"{text!r} is not on the screen:\n{self.text}")
+
+
+def cut(row: str, left: int, right: int) -> str:
+    """The cells of a row between two columns."""
+    return set_cell_size(split_text(row, left)[1], right - left)
 
 
 @asynccontextmanager

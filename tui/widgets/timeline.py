@@ -78,6 +78,7 @@ class Timeline(ScrollView, can_focus=True):
         self._following = True
         self._asked = False
         self._loaded = False
+        self._begin_at_unread = False
 
     @property
     def allow_select(self) -> bool:
@@ -87,7 +88,8 @@ class Timeline(ScrollView, can_focus=True):
     @property
     def following(self) -> bool:
         """Whether the newest message is in view."""
-        return self._following and self.history.at_end
+        drawn = self._loaded and not self._begin_at_unread
+        return drawn and self._following and self.history.at_end
 
     # --- what is shown -------------------------------------------------------
 
@@ -100,13 +102,8 @@ class Timeline(ScrollView, can_focus=True):
         self.choose(None)
         self._following = True
         self._asked = False
+        self._begin_at_unread = self._unread is not None
         self._update()
-        if self._unread is not None:
-            # Somebody who was away long begins where they stopped.
-            index = self.history.index(self._unread[0])
-            if index is not None and self._total - self._starts[index] > self._height:
-                self._following = False
-                self._scroll(self._starts[index])
         self.post_message(EndReached(self.following))
 
     def clear(self) -> None:
@@ -115,6 +112,7 @@ class Timeline(ScrollView, can_focus=True):
         self.history.has_older = False
         self._loaded = False
         self._unread = None
+        self._begin_at_unread = False
         self.choose(None)
         self._update()
 
@@ -194,7 +192,13 @@ class Timeline(ScrollView, can_focus=True):
     def _update(self) -> None:
         """Lay out what changed and keep what is in view in its place."""
         anchor = self._anchor()
-        self._lay_out()
+        if not self._lay_out():
+            # Not on the screen yet; the first resize comes back here.
+            return
+        if self._begin_at_unread:
+            self._begin_at_unread = False
+            anchor = self._unread_anchor() or anchor
+            self.post_message(EndReached(self.following))
         self.virtual_size = Size(self.size.width, self._total)
         if self._following and self.history.at_end:
             self._scroll(self._total)
@@ -205,6 +209,16 @@ class Timeline(ScrollView, can_focus=True):
         self.refresh()
         self._check_edges()
 
+    def _unread_anchor(self) -> tuple[MessageId, int] | None:
+        """Where somebody who was away long begins: at the first new message."""
+        if self._unread is None:
+            return None
+        index = self.history.index(self._unread[0])
+        if index is None or self._total - self._starts[index] <= self._height:
+            return None
+        self._following = False
+        return self._unread[0], 0
+
     def _anchor(self) -> tuple[MessageId, int] | None:
         if not self._blocks:
             return None
@@ -212,10 +226,10 @@ class Timeline(ScrollView, can_focus=True):
         index = min(bisect_right(self._starts, y) - 1, len(self._blocks) - 1)
         return self._blocks[index].message.id, y - self._starts[index]
 
-    def _lay_out(self) -> None:
+    def _lay_out(self) -> bool:
         width = self.scrollable_content_region.width
         if width <= 0:
-            return
+            return False
         plain = Context(width, date.today(), self.node)
         made: dict[MessageId, tuple[Block, Message | None, Context]] = {}
         blocks: list[Block] = []
@@ -240,6 +254,7 @@ class Timeline(ScrollView, can_focus=True):
             starts.append(starts[-1] + len(block.rows))
             previous = message
         self._made, self._blocks, self._starts = made, blocks, starts
+        return True
 
     def _scroll(self, y: int) -> None:
         self.scroll_to(y=y, animate=False, force=True, immediate=True)
