@@ -135,9 +135,9 @@ class KeyPackages:
                     )
                 )
             )
-            new = [row for row in rows if row["ref"] not in known]
+            new = {row["ref"]: row for row in rows if row["ref"] not in known}
             if new:
-                connection.execute(insert(_package), new)
+                connection.execute(insert(_package), list(new.values()))
             count = _count(connection, device.address)
             if count.single_use > KEY_PACKAGES_MAX:
                 raise TooMany(
