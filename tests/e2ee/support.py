@@ -64,6 +64,15 @@ SUITE_1 = BUILT_IN[1].with_aead(Aes128Gcm())
 SUITES: dict[int, CipherSuite] = {**BUILT_IN, 1: SUITE_1}
 
 
+RANDOM = random.Random()
+"""Where the tests' keys come from; property tests seed it to be repeatable."""
+
+
+def rng(length: int) -> bytes:
+    """Give bytes from `RANDOM`."""
+    return RANDOM.randbytes(length)
+
+
 def rng_of(seed: int) -> Callable[[int], bytes]:
     """Give a repeatable generator."""
     return random.Random(seed).randbytes
@@ -97,6 +106,7 @@ def bundle_for(
         not_after=NOW + 90 * DAY,
         last_resort=last_resort,
         suite=suite,
+        rng=rng,
     )
 
 
@@ -105,13 +115,14 @@ class Room:
 
     def __init__(self, creator: str = "p0", validator: Validator = ALLOW_ALL) -> None:
         self.validator = validator
-        key = os.urandom(32)
+        key = rng(32)
         group = Group.create(
             group_id=b"room",
             signature_private=key,
             identity=creator.encode(),
             now=NOW,
             validator=validator,
+            rng=rng,
         )
         self.people = {creator: Person(creator, key, group)}
         self.hub = PublicGroup.create(
@@ -141,7 +152,7 @@ class Room:
         update: bool = True,
     ) -> StagedCommit:
         """Add people by one commit of `by`, and let them join."""
-        keys = {name: os.urandom(32) for name in names}
+        keys = {name: rng(32) for name in names}
         bundles = {name: bundle_for(name, keys[name]) for name in names}
         staged = self[by].commit(
             add=[bundle.key_package for bundle in bundles.values()],
@@ -159,6 +170,7 @@ class Room:
                 ratchet_tree=self.hub.ratchet_tree(),
                 now=NOW,
                 validator=self.validator,
+                rng=rng,
             )
             self.people[name] = Person(name, keys[name], group)
         return staged
@@ -229,6 +241,7 @@ def reload(person: Person) -> None:
         ratchets,
         signature_private=person.signature_private,
         validator=group._validator,
+        rng=rng,
     )
     assert person.group.dump_epoch() == epoch
     assert person.group.dump_ratchets() == ratchets

@@ -7,8 +7,6 @@ races, leave and are added again.
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,7 +19,16 @@ from hypothesis.stateful import (
 
 from e2ee import Group
 from e2ee.errors import E2eeError, GenerationUsed, StaleEpoch
-from tests.e2ee.support import FUZZ, NOW, Room, bundle_for, reload, snapshot
+from tests.e2ee.support import (
+    FUZZ,
+    NOW,
+    RANDOM,
+    Room,
+    bundle_for,
+    reload,
+    rng,
+    snapshot,
+)
 
 MOST = 20
 
@@ -31,6 +38,7 @@ class RoomMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        RANDOM.seed(9420)
         self.room = Room()
         self.number = 0
         self.waiting: list[tuple[str, int, bytes, bytes]] = []
@@ -82,7 +90,7 @@ class RoomMachine(RuleBasedStateMachine):
     def propose_add(self, data: st.DataObject) -> None:
         if len(self.room.people) < MOST:
             name = self.pick(data)
-            package = bundle_for("ghost", os.urandom(32)).key_package
+            package = bundle_for("ghost", rng(32)).key_package
             self.room.propose(name, self.room[name].propose_add(package))
 
     @rule(data=st.data())
@@ -114,7 +122,7 @@ class RoomMachine(RuleBasedStateMachine):
     def write(self, data: st.DataObject, count: int, size: int) -> None:
         name = self.pick(data)
         for _ in range(count):
-            content = os.urandom(size)
+            content = rng(size)
             message = self.room[name].encrypt(content)
             epoch = self.room[name].epoch
             for reader in self.room.people:
