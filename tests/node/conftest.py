@@ -9,6 +9,12 @@ from node.app import Node
 from tests.node.phone import Phone, make_settings, phone, running
 
 
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2id with 1 MiB: a hundred registrations would take a minute else."""
+    monkeypatch.setattr("node.password.MEMORY", 1024 * 1024)
+
+
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node that anybody may register on."""

@@ -149,7 +149,13 @@ class Phone:
     # --- requests ---------------------------------------------------------------
 
     def headers(
-        self, method: str, path: str, query: str = "", body: bytes = b"", **changes: Any
+        self,
+        method: str,
+        path: str,
+        /,
+        query: str = "",
+        body: bytes = b"",
+        **changes: Any,
     ) -> dict[str, str]:
         """The headers of a signed request; `changes` spoil them."""
         arguments: dict[str, Any] = {
