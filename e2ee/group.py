@@ -38,6 +38,7 @@ from e2ee.errors import (
     UnknownSender,
 )
 from e2ee.extension import Credential, Extension
+from e2ee.external_join import ExternalJoin
 from e2ee.framing import (
     AuthData,
     AuthenticatedContent,
@@ -212,6 +213,53 @@ class Group(GroupState):
             rng=rng,
             joined_with=ref,
         )
+
+    @classmethod
+    def join_external(
+        cls,
+        group_info: bytes,
+        *,
+        ratchet_tree: bytes | None,
+        signature_private: bytes,
+        identity: bytes,
+        remove: int | None = None,
+        validator: Validator,
+        psks: Mapping[bytes, bytes] | None = None,
+        suite: CipherSuite = SUITE_3,
+        rng: Rng = random_bytes,
+    ) -> tuple[Group, StagedCommit]:
+        """Join by external commit (section 12.4.3.2).
+
+        Save the group's dumps and the staged commit, then send the commit. The group
+        is in the *next* epoch already: take it up when the commit has appeared in the
+        log, and throw it away if another one came first. `apply_own` is not for it.
+
+        Args:
+            group_info: MLSMessage(GroupInfo) of the current epoch.
+            remove: Our own old leaf, if we had one ("resync").
+
+        Raises:
+            E2eeError: The group is not valid, or may not be joined like this.
+        """
+        join = ExternalJoin.check(
+            group_info,
+            ratchet_tree,
+            signature_private=signature_private,
+            identity=identity,
+            validator=validator,
+            suite=suite,
+            rng=rng,
+        )
+        staged, epoch, ratchets = join.build(remove)
+        group = cls(
+            epoch,
+            ratchets,
+            signature_private=signature_private,
+            validator=validator,
+            psks=psks,
+            rng=rng,
+        )
+        return group, staged
 
     # --- application messages
 
