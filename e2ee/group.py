@@ -60,7 +60,14 @@ from e2ee.key_schedule import (
 )
 from e2ee.leaf import LeafNode, Lifetime, own_capabilities, sign_leaf
 from e2ee.member import CommitEffects, Member, ProposalReceived, Validator
-from e2ee.proposal import Add, GroupContextExtensions, Proposal, Remove, Update
+from e2ee.proposal import (
+    Add,
+    GroupContextExtensions,
+    PreSharedKey,
+    Proposal,
+    Remove,
+    Update,
+)
 from e2ee.proposal_list import Resolved, check_proposal, member_of
 from e2ee.proposal_store import (
     accept_proposal,
@@ -76,6 +83,7 @@ from e2ee.protection import (
     unprotect_private,
     verify_content,
 )
+from e2ee.psk import PreSharedKeyId
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.secret_tree import Found, SecretTree
 from e2ee.staged_commit import StagedCommit
@@ -453,6 +461,7 @@ class Group(GroupState):
         add: Sequence[bytes] = (),
         remove: Sequence[int] = (),
         extensions: Sequence[Extension] | None = None,
+        psks: Sequence[bytes] = (),
         update: bool = True,
         include_pending: bool = True,
         identity: bytes | None = None,
@@ -467,6 +476,7 @@ class Group(GroupState):
             add: Encoded KeyPackages.
             remove: Leaf indices.
             extensions: Replaces all of the group's extensions.
+            psks: Ids of external PSKs to be mixed in; all members must hold them.
             update: Whether to renew our path even if nothing asks for it.
             include_pending: Whether to commit `pending_proposals` too.
             identity: A new identity for our own leaf.
@@ -480,6 +490,10 @@ class Group(GroupState):
         proposals += [Add(_read_key_package(package)) for package in add]
         if extensions is not None:
             proposals.append(GroupContextExtensions(tuple(extensions)))
+        for psk_id in psks:
+            nonce = self._rng(self.suite.hash.size)
+            named = PreSharedKeyId(PSK_EXTERNAL, psk_id=psk_id, nonce=nonce)
+            proposals.append(PreSharedKey(named))
         builder = CommitBuilder(
             self._epoch,
             self._signature_private,

@@ -159,6 +159,10 @@ class GroupState:
             epoch.own_leaf,
         ).message()
 
+    def add_psk(self, psk_id: bytes, psk: bytes) -> None:
+        """Learn an external PSK; it is not part of the dumps."""
+        self._psks[psk_id] = psk
+
     # --- changing epochs
 
     def _psk(self, id_: PreSharedKeyId) -> bytes | None:

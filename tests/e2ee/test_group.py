@@ -11,6 +11,7 @@ import pytest
 from e2ee import ALLOW_ALL, Extension, Group, StagedCommit
 from e2ee.codepoint import MEMBER, TELEX_ROOM
 from e2ee.errors import (
+    BadConfirmationTag,
     CredentialRefused,
     DuplicateKey,
     E2eeError,
@@ -26,6 +27,7 @@ from e2ee.errors import (
     OwnMessage,
     StagedMismatch,
     StaleEpoch,
+    UnknownPsk,
     UnsupportedSuite,
     WrongGroup,
 )
@@ -33,7 +35,7 @@ from e2ee.framing import Sender
 from e2ee.group_context import GroupContext
 from e2ee.key_package import KeyPackageBundle
 from e2ee.member import CommitEffects, Member, UnsafeAllowAll
-from e2ee.proposal import Proposal, ProposalRef, Remove
+from e2ee.proposal import Proposal, ProposalRef, ReInit, Remove
 from tests.e2ee.support import (
     DAY,
     NOW,
@@ -316,6 +318,71 @@ def test_extensions_are_replaced_as_a_whole() -> None:
     room.add("p0", "q0")
     assert room["q0"].context.extensions == (two,)
     assert room.commit("p0").effects.extensions_after is None
+
+
+def test_psks_are_mixed_in() -> None:
+    room = Room.of(3)
+    group = room["p0"]
+    unchanged(group, UnknownPsk, lambda: group.commit(psks=[b"id"], now=NOW))
+    for name in ("p0", "p1"):
+        room[name].add_psk(b"id", b"shared")
+        room[name].add_psk(b"other", b"too")
+    room["p2"].add_psk(b"id", b"something else")
+    room["p2"].add_psk(b"other", b"too")
+    key = os.urandom(32)
+    bundle = bundle_for("q", key)
+    staged = group.commit(
+        psks=[b"id", b"other"], add=[bundle.key_package], update=False, now=NOW
+    )
+    assert commit_in(staged).path is None
+    hub, _ = room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    group.apply_own(staged)
+    room["p1"].process_commit(staged.commit, now=NOW)
+    assert room["p1"].epoch_authenticator == group.epoch_authenticator
+    unchanged(
+        room["p2"],
+        BadConfirmationTag,
+        partial(room["p2"].process_commit, staged.commit, now=NOW),
+    )
+
+    def join(psks: dict[bytes, bytes]) -> Group:
+        return Group.join(
+            staged.welcomes[0][1],
+            [bundle],
+            signature_private=key,
+            ratchet_tree=hub.ratchet_tree(),
+            now=NOW,
+            validator=ALLOW_ALL,
+            psks=psks,
+        )
+
+    joined = join({b"id": b"shared", b"other": b"too"})
+    assert joined.epoch_authenticator == group.epoch_authenticator
+    with pytest.raises(UnknownPsk):
+        join({b"id": b"shared"})
+    with pytest.raises(E2eeError):
+        join({b"id": b"wrong", b"other": b"too"})
+
+
+def test_a_reinit_ends_the_group() -> None:
+    room = Room.of(3)
+    group = room["p0"]
+    message = forge(room["p1"], ReInit(b"next", 1, 3, ()))
+    group.receive_proposal(message)
+    room["p2"].receive_proposal(message)
+    room.hub, _ = room.hub.receive_proposal(message)
+    late = room["p2"].encrypt(b"late")
+    staged = group.commit(now=NOW)
+    assert staged.effects.reinit
+    room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    room["p2"].process_commit(staged.commit, now=NOW)
+    group.apply_own(staged)
+    assert group.epoch_authenticator == room["p2"].epoch_authenticator
+    assert not group.active
+    unchanged(group, GroupInactive, lambda: group.encrypt(b"x"))
+    assert group.decrypt(late).content == b"late"
+    reload(room.people["p0"])
+    assert not room["p0"].active
 
 
 def test_exported_secrets_agree_and_change() -> None:

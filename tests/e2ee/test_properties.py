@@ -23,6 +23,7 @@ from tests.e2ee.support import (
     FUZZ,
     NOW,
     RANDOM,
+    Person,
     Room,
     bundle_for,
     reload,
@@ -74,6 +75,31 @@ class RoomMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def update(self, data: st.DataObject) -> None:
         self.room.commit(self.pick(data))
+
+    @rule(data=st.data(), resync=st.booleans())
+    def come_by_external_commit(self, data: st.DataObject, resync: bool) -> None:
+        room = self.room
+        old = self.pick(data) if resync and len(room.people) > 1 else None
+        if old is None and len(room.people) >= MOST:
+            return
+        key = room.people[old].signature_private if old else rng(32)
+        name = self.names(1)[0]
+        group, staged = Group.join_external(
+            room[self.pick(data)].group_info(),
+            ratchet_tree=room.hub.ratchet_tree(),
+            signature_private=key,
+            identity=name.encode(),
+            remove=room.leaf(old) if old else None,
+            validator=room.validator,
+            rng=rng,
+        )
+        if old:
+            gone = room.people.pop(old).group
+            assert gone.process_commit(staged.commit, now=NOW).removed_self
+        for person in room.people.values():
+            person.group.process_commit(staged.commit, now=NOW)
+        room.hub, _ = room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+        room.people[name] = Person(name, key, group)
 
     @rule(data=st.data())
     def propose_update(self, data: st.DataObject) -> None:
