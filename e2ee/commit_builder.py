@@ -21,6 +21,7 @@ from e2ee.errors import (
     InvalidCommit,
     InvalidMessage,
     LimitExceeded,
+    Malformed,
     Refused,
     Unsupported,
 )
@@ -48,8 +49,23 @@ from e2ee.key_schedule import (
 )
 from e2ee.leaf import LeafNode, sign_leaf
 from e2ee.member import Member, Validator
-from e2ee.proposal import Proposal, ProposalOrRef, ProposalRef, Remove
-from e2ee.proposal_list import Applied, Resolved, apply_proposals, member_of
+from e2ee.proposal import (
+    GroupContextExtensions,
+    PreSharedKey,
+    Proposal,
+    ProposalOrRef,
+    ProposalRef,
+    ReInit,
+    Remove,
+    Update,
+)
+from e2ee.proposal_list import (
+    Applied,
+    Resolved,
+    apply_proposals,
+    check_proposal,
+    member_of,
+)
 from e2ee.proposal_store import StoredProposal
 from e2ee.protection import protect_public, sign_content
 from e2ee.staged_commit import StagedCommit
@@ -63,6 +79,12 @@ from e2ee.welcome import (
     Welcome,
     seal_group_info,
 )
+
+MAX_TRIES = 32
+"""Pending proposals tried one by one when they do not fit together; a commit with so
+many takes milliseconds each."""
+
+_UNFIT = (InvalidMessage, Malformed, Refused, Unsupported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,30 +227,86 @@ class CommitBuilder:
         pending: Sequence[StoredProposal],
         now: int,
     ) -> tuple[list[StoredProposal | Proposal], Applied]:
-        """Give the proposals to commit: ours, and what fits of the pending ones."""
+        """Give the proposals to commit: ours, and what fits of the pending ones.
+
+        The work stays linear in the number of pending proposals, whoever sent them:
+        only if the rest still does not fit together are few of them tried one by one,
+        or of many the removals alone.
+        """
         if len(proposals) > MAX_PROPOSALS:
             raise LimitExceeded("the commit has more proposals than accepted")
-        # A Remove is preferred to an Update of the same leaf, a later Update to an
-        # earlier one (section 12.2): so Removes are tried first, the rest backwards.
-        newest_first = list(reversed(pending))
-        newest_first.sort(key=lambda item: not isinstance(item.proposal, Remove))
         ours: list[StoredProposal | Proposal] = list(proposals)
-        candidates = newest_first[: MAX_PROPOSALS - len(ours)]
+        candidates = self._candidates(proposals, pending)[: MAX_PROPOSALS - len(ours)]
         everything = [*candidates, *ours]
         try:
             return everything, self._apply(everything, now)
-        except (InvalidMessage, Refused, Unsupported):
+        except _UNFIT:
             if not candidates:
                 raise
-        applied = self._apply(ours, now)
-        chosen = ours
-        for candidate in candidates:
+        applied, chosen = self._apply(ours, now), ours
+        if len(candidates) > MAX_TRIES:
+            candidates = [c for c in candidates if isinstance(c.proposal, Remove)]
+        for candidate in candidates[:MAX_TRIES]:
             attempt = [candidate, *chosen]
             try:
                 applied, chosen = self._apply(attempt, now), attempt
-            except (InvalidMessage, Refused, Unsupported):
+            except _UNFIT:
                 continue
         return chosen, applied
+
+    def _candidates(
+        self, proposals: Sequence[Proposal], pending: Sequence[StoredProposal]
+    ) -> list[StoredProposal]:
+        """Leave out of the pending proposals what plainly cannot be committed."""
+        epoch = self.epoch
+        kinds = {type(proposal) for proposal in proposals}
+        touched: set[object] = {epoch.own_leaf}
+        touched |= {item.removed for item in proposals if isinstance(item, Remove)}
+        # A Remove is preferred to an Update of the same leaf, a later Update to an
+        # earlier one (section 12.2): so Removes are tried first, the rest backwards.
+        newest_first = sorted(
+            reversed(pending), key=lambda item: not isinstance(item.proposal, Remove)
+        )
+        found: list[StoredProposal] = []
+        for item in newest_first:
+            match item.proposal:
+                case Remove(leaf):
+                    subject: object = leaf
+                case Update():
+                    subject = item.sender.index
+                case PreSharedKey(id_):
+                    subject = id_.encode()
+                    if self.psk(id_) is None:
+                        continue
+                case GroupContextExtensions():
+                    subject = GroupContextExtensions
+                    if GroupContextExtensions in kinds:
+                        continue
+                case ReInit():
+                    if len(pending) + len(proposals) > 1:
+                        continue
+                    subject = ReInit
+                case _:
+                    subject = item.received.ref
+            if subject in touched or not self._valid(item):
+                continue
+            touched.add(subject)
+            found.append(item)
+        return found
+
+    def _valid(self, item: StoredProposal) -> bool:
+        """Whether a pending proposal is (still) valid by itself, and allowed."""
+        epoch = self.epoch
+        try:
+            check_proposal(
+                epoch.tree, epoch.context, item.sender, item.proposal, self.validator
+            )
+            self.validator.authorize_proposal(
+                epoch.context, item.received.sender, item.proposal
+            )
+        except _UNFIT:
+            return False
+        return True
 
     def _path(
         self,

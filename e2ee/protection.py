@@ -145,8 +145,8 @@ def sender_data_key_nonce(
 
 
 def _guarded(nonce: bytes, guard: bytes) -> bytes:
-    first = int.from_bytes(nonce[:4], "big") ^ int.from_bytes(guard, "big")
-    return first.to_bytes(4, "big") + nonce[4:]
+    first = bytes(a ^ b for a, b in zip(nonce, guard, strict=False))
+    return first + nonce[len(first) :]
 
 
 def _ratchet_kind(content_type: int) -> int:

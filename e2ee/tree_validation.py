@@ -66,16 +66,16 @@ def accept_credential(leaf: LeafNode, validator: Validator) -> None:
 
 def verify_unmerged_leaves(tree: RatchetTree) -> None:
     """Check the lists of unmerged leaves; raises `InvalidTree`."""
-    for index, node in tree.parents():
+    lists = {index: set(node.unmerged_leaves) for index, node in tree.parents()}
+    for index, unmerged in lists.items():
         first, past = subtree_leaves(index)
-        for leaf in node.unmerged_leaves:
+        for leaf in unmerged:
             if not first <= leaf < past or tree.leaf(leaf) is None:
                 raise InvalidTree("an unmerged leaf does not stand under its node")
             for between in direct_path(2 * leaf, tree.width):
                 if between == index:
                     break
-                inner = tree.parent_node(between)
-                if inner is not None and leaf not in inner.unmerged_leaves:
+                if between in lists and leaf not in lists[between]:
                     raise InvalidTree("an unmerged leaf is missing further down")
 
 

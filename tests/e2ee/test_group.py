@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from e2ee import ALLOW_ALL, Extension, Group, StagedCommit
-from e2ee.codepoint import MEMBER, TELEX_ROOM
+from e2ee.codepoint import MEMBER, PSK_EXTERNAL, TELEX_ROOM
 from e2ee.errors import (
     BadConfirmationTag,
     CredentialRefused,
@@ -35,7 +35,8 @@ from e2ee.framing import Sender
 from e2ee.group_context import GroupContext
 from e2ee.key_package import KeyPackageBundle
 from e2ee.member import CommitEffects, Member, UnsafeAllowAll
-from e2ee.proposal import Proposal, ProposalRef, ReInit, Remove
+from e2ee.proposal import PreSharedKey, Proposal, ProposalRef, ReInit, Remove
+from e2ee.psk import PreSharedKeyId
 from tests.e2ee.support import (
     DAY,
     NOW,
@@ -253,6 +254,27 @@ def test_invalid_pending_proposals_are_left_out() -> None:
     assert [m.identity for m in staged.effects.removed] == [b"p4"]
     assert [m.identity for m in staged.effects.updated] == [b"p3", b"p0"]
     assert len(commit_in(staged).proposals) == 2
+
+
+def test_a_flood_of_proposals_does_not_stop_a_commit() -> None:
+    room = Room.of(4)
+    group = room["p0"]
+    package = bundle_for("q", os.urandom(32)).key_package
+    for name in ("p1", "p2", "p3"):
+        message = room[name].propose_add(package)
+        room.propose(name, message)
+    for number in range(60):
+        other = bundle_for(f"n{number}", os.urandom(32)).key_package
+        room.propose("p1", room["p1"].propose_add(other))
+    room.propose("p2", room["p2"].propose_remove(3))
+    room["p1"].add_psk(b"id", b"psk")
+    nonce = PreSharedKeyId(PSK_EXTERNAL, psk_id=b"id", nonce=bytes(32))
+    for proposal in (PreSharedKey(nonce), ReInit(b"next", 1, 3, ())):
+        room.propose("p1", forge(room["p1"], proposal))
+    # The same client three times cannot be; the removal still gets through.
+    staged = room.commit("p0")
+    assert [m.identity for m in staged.effects.removed] == [b"p3"]
+    assert group.epoch == room.hub.epoch
 
 
 def test_the_latest_update_wins() -> None:

@@ -7,6 +7,7 @@ races, leave and are added again.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -195,4 +196,4 @@ RoomMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestRoom = RoomMachine.TestCase
+TestRoom = pytest.mark.fuzz(RoomMachine.TestCase)
