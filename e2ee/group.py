@@ -10,17 +10,13 @@ may be either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from e2ee.codec import decode
 from e2ee.codepoint import (
-    APPLICATION,
     BASIC,
     MEMBER,
-    PRIVATE_MESSAGE,
     PSK_EXTERNAL,
-    PUBLIC_MESSAGE,
 )
 from e2ee.commit_builder import CommitBuilder
 from e2ee.commit_processor import OwnPath, next_epoch
@@ -29,37 +25,29 @@ from e2ee.epoch import (
     start_epoch,
 )
 from e2ee.errors import (
-    FutureEpoch,
-    InvalidMessage,
-    LimitExceeded,
     OwnMessage,
     StagedMismatch,
-    StaleEpoch,
-    UnknownSender,
 )
 from e2ee.extension import Credential, Extension
 from e2ee.external_join import ExternalJoin
 from e2ee.framing import (
-    AuthData,
     AuthenticatedContent,
-    FramedContent,
-    PrivateMessage,
     PublicMessage,
     Sender,
     read_framed,
-    wrap,
 )
 from e2ee.group_context import GroupContext
-from e2ee.group_state import GroupState
+from e2ee.group_message import Decrypted
+from e2ee.group_proposal import GroupProposals, read_key_package
 from e2ee.joining import join_group
-from e2ee.key_package import MAX_KEY_PACKAGE, KeyPackage, KeyPackageBundle
+from e2ee.key_package import KeyPackageBundle
 from e2ee.key_schedule import (
     confirmation_tag,
     epoch_secrets_of,
     interim_transcript_hash,
 )
-from e2ee.leaf import LeafNode, Lifetime, own_capabilities, sign_leaf
-from e2ee.member import CommitEffects, Member, ProposalReceived, Validator
+from e2ee.leaf import Lifetime, own_capabilities, sign_leaf
+from e2ee.member import CommitEffects, Member, Validator
 from e2ee.proposal import (
     Add,
     GroupContextExtensions,
@@ -68,24 +56,16 @@ from e2ee.proposal import (
     Remove,
     Update,
 )
-from e2ee.proposal_list import Resolved, check_proposal, member_of
+from e2ee.proposal_list import Resolved
 from e2ee.proposal_store import (
-    accept_proposal,
-    describe,
-    proposal_of,
     resolve,
 )
 from e2ee.protection import (
-    check_membership,
-    protect_private,
-    protect_public,
-    sign_content,
-    unprotect_private,
     verify_content,
 )
 from e2ee.psk import PreSharedKeyId
 from e2ee.ratchet_tree import RatchetTree
-from e2ee.secret_tree import Found, SecretTree
+from e2ee.secret_tree import Found
 from e2ee.staged_commit import StagedCommit
 from e2ee.suite import SUITE_3, CipherSuite
 from e2ee.transition import advance, commit_of, commit_signer
@@ -93,17 +73,6 @@ from e2ee.tree_validation import validate_tree
 
 CREATOR_LIFETIME = 90 * 86_400
 """Seconds for which the creator's first leaf is valid, as for a KeyPackage."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decrypted:
-    """An application message that verified."""
-
-    content: bytes = field(repr=False)
-    authenticated_data: bytes
-    sender: Member
-    epoch: int
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +84,7 @@ class CommitResult:
     removed_self: bool
 
 
-_Keys = tuple[bytes, SecretTree, int, Callable[[int], LeafNode | None], bytes]
-"""Of one epoch: sender data secret, ratchets, own leaf, leaves, encoded context."""
-
-
-class Group(GroupState):
+class Group(GroupProposals):
     """One member's group."""
 
     # --- making one
@@ -269,190 +234,6 @@ class Group(GroupState):
         )
         return group, staged
 
-    # --- application messages
-
-    def encrypt(self, content: bytes, *, authenticated_data: bytes = b"") -> bytes:
-        """Encrypt an application message, padded (section 6.3).
-
-        Save `dump_ratchets()` before the message leaves: its key must not be used
-        again. Commit `pending_proposals` first.
-
-        Returns:
-            MLSMessage(PrivateMessage).
-        """
-        self._require_active()
-        epoch = self._epoch
-        framed = FramedContent.make(
-            self.group_id,
-            self.epoch,
-            Sender(MEMBER, epoch.own_leaf),
-            authenticated_data,
-            content,
-        )
-        signature = sign_content(
-            self.suite,
-            self._signature_private,
-            PRIVATE_MESSAGE,
-            framed,
-            epoch.encoded_context,
-        )
-        message = protect_private(
-            self.suite,
-            epoch.secrets.sender_data_secret,
-            self._ratchets,
-            framed,
-            AuthData(signature, None),
-            rng=self._rng,
-        )
-        return wrap(PRIVATE_MESSAGE, message.encode())
-
-    def decrypt(self, message: bytes) -> Decrypted:
-        """Decrypt an application message of this epoch or one of the last three.
-
-        Save `dump_ratchets()` together with the content: the key is gone.
-
-        Raises:
-            StaleEpoch, FutureEpoch, WrongGroup: It is for another state.
-            OwnMessage: We sent it.
-            GenerationUsed: It was decrypted before.
-            E2eeError: Anything else about it is wrong.
-        """
-        framed = read_framed(message)
-        if not isinstance(framed, PrivateMessage):
-            raise InvalidMessage("an application message must be encrypted")
-        if framed.content_type != APPLICATION:
-            raise InvalidMessage("the message is not an application message")
-        self._check_group(framed.group_id)
-        sender_data, ratchets, own_leaf, leaf_of, context = self._keys_for(framed.epoch)
-        opened, found = unprotect_private(
-            self.suite, sender_data, ratchets, framed, own_leaf
-        )
-        leaf = leaf_of(found.leaf)
-        if leaf is None:
-            raise UnknownSender("the sender is not a member")
-        verify_content(self.suite, leaf.signature_key, opened, context)
-        content = opened.content.content
-        if not isinstance(content, bytes):  # pragma: no cover - decoded as such
-            raise InvalidMessage("the message is not an application message")
-        ratchets.consume(found)
-        return Decrypted(
-            content,
-            framed.authenticated_data,
-            member_of(found.leaf, leaf),
-            framed.epoch,
-            found.generation,
-        )
-
-    def _keys_for(self, number: int) -> _Keys:
-        if number > self.epoch:
-            raise FutureEpoch("the message is for an epoch that has not come yet")
-        if number == self.epoch and not self._removed:
-            epoch = self._epoch
-            return (
-                epoch.secrets.sender_data_secret,
-                self._ratchets,
-                epoch.own_leaf,
-                epoch.tree.leaf,
-                epoch.encoded_context,
-            )
-        for past, ratchets in self._past:
-            if past.epoch == number:
-                return (
-                    past.sender_data_secret,
-                    ratchets,
-                    past.own_leaf,
-                    past.leaf,
-                    past.encoded_context,
-                )
-        raise StaleEpoch("the message is for an epoch whose keys are deleted")
-
-    # --- proposals
-
-    def propose_add(self, key_package: bytes) -> bytes:
-        """Propose to add a member; MLSMessage(PublicMessage)."""
-        return self._propose(Add(_read_key_package(key_package)))
-
-    def propose_remove(self, leaf: int) -> bytes:
-        """Propose to remove a member, or ourselves; MLSMessage(PublicMessage)."""
-        return self._propose(Remove(leaf))
-
-    def propose_update(self, *, identity: bytes | None = None) -> bytes:
-        """Propose a new leaf for ourselves; MLSMessage(PublicMessage)."""
-        self._require_active()
-        epoch, suite = self._epoch, self.suite
-        old = self._own_leaf_node()
-        private, public = suite.kem.derive_key_pair(self._rng(32))
-        leaf = sign_leaf(
-            suite,
-            self._signature_private,
-            encryption_key=public,
-            credential=old.credential
-            if identity is None
-            else Credential(BASIC, identity),
-            capabilities=old.capabilities,
-            extensions=old.extensions,
-            group_id=self.group_id,
-            leaf=epoch.own_leaf,
-        )
-        return self._propose(Update(leaf), private)
-
-    def propose_extensions(self, extensions: Sequence[Extension]) -> bytes:
-        """Propose to replace the group's extensions; MLSMessage(PublicMessage)."""
-        return self._propose(GroupContextExtensions(tuple(extensions)))
-
-    def _propose(self, proposal: Proposal, private: bytes = b"") -> bytes:
-        self._require_active()
-        epoch, suite = self._epoch, self.suite
-        sender = Sender(MEMBER, epoch.own_leaf)
-        check_proposal(epoch.tree, epoch.context, sender, proposal, self._validator)
-        member = member_of(epoch.own_leaf, self._own_leaf_node())
-        self._validator.authorize_proposal(epoch.context, member, proposal)
-        content = FramedContent.make(self.group_id, self.epoch, sender, b"", proposal)
-        signature = sign_content(
-            suite,
-            self._signature_private,
-            PUBLIC_MESSAGE,
-            content,
-            epoch.encoded_context,
-        )
-        message = AuthenticatedContent(
-            PUBLIC_MESSAGE, content, AuthData(signature, None)
-        )
-        stored = describe(epoch.tree, epoch.context, message, private)
-        public = protect_public(
-            suite, epoch.secrets.membership_key, message, epoch.encoded_context
-        )
-        self._pending[stored.received.ref] = stored
-        return wrap(PUBLIC_MESSAGE, public.encode())
-
-    def receive_proposal(self, message: bytes) -> ProposalReceived:
-        """Verify a standalone proposal and keep it for a commit of this epoch.
-
-        A proposal of our own that comes back is recognised and changes nothing.
-
-        Raises:
-            E2eeError: It is not a valid proposal for this epoch.
-        """
-        self._require_active()
-        framed = read_framed(message)
-        if isinstance(framed, PublicMessage):
-            known = self._pending.get(framed.authenticated().proposal_ref(self.suite))
-            if known is not None:
-                return known.received
-        opened, found = self._unprotect(framed)
-        epoch = self._epoch
-        if opened.content.sender == Sender(MEMBER, epoch.own_leaf) and isinstance(
-            proposal_of(opened), Update
-        ):
-            raise OwnMessage("this is our own Update, whose key is lost")
-        stored = accept_proposal(
-            epoch.tree, epoch.context, opened, self._validator, self._pending
-        )
-        if found is not None:
-            self._ratchets.consume(found)
-        self._pending[stored.received.ref] = stored
-        return stored.received
-
     # --- commits
 
     def commit(
@@ -487,7 +268,7 @@ class Group(GroupState):
         """
         self._require_active()
         proposals: list[Proposal] = [Remove(leaf) for leaf in remove]
-        proposals += [Add(_read_key_package(package)) for package in add]
+        proposals += [Add(read_key_package(package)) for package in add]
         if extensions is not None:
             proposals.append(GroupContextExtensions(tuple(extensions)))
         for psk_id in psks:
@@ -598,37 +379,5 @@ class Group(GroupState):
                 )
         return None
 
-    # --- checks
 
-    def _unprotect(
-        self, framed: PublicMessage | PrivateMessage
-    ) -> tuple[AuthenticatedContent, Found | None]:
-        """Check group, epoch and membership of a handshake message.
-
-        The signature is verified by whoever goes on with it.
-        """
-        epoch = self._epoch
-        if isinstance(framed, PublicMessage):
-            self._check_group(framed.content.group_id)
-            self._check_current(framed.content.epoch)
-            check_membership(
-                self.suite, epoch.secrets.membership_key, framed, epoch.encoded_context
-            )
-            return framed.authenticated(), None
-        self._check_group(framed.group_id)
-        self._check_current(framed.epoch)
-        if framed.content_type == APPLICATION:
-            raise InvalidMessage("the message is not a handshake")
-        return unprotect_private(
-            self.suite,
-            epoch.secrets.sender_data_secret,
-            self._ratchets,
-            framed,
-            epoch.own_leaf,
-        )
-
-
-def _read_key_package(data: bytes) -> KeyPackage:
-    if len(data) > MAX_KEY_PACKAGE:
-        raise LimitExceeded("a KeyPackage is larger than accepted")
-    return decode(data, KeyPackage.read)
+__all__ = ["CommitResult", "Decrypted", "Group"]
