@@ -306,3 +306,7 @@ def _span(seconds: int) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+if __name__ == "__main__":
+    main()

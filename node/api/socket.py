@@ -46,6 +46,10 @@ connection (close code 1009), because it cannot be passed by without reading it.
 SEND_TIMEOUT = 60.0
 """Seconds in which a device must take in what the socket's buffer holds (64 KiB)."""
 
+CLOSE_TIMEOUT = 2.0
+"""Seconds that a device has to answer a close: it was told why before, and a node
+that stops waits for it."""
+
 SUBMITS_MAX = 64
 """Submissions of one session under way; then its socket is not read until one ends."""
 
@@ -95,7 +99,10 @@ class SocketApi:
         self._delivery.admit(remote)
         try:
             socket = web.WebSocketResponse(
-                heartbeat=HEARTBEAT, max_msg_size=FRAME_MAX, compress=False
+                heartbeat=HEARTBEAT,
+                max_msg_size=FRAME_MAX,
+                compress=False,
+                timeout=CLOSE_TIMEOUT,
             )
             await socket.prepare(request)
             line = _SocketLine(socket)
