@@ -65,7 +65,11 @@ class AddDevice(msgspec.Struct):
 
 
 class AccountLog(msgspec.Struct):
-    """`GET /telex/v1/accounts/{address}/log?after=N`: entries N+1 and on."""
+    """`GET /telex/v1/accounts/{address}/log?after=N`: entries N+1 and on.
+
+    `POST` to the same path appends `entries` to one's own log (a device revoked or
+    added, a key renewed), signed by a device of the account; answers the whole log.
+    """
 
     account: str
     entries: list[bytes]
