@@ -1,5 +1,6 @@
 """Reading requests and writing answers: MessagePack or JSON, and problems."""
 
+import asyncio
 from typing import TypeVar
 
 from aiohttp import web
@@ -22,6 +23,9 @@ PROBLEM = "application/problem+json"
 SEQ_MAX = 1 << 53
 """Beyond every log; JSON numbers stay exact below it."""
 
+BODY_TIMEOUT = 60.0
+"""Seconds for a body: the largest one at 300 kbit/s."""
+
 T = TypeVar("T")
 
 
@@ -30,11 +34,15 @@ async def read_body(request: web.Request) -> bytes:
 
     Raises:
         TooLarge: it is larger than `BODY_MAX`; found out while it streams in.
+        BadRequest: it did not come in time.
     """
     if (request.content_length or 0) > BODY_MAX:
         raise TooLarge(f"A body has at most {BODY_MAX} bytes.")
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError as error:
+        raise BadRequest("Its body came too slowly.") from error
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"A body has at most {BODY_MAX} bytes.") from error
 
