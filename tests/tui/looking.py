@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.cells import set_cell_size, split_text
+from textual import events
 from textual.pilot import Pilot
 
 from tests.tui.fake_client import FakeBackend, FakeClient
@@ -80,9 +81,16 @@ class Sight:
         await self.pilot.press(*keys)
 
     async def type(self, text: str) -> None:
-        """Type a text, letter by letter."""
-        names = {" ": "space", "\n": "ctrl+j"}
-        await self.pilot.press(*(names.get(char, char) for char in text))
+        """Put a text into the focused field: a short one letter by letter.
+
+        A long one is pasted: the pilot waits 50 ms after each key.
+        """
+        if len(text) > 4:
+            self.app.post_message(events.Paste(text))
+            await self.pilot.pause()
+        elif text:
+            names = {" ": "space", "\n": "ctrl+j"}
+            await self.pilot.press(*(names.get(char, char) for char in text))
 
     async def rest(self) -> None:
         """Let everything that is under way settle."""
