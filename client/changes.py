@@ -33,6 +33,7 @@ __all__ = [
     "Wish",
     "accounts_to_add",
     "ask_first",
+    "ask_soon",
     "ask_to_join",
     "build",
     "drop_wishes",
@@ -45,6 +46,10 @@ __all__ = [
 
 ASK_INTERVAL = 3600 * 1000
 """Milliseconds between two requests of this device to be let into a room again."""
+
+
+ASK_AGAIN = 60 * 1000
+"""Milliseconds that a Welcome which should be on its way is waited for."""
 
 
 class Want(StrEnum):
@@ -177,10 +182,14 @@ def build(
     group = groups.get(tx, room)
     if group is None or not group.active:
         return None
+    # Since they were looked at somebody else may have brought some of them about.
+    still = {row[0] for row in tx.all("SELECT n FROM intent WHERE room = ?", room)}
     leaves = {device_of(m.identity): m.leaf for m in group.members()}
     add: dict[str, Package] = {}
     remove: set[int] = set()
     for wish in wishes:
+        if wish.n not in still:
+            continue
         match wish.want:
             case Want.ADD:
                 for package in packages.get(wish.subject, ()):
@@ -271,6 +280,13 @@ def ask_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> int:
     )
     tx.execute("UPDATE room SET asked = ? WHERE id = ?", now, room)
     return 0
+
+
+def ask_soon(tx: Tx, room: LogId, now: int) -> None:
+    """Let this device ask again in a minute: a Welcome failed, or may not come."""
+    tx.execute(
+        "UPDATE room SET asked = ? WHERE id = ?", now - ASK_INTERVAL + ASK_AGAIN, room
+    )
 
 
 def ask_first(tx: Tx, me: Me, clock: Clock, room: LogId, hub: str) -> bool:

@@ -82,8 +82,9 @@ class Client:
         """One sentence why it is offline, if it is."""
         self._store = store
         self._broadcast = Broadcast()
-        clock = Clock()
-        groups = Groups(me, clock)
+        self._me = me
+        self._clock = clock = Clock()
+        self._groups = groups = Groups(me, clock)
         self._transport = Transport(
             profile, me.account.node, clock, Signer(me.device, me.auth)
         )
@@ -94,6 +95,7 @@ class Client:
         inbound = Inbound(me, reader, welcomes)
         self._workers = Workers(store, self._letters, me, clock)
         reading = Reading(store, uplink, inbound, reader, welcomes, self._workers.poke)
+        self._reading = reading
         contacts = Contacts(store, self._transport)
         settler = Settler(store, uplink, reading, contacts, groups, me, clock)
         posting = Posting(store, uplink, reading, self._letters, groups)
@@ -210,14 +212,17 @@ class Client:
 
     async def close(self) -> None:
         """Stop everything and close the database; twice does no harm."""
+        await self._stop()
+        await self._transport.close()
+        await self._store.close()
+        self._broadcast.close()
+
+    async def _stop(self) -> None:
         task, self._background = self._background, None
         if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
-        await self._transport.close()
-        await self._store.close()
-        self._broadcast.close()
 
     def reconnect(self) -> None:
         """Try to connect now, without waiting for the next attempt."""

@@ -8,6 +8,7 @@ TelexError
     ├── ProfileInUse        another process has it open
     ├── ProfileDamaged      a file of it cannot be read
     ├── ProfileTooNew       written by a newer Telex
+    ├── StorageFailed       the database could not be written or read
     ├── WrongPassword
     ├── WrongPhrase         not this account's 24 words, or no words at all
     ├── BadText             a text or name that cannot be sent
@@ -40,6 +41,7 @@ __all__ = [
     "ProfileInUse",
     "ProfileTooNew",
     "RoomInactive",
+    "StorageFailed",
     "UnknownMessage",
     "WrongPassword",
     "WrongPhrase",
@@ -68,6 +70,10 @@ class ProfileDamaged(ClientError):
 
 class ProfileTooNew(ClientError):
     """The database was written by a newer Telex."""
+
+
+class StorageFailed(ClientError):
+    """The database could not be written or read; nothing was changed."""
 
 
 class WrongPassword(ClientError):

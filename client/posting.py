@@ -99,17 +99,19 @@ class Posting:
 
     def _note(self, tx: Tx, room: LogId, n: int, receipt: Receipt) -> bool:
         """Note an answer; whether it says that a room of ours stands now."""
+        if not note_receipt(tx, room, receipt):
+            return False
         row = tx.one("SELECT kind, message FROM outbox WHERE n = ?", n)
         if row is None:
             return False  # its entry came before the answer
         if receipt.state == "pending" or receipt.seq is None:
             tx.execute("UPDATE outbox SET state = ? WHERE n = ?", Stage.ACCEPTED, n)
             return False
-        if not note_receipt(tx, room, receipt):
-            return False
         tx.execute("UPDATE outbox SET state = ? WHERE n = ?", Stage.COMMITTED, n)
         if row[0] == Kind.CREATE:
-            set_status(tx, room, Status.ACTIVE)
+            status = tx.one("SELECT status FROM room WHERE id = ?", room)
+            if status is not None and status[0] == Status.CREATING:
+                set_status(tx, room, Status.ACTIVE)
             return True
         if row[0] == Kind.MESSAGE and row[1]:
             self._letters.sent(tx, MessageId(row[1]), receipt.seq, None)

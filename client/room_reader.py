@@ -11,7 +11,7 @@ import logging
 
 import sqlcipher3
 
-from client.changes import Want, ask_to_join, forget_satisfied, want
+from client.changes import Want, ask_soon, ask_to_join, forget_satisfied, want
 from client.clock import Clock
 from client.groups import Groups, accounts_of, leaf_of
 from client.letters import Letters
@@ -96,6 +96,8 @@ class RoomReader:
         self._unreadable(tx, room, entry, submission, code)
         if stuck:
             self._lose(tx, room, due)
+            if submission.kind == Kind.MESSAGE:
+                self._hold(tx, room, entry, submission, data)
 
     def join(self, tx: Tx, mail: WelcomeMail, due: Due) -> bool:
         """Join by a Welcome, then read what came since and was kept."""
@@ -138,6 +140,8 @@ class RoomReader:
             return
         group = self._groups.get(tx, room)
         if group is None or not group.active:
+            if _status(tx, room) == Status.ACTIVE:
+                self._lose(tx, room, due)
             self._hold(tx, room, entry, submission, data)
             return
         match kind:
@@ -290,9 +294,7 @@ class RoomReader:
         self._groups.drop(tx, room)
         tx.execute("DELETE FROM staged WHERE room = ?", room)
         if back:
-            tx.execute(
-                "UPDATE room SET asked = ? WHERE id = ?", self._clock.now_ms(), room
-            )
+            ask_soon(tx, room, self._clock.now_ms())
             set_status(tx, room, Status.ASKED, "Waiting for this device's new keys.")
             return
         tx.execute("DELETE FROM intent WHERE room = ?", room)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from client.changes import Want, want
 from client.clock import Clock
-from client.errors import BadText, ClientError, RoomInactive
+from client.errors import BadText, ChangeFailed, ClientError, RoomInactive
 from client.groups import Groups, accounts_of, policy_of
 from client.heads import start_log
 from client.letters import Letters
@@ -25,6 +25,7 @@ from client.text import check_name
 from client.timeline import Status, get_room, set_status
 from client.workers import Workers
 from e2ee import Group
+from e2ee.errors import E2eeError
 from protocol.address import parse_account
 from protocol.codec import encode
 from protocol.errors import Refused, UnknownRoom
@@ -139,7 +140,10 @@ class Rooms:
                 self._reader.propose_leaving(tx, room, group)
 
         async with self._workers.lock(room):
-            await self._store.run(leave)
+            try:
+                await self._store.run(leave)
+            except E2eeError as error:
+                raise ChangeFailed(f"You could not leave: {error}.") from error
         self._workers.poke(room)
 
     async def rename(self, room: LogId, name: str) -> None:
@@ -250,10 +254,16 @@ class Rooms:
             for account in subjects:
                 want(tx, room, kind, account)
 
-        async with self._workers.lock(room), asyncio.timeout(SETTLE_TIMEOUT):
-            await self._store.run(keep)
-            await self._settler.settle(room, hurry=True)
-        self._workers.poke(room)
+        try:
+            async with self._workers.lock(room), asyncio.timeout(SETTLE_TIMEOUT):
+                await self._store.run(keep)
+                await self._settler.settle(room, hurry=True)
+        except TimeoutError as error:
+            raise ChangeFailed(
+                "This takes longer than usual; it goes on in the background."
+            ) from error
+        finally:
+            self._workers.poke(room)
 
     def _group(self, tx: Tx, room: LogId) -> Group:
         row = tx.one("SELECT status, note FROM room WHERE id = ?", room)

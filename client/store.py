@@ -33,6 +33,7 @@ from client.errors import (
     ProfileExists,
     ProfileInUse,
     ProfileTooNew,
+    StorageFailed,
 )
 from client.keyfile import KEY_BYTES, Strength, read_key, wrap
 from client.model import DATABASE_FILE, KEY_FILE, Event, MessageId
@@ -174,12 +175,14 @@ class Store:
         Once started it is finished even if the caller is cancelled.
 
         Raises:
-            Closed: the store was closed; and whatever the function raises.
+            Closed: the store was closed.
+            StorageFailed: the disk is full or failing.
+            Whatever the function raises.
         """
         loop = asyncio.get_running_loop()
 
         def work() -> T:
-            result, events = self._transact(function)
+            result, events = self._wrapped(function)
             if events:
                 loop.call_soon_threadsafe(self.publish, events)
             return result
@@ -204,6 +207,16 @@ class Store:
                 tx.execute("ROLLBACK")
             raise
         return result, events
+
+    def _wrapped(self, function: Callable[[Tx], T]) -> tuple[T, Sequence[Event]]:
+        try:
+            return self._transact(function)
+        except sqlcipher3.Error as error:
+            logger.error("the database failed: %s", error)
+            raise StorageFailed(
+                f"The database in {self._directory} cannot be used ({error}): check "
+                "the disk and its free space. Nothing was changed."
+            ) from error
 
     async def close(self) -> None:
         """Wait for what is running, close the file and give up the lock."""

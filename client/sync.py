@@ -95,6 +95,14 @@ class Sync:
             except (ClientError, Refused) as error:
                 why = str(error)
                 logger.info("the session ended: %s", type(error).__name__)
+            except Exception as error:
+                # The disk is full, or a mistake of ours: say so and go on trying.
+                # Nothing was acked that is not stored.
+                logger.error("the session failed: %s", type(error).__name__)
+                why = (
+                    "What came could not be stored here "
+                    f"({type(error).__name__}); check the disk. Telex keeps trying."
+                )
             else:
                 why = "The node closed the connection."
             self._uplink.transport.forget_address()

@@ -50,6 +50,9 @@ LINES = 4096
 PAGE_MAX = 500
 """Messages in one answer: more than any screen shows."""
 
+NAMED_MAX = 256
+"""Characters of a name in a notice: a device's address has at most 340, ours 100."""
+
 QUOTE_MAX = 200
 """Characters of a message that are shown where it is quoted."""
 
@@ -134,6 +137,7 @@ def add_notice(
     """
     if id is None:
         id = message_id(room, "", f"notice {seq} {line}".encode())
+    device = device[:NAMED_MAX]  # the hub's word; nobody has signed it
     tx.execute(
         "INSERT OR REPLACE INTO message (id, room, position, seq, kind, sender, device,"
         " time, text, state, own, code) VALUES (?,?,?,?,'notice',?,?,?,?,?,0,?)",
@@ -258,8 +262,8 @@ def _message(row: tuple[Any, ...]) -> Message:
         id=id,
         room=room,
         position=Position(position),
-        sender=sender,
-        device=device,
+        sender=visible_line(sender),
+        device=visible_line(device),
         time=time,
         kind=kind,
         text=visible(text),

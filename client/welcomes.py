@@ -8,6 +8,7 @@ so far begins there.
 
 import logging
 
+from client.changes import ask_first, ask_soon
 from client.clock import Clock
 from client.contacts import check_root
 from client.groups import Groups, accounts_of, policy_of
@@ -19,8 +20,9 @@ from client.store import Tx
 from client.timeline import LINES, Status, set_note
 from e2ee import Group
 from e2ee.errors import E2eeError
+from protocol.address import parse_node
 from protocol.codec import decode
-from protocol.errors import IdentityError, Malformed, TelexError
+from protocol.errors import AddressError, IdentityError, Malformed, TelexError
 from protocol.identity import read_credential
 from protocol.log import Entry, Kind, LogId, Submission, parse_log_id
 from protocol.policy import account_of
@@ -57,7 +59,8 @@ class Welcomes:
         try:
             mail = decode(submission.body, WelcomeMail)
             parse_log_id(mail.room)
-        except Malformed:
+            parse_node(mail.hub)
+        except (Malformed, AddressError):
             logger.warning("mail %d is no Welcome", entry.seq)
             return False
         if mail.device != str(self._me.device):
@@ -92,10 +95,12 @@ class Welcomes:
         )
 
     def discard(self, tx: Tx, mail: WelcomeMail, why: str) -> None:
-        """Give a Welcome up; a room that waits for it says why."""
+        """Give a Welcome up; its room says why, and is asked for another one."""
         tx.execute(
             "DELETE FROM welcome WHERE room = ? AND seq = ?", mail.room, mail.seq
         )
+        if not ask_first(tx, self._me, self._clock, mail.room, mail.hub):
+            ask_soon(tx, mail.room, self._clock.now_ms())
         set_note(tx, mail.room, why)
 
     def ready(self, tx: Tx) -> list[WelcomeMail]:

@@ -123,19 +123,27 @@ class Workers:
                 await self._settler.settle(room)
             except ChangeFailed as error:
                 logger.info("a change of %s was given up: %s", room, error)
-            await self._store.run(lambda tx: self._prepare(tx, room))
+            wait = await self._store.run(lambda tx: self._prepare(tx, room))
             await self._posting.send(room)
             self._failures.pop(room, None)
         except (Refused, ClientError) as error:
             self._retry(room, error)
             return
+        except Exception as error:
+            # One room's trouble (or a full disk) is not every room's.
+            logger.error("work in %s failed: %s", room, type(error).__name__)
+            self._retry(room, error)
+            return
         due = await self._store.run(lambda tx: next_due(tx, room))
         if due is not None:
-            self.poke(room, max(0.05, (due - self._clock.now_ms()) / 1000))
+            wait = min(wait or due, max(50, due - self._clock.now_ms()))
+        if wait:
+            self.poke(room, wait / 1000)
 
-    def _prepare(self, tx: Tx, room: LogId) -> None:
-        ask_to_join(tx, self._me, self._clock, room)
+    def _prepare(self, tx: Tx, room: LogId) -> int:
+        """What is to be written in a room; milliseconds until there may be more."""
         self._letters.acknowledge(tx, room)
+        return ask_to_join(tx, self._me, self._clock, room)
 
     def _retry(self, room: LogId, error: Exception) -> None:
         logger.info("%s: later (%s)", room, type(error).__name__)

@@ -114,6 +114,8 @@ class FakeNode:
     """Take so many submissions and close the socket instead of answering."""
     pending: bool = False
     """Answer messages as a follower does: `pending`, and append all the same."""
+    first_page: dict[LogId, int] = field(default_factory=dict)
+    """Pages of a log begin no earlier than behind this seq."""
     lie: Callable[[LogId, int, list[bytes]], list[bytes]] = lambda log, after, e: e
     """Changes the entries that are shown."""
 
@@ -309,6 +311,7 @@ class FakeNode:
         if name not in self.logs:
             raise UnknownRoom
         log, after = self.logs[name], int(request.query["after"])
+        after = max(after, self.first_page.get(name, 0))
         limit = int(request.query["limit"])
         entries = self.lie(name, after, log.entries[after : after + limit])
         return _answer(Page(name, after, log.hashes[after], entries, log.head))

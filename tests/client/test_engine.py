@@ -19,7 +19,7 @@ from client import (
     State,
 )
 from client.errors import BadText, RoomInactive, UnknownMessage
-from protocol.errors import NotAllowed, TooMany, UnknownAccount, UnknownRoom
+from protocol.errors import NotAllowed, StaleEpoch, TooMany, UnknownAccount, UnknownRoom
 from protocol.log import LogId
 from protocol.policy import Role
 from tests.client.conftest import Join
@@ -27,6 +27,7 @@ from tests.client.fake_node import NAME, FakeNode
 from tests.client.people import (
     PASSWORD,
     messages_of,
+    online,
     profile,
     room_of,
     texts,
@@ -39,6 +40,11 @@ ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
 async def codes(client: Client, room: LogId) -> list[str]:
     """The notices of a room, by code."""
     return [m.code for m in await client.messages(room) if m.kind == "notice"]
+
+
+def all_bytes(folder: Path) -> bytes:
+    """Everything that lies in a folder."""
+    return b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
 
 
 async def state_of(client: Client, room: LogId, text: str) -> State:
@@ -400,3 +406,50 @@ async def test_a_wrong_clock_is_learned(join: Join, fake: FakeNode) -> None:
     room = await alice.start_direct(BOB)
     sent = await alice.send_text(room.id, "what time is it?")
     assert abs(sent.time / 1000 - fake.time()) < 60
+
+
+async def test_a_stale_message_is_encrypted_again_and_comes_once(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    fake.fail["message"] = StaleEpoch(epoch=fake.logs[room.id].epoch)
+    await alice.send_text(room.id, "again")
+    await until(partial(texts, bob, room.id), lambda t: t == ["again"])
+    await until(lambda: state_of(alice, room.id, "again"), lambda s: s > State.PENDING)
+
+
+async def test_frames_of_noise_end_a_session_and_not_the_client(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    for noise in (b"\xc1", b"\x80", b"\x81\xa1t\xa4what", bytes(5000)):
+        await fake.sockets[bob.device].send_bytes(noise)
+        await until(
+            lambda: asyncio.sleep(0, bob.connection), lambda c: c is Connection.OFFLINE
+        )
+        assert "cannot read" in bob.connection_detail
+        bob.reconnect()
+        await online(bob)
+    await alice.send_text(room.id, "still here")
+    await until(partial(texts, bob, room.id), lambda t: t == ["still here"])
+
+
+async def test_the_node_and_the_disk_never_see_a_word(
+    join: Join, fake: FakeNode, tmp_path: Path
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.create_group("Zanzibar", [BOB])
+    await alice.send_text(room.id, "xylophone")
+    await until(partial(texts, bob, room.id))
+    await until(partial(room_of, bob, room.id), lambda r: r and r.title == "Zanzibar")
+    seen = b"".join(e for log in fake.logs.values() for e in log.entries)
+    for client in (alice, bob):
+        await client.close()
+    disk = all_bytes(tmp_path)
+    assert len(disk) > 100_000 and len(seen) > 1000
+    for word in (b"Zanzibar", b"xylophone", b"room_name", PASSWORD.encode()):
+        assert word not in seen and word not in disk

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -170,3 +172,52 @@ async def test_who_is_not_there_is_said_so(nodes: list[RealNode], enter: Enter) 
     for node in nodes:
         with pytest.raises(UnknownAccount):
             await alice.start_direct(f"nobody@{node.name}")
+
+
+async def test_the_echo_bot_of_the_examples_answers(
+    nodes: list[RealNode], enter: Enter, tmp_path: Path
+) -> None:
+    alice = await enter(nodes[0], "alice")
+    account = f"bot-{tmp_path.name[:10].strip('_')}@{nodes[1].name}".replace("_", "-")
+    bot = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "examples/echo_bot.py",
+        str(tmp_path / "bot"),
+        account,
+        "",
+        str(nodes[1].ca),
+        env={**os.environ, "TELEX_PASSWORD": PASSWORD},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert bot.stdout is not None
+        assert b"is listening" in await bot.stdout.readline()
+        room = await alice.start_direct(account)
+        await alice.send_text(room.id, "anybody there?")
+        await until(
+            partial(texts, alice, room.id),
+            lambda t: t == ["anybody there?", "echo: anybody there?"],
+        )
+        await until(
+            partial(messages_of, alice, room.id, "anybody there?"),
+            lambda m: m[0].state is State.READ,
+        )
+    finally:
+        bot.terminate()
+        await bot.wait()
+
+
+async def test_a_clock_that_is_hours_off_is_learned_from_the_refusal(
+    nodes: list[RealNode], enter: Enter, tmp_path: Path
+) -> None:
+    alice = await enter(nodes[0], "alice")
+    await alice.close()
+    # With the URL given nobody asks for the discovery document and its time.
+    profile = Profile(
+        alice.profile.directory, nodes[0].ca, node_url=f"https://{nodes[0].name}"
+    )
+    client = await Client.open(profile, password=PASSWORD)
+    client._clock.offset = -4 * 3600
+    async with client:
+        await online(client)
+        assert abs(client._clock.offset) < 60

@@ -1,0 +1,297 @@
+"""What a lying or broken node can show a client: an alarm, and nothing is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client import Alarm, Client, Room
+from client.store import Tx
+from protocol.codec import encode
+from protocol.log import (
+    Entry,
+    Kind,
+    LogId,
+    make_submission,
+    read_entry,
+)
+from protocol.wire import Entries, Receipt
+from tests.client.conftest import Join
+from tests.client.fake_node import NAME, FakeNode
+from tests.client.people import messages_of, room_of, texts, until
+from tests.helpers.fuzz import fuzzing
+
+BOB = f"bob@{NAME}"
+
+
+async def chat(join: Join) -> tuple[Client, Client, Room]:
+    """Two people who have said something."""
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "one")
+    await until(partial(texts, bob, room.id), lambda t: t == ["one"])
+    return alice, bob, room
+
+
+async def show(
+    fake: FakeNode, client: Client, log: LogId, after: int, entries: list[bytes]
+) -> None:
+    """Send a client a frame of entries."""
+    socket = fake.sockets[client.device]
+    await fake._frame(socket, Entries(log, after, entries, after + len(entries)))
+
+
+async def alarmed(client: Client) -> Alarm:
+    """The next alarm of a client."""
+    async with asyncio.timeout(10):
+        async for event in client.events():
+            if isinstance(event, Alarm):
+                return event
+    raise AssertionError("the events ended")
+
+
+def changed(data: bytes) -> bytes:
+    """The same entry with another time: it still reads, and hashes otherwise."""
+    entry = read_entry(data)
+    return encode(Entry(entry.seq, entry.term, entry.time + 1, entry.submission))
+
+
+async def test_a_second_entry_for_one_seq_stops_the_room(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob, room = await chat(join)
+    log = fake.logs[room.id]
+    waiting = asyncio.create_task(alarmed(bob))
+    await asyncio.sleep(0)
+    await show(fake, bob, room.id, log.head - 1, [changed(log.entries[-1])])
+    alarm = await waiting
+    assert alarm.room == room.id and "was changed" in alarm.text
+    await alice.send_text(room.id, "two")
+    await until(partial(texts, alice, room.id), lambda t: len(t) == 2)
+    await asyncio.sleep(0.2)
+    assert await texts(bob, room.id) == ["one"]
+    seen = await room_of(bob, room.id)
+    assert seen is not None and not seen.active and "was changed" in seen.note
+    # Every other room goes on.
+    await bob.start_direct(f"alice@{NAME}")
+
+
+async def test_the_same_entries_again_are_no_news(join: Join, fake: FakeNode) -> None:
+    alice, bob, room = await chat(join)
+    log = fake.logs[room.id]
+    await show(fake, bob, room.id, 2, log.entries[2:])
+    await alice.send_text(room.id, "two")
+    await until(partial(texts, bob, room.id), lambda t: t == ["one", "two"])
+
+
+@pytest.mark.parametrize("lie", ["noise", "seq", "log", "term"])
+async def test_an_entry_that_does_not_belong_stops_the_room(
+    join: Join, fake: FakeNode, lie: str
+) -> None:
+    _, bob, room = await chat(join)
+    head = fake.logs[room.id].head
+    other = LogId("b" * 52)
+    good = make_submission(room.id, BOB + "/x", bytes(16), Kind.MESSAGE, b"")
+    bad = {
+        "noise": os.urandom(50),
+        "seq": encode(Entry(head + 2, 1, 0, good)),
+        "log": encode(
+            Entry(
+                head + 1,
+                1,
+                0,
+                make_submission(other, BOB, bytes(16), Kind.MESSAGE, b""),
+            )
+        ),
+        "term": encode(Entry(head + 1, 0, 0, good)),
+    }[lie]
+    waiting = asyncio.create_task(alarmed(bob))
+    await asyncio.sleep(0)
+    await show(fake, bob, room.id, head, [bad])
+    assert (await waiting).room == room.id
+    assert await texts(bob, room.id) == ["one"]
+
+
+async def test_entries_that_are_left_out_raise_an_alarm(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob, room = await chat(join)
+    log = fake.logs[room.id]
+    socket = fake.sockets.pop(bob.device)
+    await alice.send_text(room.id, "hidden")
+    await until(partial(texts, alice, room.id), lambda t: len(t) == 2)
+    await alice.send_text(room.id, "shown")
+    await until(lambda: asyncio.sleep(0, log.seen), lambda seen: len(seen) >= 5)
+    fake.sockets[bob.device] = socket
+    fake.first_page[room.id] = log.head - 1
+    waiting = asyncio.create_task(alarmed(bob))
+    await asyncio.sleep(0)
+    await show(fake, bob, room.id, log.head - 1, log.entries[-1:])
+    assert "leaves out" in (await waiting).text
+    assert await texts(bob, room.id) == ["one"]
+
+
+async def test_a_gap_in_the_stream_is_filled_by_pages(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob, room = await chat(join)
+    log = fake.logs[room.id]
+    socket = fake.sockets.pop(bob.device)
+    for n in range(3):
+        await alice.send_text(room.id, f"more {n}")
+    await until(lambda: asyncio.sleep(0, log.head), lambda head: head >= 6)
+    fake.sockets[bob.device] = socket
+    await show(fake, bob, room.id, log.head - 1, log.entries[-1:])
+    await until(
+        partial(texts, bob, room.id),
+        lambda t: t == ["one", "more 0", "more 1", "more 2"],
+    )
+
+
+async def test_two_histories_are_found_out_by_those_who_talk(
+    join: Join, fake: FakeNode
+) -> None:
+    """The hub shows bob another entry than alice: her next message says so."""
+    alice, bob, room = await chat(join)
+    log = fake.logs[room.id]
+    del fake.sockets[bob.device]
+    socket = fake.sockets.get(bob.device)
+    assert socket is None
+    await alice.send_text(room.id, "two")
+    await until(partial(texts, alice, room.id), lambda t: len(t) == 2)
+    await until(lambda: asyncio.sleep(0, log.head), lambda head: head >= 4)
+    await alice.send_text(room.id, "three")
+    await until(
+        partial(messages_of, alice, room.id, "three"),
+        lambda m: m and m[0].seq is not None,
+    )
+    fake.lie = lambda name, after, entries: (
+        [changed(e) if read_entry(e).seq == log.head - 1 else e for e in entries]
+        if name == room.id
+        else entries
+    )
+    waiting = asyncio.create_task(alarmed(bob))
+    await asyncio.sleep(0)
+    bob.reconnect()
+    await bob._sync._uplink.session.close()  # type: ignore[union-attr]
+    assert "another history" in (await waiting).text
+    notices = [m.code for m in await bob.messages(room.id)]
+    assert "fork" in notices
+
+
+async def test_a_receipt_that_names_another_hash_raises_an_alarm(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _, room = await chat(join)
+    honest = FakeNode.append
+
+    def lie(node: FakeNode, data: bytes) -> Receipt:
+        receipt = honest(node, data)
+        return Receipt(receipt.event_id, "committed", receipt.seq, bytes(32))
+
+    monkeypatch.setattr(FakeNode, "append", lie)
+    waiting = asyncio.create_task(alarmed(alice))
+    await asyncio.sleep(0)
+    await alice.send_text(room.id, "two")
+    assert (await waiting).room == room.id
+
+
+async def test_kinds_from_the_future_are_kept_and_passed_by(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob, room = await chat(join)
+    fake.append(
+        make_submission(room.id, alice.device, bytes(16), Kind("message"), b"noise")
+    )
+    future = encode((1, room.id, alice.device, os.urandom(16), "hologram", b"?"))
+    fake.append(future)
+    await alice.send_text(room.id, "two")
+    await until(partial(texts, bob, room.id), lambda t: t == ["one", "two"])
+    codes = [m.code for m in await bob.messages(room.id) if m.kind == "notice"]
+    assert codes[-2:] == ["unsupported_version", "unknown_kind"]
+    kept = await bob._store.run(lambda tx: tx.one("SELECT count(*) FROM unknown_entry"))
+    assert kept is not None and kept[0] == 1
+
+
+async def test_a_mistake_of_ours_is_a_notice_and_not_the_end(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob, room = await chat(join)
+    with monkeypatch.context() as patch:
+
+        def fail(*args: object) -> None:
+            raise RuntimeError("secret words")
+
+        patch.setattr(bob._letters, "_show", fail)
+        await alice.send_text(room.id, "two")
+        await until(
+            lambda: bob.messages(room.id), lambda m: m and m[-1].code == "internal"
+        )
+    assert "secret" not in (await bob.messages(room.id))[-1].text
+    await alice.send_text(room.id, "three")
+    await until(partial(texts, bob, room.id), lambda t: t == ["one", "three"])
+
+
+async def test_nothing_is_half_taken_in(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails between the message and the cursor: all of it comes again."""
+    alice, bob, room = await chat(join)
+    inbound = bob._reading._inbound
+    real = inbound._read
+    failures: list[LogId] = []
+
+    def fail_once(tx: Tx, log: LogId, *rest: object) -> None:
+        real(tx, log, *rest)  # type: ignore[arg-type]
+        if log == room.id and not failures:
+            failures.append(log)
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(inbound, "_read", fail_once)
+    await alice.send_text(room.id, "two")
+    await until(lambda: asyncio.sleep(0, failures))
+    await until(
+        lambda: asyncio.sleep(0, bob.connection_detail), lambda d: "check the disk" in d
+    )
+    assert await texts(bob, room.id) == ["one"]
+    bob.reconnect()
+    await until(partial(texts, bob, room.id), lambda t: t == ["one", "two"])
+
+
+@pytest.mark.fuzz
+async def test_noise_in_a_log_never_raises(join: Join, fake: FakeNode) -> None:
+    """Well-formed entries around noise: each is a line or an alarm, never a crash."""
+    alice, bob, room = await chat(join)
+    log = fake.logs[room.id]
+    real = [read_entry(e).submission for e in log.entries]
+    inbound = bob._reading._inbound
+    store = bob._store
+    await bob._stop()
+
+    kinds = st.sampled_from([*[k.value for k in Kind], "other"])
+    bodies = st.one_of(
+        st.binary(max_size=60), st.sampled_from(real), st.just(b"\x00\x01\x00\x02")
+    )
+
+    @fuzzing
+    @given(
+        kinds, bodies, st.integers(1, 5), st.sampled_from([alice.device, bob.device])
+    )
+    def noise(kind: str, body: bytes, term: int, sender: str) -> None:
+        def apply(tx: Tx) -> None:
+            row = tx.one("SELECT seq FROM log WHERE id = ?", room.id)
+            assert row is not None
+            submission = encode((1, room.id, sender, os.urandom(16), kind, body))
+            entry = encode(Entry(row[0] + 1, term, 0, submission))
+            inbound.apply(tx, room.id, row[0], [entry])
+            raise ZeroDivisionError  # taken back, so that each example is alone
+
+        with pytest.raises(ZeroDivisionError):
+            store._transact(apply)
+
+    await asyncio.to_thread(noise)

@@ -1,0 +1,239 @@
+"""Lost keys, changed keys, commits that cannot be read: said, and repaired."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from client import Alarm, Client, State
+from client.changes import ask_to_join
+from client.errors import ChangeFailed, KeyChanged
+from client.store import Tx
+from client.timeline import Status
+from e2ee import Group
+from e2ee.errors import BadConfirmationTag
+from protocol.errors import InvalidCommit, NoKeyPackage, Problem
+from protocol.log import LogId
+from protocol.policy import device_of
+from protocol.wire import Claimed
+from tests.client.conftest import Join
+from tests.client.fake_node import NAME, FakeNode
+from tests.client.people import messages_of, room_of, texts, until
+
+
+class Killed(BaseException):
+    """What happens to a process that is killed: nothing after it runs."""
+
+
+ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
+
+
+async def lose_keys(client: Client, room: LogId) -> None:
+    """As if the database came back from a backup without the room's keys."""
+    await client._store.run(lambda tx: client._groups.drop(tx, room))
+
+
+async def test_a_device_that_lost_its_keys_is_let_in_again(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "before")
+    await until(partial(texts, bob, room.id))
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "unreadable")
+    lost = await until(lambda: bob.messages(room.id), lambda m: m[-1].code == "no_keys")
+    assert ALICE in lost[-1].text
+    await until(partial(room_of, bob, room.id), lambda r: r is not None and r.active)
+    await alice.send_text(room.id, "after")
+    await until(partial(texts, bob, room.id), lambda t: t == ["before", "after"])
+    await bob.send_text(room.id, "here again")
+    await until(partial(texts, alice, room.id), lambda t: t[-1] == "here again")
+    assert [m.code for m in await alice.messages(room.id)].count("rejoined") == 1
+
+
+async def test_what_came_between_the_commit_and_the_welcome_is_read_after(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    late = asyncio.Event()
+    fetch = bob._reading._fetch_tree
+
+    async def slowly(mail: object) -> bool:
+        await late.wait()
+        return await fetch(mail)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bob._reading, "_fetch_tree", slowly)
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "lost")
+    await until(
+        lambda: alice.messages(room.id),
+        lambda m: any(line.code == "rejoined" for line in m),
+    )
+    await alice.send_text(room.id, "in between")
+    await until(
+        lambda: bob.messages(room.id),
+        lambda m: [line.code for line in m].count("no_keys") == 2,
+    )
+    late.set()
+    await until(partial(texts, bob, room.id), lambda t: t == ["in between"])
+    assert [m.code for m in await bob.messages(room.id)].count("no_keys") == 1
+
+
+async def test_a_commit_that_cannot_be_read_is_said_and_repaired(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    await join("carol")
+    room = await alice.create_group("Garden", [BOB])
+    await until(partial(room_of, bob, room.id), lambda r: r and r.title == "Garden")
+    real = Group.process_commit
+    failed: list[bytes] = []
+
+    def fail_for_bob(group: Group, message: bytes, *, now: int) -> object:
+        own = next(m for m in group.members() if m.leaf == group.own_leaf)
+        if device_of(own.identity) == bob.device and not failed:
+            failed.append(message)
+            raise BadConfirmationTag("the states differ")
+        return real(group, message, now=now)
+
+    monkeypatch.setattr(Group, "process_commit", fail_for_bob)
+    await alice.add_members(room.id, [CAROL])
+    await until(
+        lambda: bob.messages(room.id),
+        lambda m: any(line.code == "bad_confirmation_tag" for line in m),
+    )
+    await until(partial(room_of, bob, room.id), lambda r: r is not None and r.active)
+    await alice.send_text(room.id, "all well")
+    await until(partial(texts, bob, room.id), lambda t: t == ["all well"])
+
+
+async def test_a_device_asks_at_most_once_an_hour(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    me, clock = bob._me, bob._clock
+
+    def ask_twice(tx: Tx) -> tuple[int, int, int]:
+        tx.execute("UPDATE room SET status = ?", Status.ASKED)
+        first = ask_to_join(tx, me, clock, room.id)
+        second = ask_to_join(tx, me, clock, room.id)
+        row = tx.one("SELECT count(*) FROM outbox WHERE kind = 'join_request'")
+        assert row is not None
+        return first, second, int(row[0])
+
+    first, second, sent = await bob._store.run(ask_twice)
+    assert first == 0 and second > 3_500_000 and sent == 1
+
+
+async def test_a_changed_root_stops_sending(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.create_group("Garden", [BOB])
+    await until(partial(room_of, bob, room.id))
+    events = alice.events()
+    await alice._store.run(
+        lambda tx: tx.execute(
+            "UPDATE contact SET root = ? WHERE account = ?", bytes(32), BOB
+        )
+    )
+    with pytest.raises(KeyChanged, match="not the ones known"):
+        await alice.create_group("Other", [BOB])
+    async with asyncio.timeout(5):
+        while not isinstance(await anext(events), Alarm):
+            pass
+    await alice.send_text(room.id, "secret")
+    seen = await until(
+        partial(room_of, alice, room.id), lambda r: r is not None and r.note
+    )
+    assert seen is not None and "keys of bob" in seen.note
+    (message,) = await messages_of(alice, room.id, "secret")
+    assert message.state is State.PENDING
+    assert await texts(bob, room.id) == []
+
+
+async def test_a_refused_change_says_why_and_is_not_tried_for_ever(
+    join: Join, fake: FakeNode
+) -> None:
+    alice = await join("alice")
+    await join("bob")
+    await join("carol")
+    room = await alice.create_group("Garden", [BOB])
+    fake.fail["commit"] = InvalidCommit("The tree does not fit.")
+    with pytest.raises(ChangeFailed, match="tree does not fit"):
+        await alice.add_members(room.id, [CAROL])
+    left = await alice._store.run(lambda tx: tx.all("SELECT * FROM intent"))
+    assert not left
+    await alice.add_members(room.id, [CAROL])
+    assert len(await alice.members(room.id)) == 3
+
+
+async def test_a_person_without_key_packages_cannot_be_added(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await join("alice")
+    await join("bob")
+    problem: Problem = NoKeyPackage().problem()
+
+    async def refuse(path: str, body: object, kind: type[object]) -> object:
+        if path == "/key-packages/claim":
+            return Claimed([], {BOB: problem})
+        return await real(path, body, kind)
+
+    real = alice._transport.post
+    monkeypatch.setattr(alice._transport, "post", refuse)
+    with pytest.raises(NoKeyPackage):
+        await alice.start_direct(BOB)
+    assert await alice.rooms() == []
+
+
+async def test_a_commit_whose_answer_was_lost_is_adopted_from_the_log(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between sending a commit and hearing of it."""
+    alice, bob = await join("alice"), await join("bob")
+    await join("carol")
+    room = await alice.create_group("Garden", [BOB])
+    await until(partial(room_of, bob, room.id))
+    uplink = alice._reading._uplink
+    submit = uplink.submit
+
+    async def then_die(log: LogId, submission: bytes, bundle: object = None) -> object:
+        await submit(log, submission, bundle)  # type: ignore[arg-type]
+        raise Killed
+
+    await alice._stop()
+    monkeypatch.setattr(uplink, "submit", then_die)
+    with pytest.raises(Killed):
+        await alice.add_members(room.id, [CAROL])
+    await alice.close()
+    async with await Client.open(alice.profile, password="a long password") as again:
+        await until(partial(again.members, room.id), lambda m: len(m) == 3)
+        await again.send_text(room.id, "three of us")
+        await until(partial(texts, bob, room.id), lambda t: t == ["three of us"])
+
+
+async def test_a_welcome_that_cannot_be_used_is_asked_for_again(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.changes.ASK_AGAIN", 300)
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    real = bob._groups.join
+    failed: list[str] = []
+
+    def fail_once(tx: Tx, log: LogId, *rest: object) -> object:
+        if not failed:
+            failed.append(log)
+            raise BadConfirmationTag("not today")
+        return real(tx, log, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bob._groups, "join", fail_once)
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "lost")
+    await until(lambda: asyncio.sleep(0, failed))
+    await until(partial(room_of, bob, room.id), lambda r: r is not None and r.active)
+    await alice.send_text(room.id, "found")
+    await until(partial(texts, bob, room.id), lambda t: t == ["found"])
