@@ -115,10 +115,14 @@ class Sender:
         """Greet all known peers, then push until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for worker in self._workers.values():
-                group.create_task(worker.run())
-            group.create_task(self._greet())
-            await self._sweep()
+            try:
+                for worker in self._workers.values():
+                    group.create_task(worker.run())
+                group.create_task(self._greet())
+                await self._sweep()
+            finally:
+                # A wake that comes while we stop starts nothing, and is no error.
+                self._group = None
 
     def wake(self, peer: str) -> None:
         """There may be something for this peer."""

@@ -29,6 +29,13 @@ class FakeClock:
             heapq.heappop(self._sleepers)
         return self._sleepers[0][0] - self._now if self._sleepers else None
 
+    def wakes_at(self, moment: float) -> bool:
+        """Whether somebody sleeps until just then."""
+        return any(
+            abs(at - moment) < 1e-3 and not future.done()
+            for at, _, future in self._sleepers
+        )
+
     def advance(self, seconds: float) -> None:
         """Move on, and wake whoever is due."""
         self._now += seconds

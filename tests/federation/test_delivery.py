@@ -221,6 +221,7 @@ async def test_a_peer_that_is_down_backs_off_and_drains_when_it_returns(
         hub.running.wake(follower.name)  # a wake does not shorten it
         await asyncio.sleep(0.05)
         assert store.peers[follower.name].fails == fails
+        await eventually(lambda r=record: clock.wakes_at(r.next_try))  # type: ignore[misc]
         clock.advance(waits[-1])
     assert waits == [1, 2, 4, 8, 16]
     assert "failed" in store.peers[follower.name].last_error
@@ -246,7 +247,9 @@ async def test_the_backoff_survives_a_restart(
     await eventually(lambda: hub.store.peers[follower.name].fails == 2)
     await hub.stop()
     await hub.start()
-    await asyncio.sleep(0.1)
+    record = hub.store.peers[follower.name]
+    assert record.next_try == clock.time() + 2
+    await eventually(lambda: clock.wakes_at(record.next_try))
     assert hub.store.peers[follower.name].fails == 2
     clock.advance(2)
     await eventually(lambda: hub.store.peers[follower.name].fails == 3)
@@ -286,6 +289,21 @@ async def test_hello_ends_the_backoff_on_both_sides(
     assert set(hello.cursors) == {log}
     assert clock.time() - began < 5
     assert hub.store.peers[follower.name].fails == 0
+
+
+async def test_a_wake_while_it_stops_is_no_error(make_node: MakeNode) -> None:
+    hub, follower = await make_node(), await make_node()
+    federation = hub.running
+    log = hub.store.room("garden", [follower.name])
+    hub.store.append(log, b"one")
+    stopping = asyncio.create_task(hub.stop())
+    for n in range(50):
+        federation.wake(f"n{n}.example")
+        await asyncio.sleep(0)
+    await stopping
+    federation.wake("late.example")
+    await hub.start()
+    await eventually(lambda: has_all(hub, follower, log))
 
 
 async def test_a_lost_wake_is_found_by_the_sweep(
