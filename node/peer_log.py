@@ -38,7 +38,7 @@ from protocol.address import parse_device
 from protocol.codec import encode
 from protocol.errors import AddressError, Malformed
 from protocol.limits import BATCH_ENTRIES
-from protocol.log import LogId, read_entry, read_submission
+from protocol.log import LogId, outgoing_id, read_entry, read_submission
 from protocol.wire import Receipt, StreamAck
 
 __all__ = ["PeerLogs", "store_outcome"]
@@ -117,7 +117,12 @@ class PeerLogs:
                 _PENDING.where(_cursor.c.reader == peer_reader(peer))
             ).all()
             waiting = [row for row in rows if row.log not in exclude]
-            waiting.sort(key=lambda row: self._pushed.get((peer, row.log), 0))
+            # A new room before the mail that invites to it, which is in the
+            # outgoing log: whoever is invited asks for the room at once.
+            mail = outgoing_id(self._node, peer)
+            waiting.sort(
+                key=lambda row: (self._pushed.get((peer, row.log), 0), row.log == mail)
+            )
             return _fill(
                 connection,
                 [(LogId(row.log), row.seq, row.upto) for row in waiting],
