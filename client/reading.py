@@ -20,7 +20,13 @@ from client.store import Store, Tx
 from client.timeline import Status, set_note
 from client.transport import Transport
 from client.welcomes import Welcomes
-from protocol.errors import NodeBusy, PeerUnreachable, Refused, TooMany
+from protocol.errors import (
+    NodeBusy,
+    PeerUnreachable,
+    Refused,
+    TooMany,
+    UnknownRoom,
+)
 from protocol.limits import BATCH_ENTRIES
 from protocol.log import LogId
 from protocol.wire import Bundle, Page, Receipt, Submit, Tree, WelcomeMail
@@ -28,6 +34,15 @@ from protocol.wire import Bundle, Page, Receipt, Submit, Tree, WelcomeMail
 __all__ = ["TRANSIENT", "Reading", "Uplink"]
 
 TRANSIENT = (NodeBusy, PeerUnreachable, TooMany)
+
+TREE_RETRY = 0.25
+TREE_RETRY_MAX = 30.0
+"""Seconds between attempts to fetch the tree of a Welcome, doubling."""
+
+TREE_TRIES = 12
+"""How often a room may be unknown to our node before its Welcome is given up: the
+invitation can overtake the room on the way from the hub, by minutes if the line
+between the nodes breaks in between."""
 """Refusals that say "later", not "no"."""
 
 FOLLOW_TIMEOUT = 20.0
@@ -89,6 +104,7 @@ class Reading:
         self._poke = poke
         self._pages: dict[LogId, asyncio.Lock] = {}
         self._joining = asyncio.Lock()
+        self._tries = 0
         self._moved = asyncio.Event()
         self.mail = asyncio.Event()
         """Set when there are Welcomes to be used."""
@@ -178,7 +194,11 @@ class Reading:
                 later |= not await self._fetch_tree(mail)
             for mail in await self._store.run(self._welcomes.ready):
                 await self._use(mail)
-            return 30.0 if later else None
+            if not later:
+                self._tries = 0
+                return None
+            self._tries += 1
+            return min(TREE_RETRY_MAX, TREE_RETRY * 2.0**self._tries)
 
     async def _fetch_tree(self, mail: WelcomeMail) -> bool:
         path = f"/logs/{mail.room}/tree/{mail.tree_hash.hex()}"
@@ -187,6 +207,8 @@ class Reading:
         except (ClientError, *TRANSIENT):
             return False
         except Refused as error:
+            if isinstance(error, UnknownRoom) and self._tries < TREE_TRIES:
+                return False
             why = f"An invitation could not be used: {error}"
             await self._store.run(lambda tx: self._welcomes.discard(tx, mail, why))
             self._poke(mail.room, 0.0)
