@@ -9,12 +9,3 @@
 A node orders logs and carries bytes. It cannot read what people write: of `e2ee` it
 imports `public_group` alone, which holds no secret.
 """
-
-from importlib.metadata import PackageNotFoundError, version
-
-__all__ = ["VERSION"]
-
-try:
-    VERSION = version("telex")
-except PackageNotFoundError:  # run from a checkout that is not installed
-    VERSION = "0"

@@ -20,7 +20,6 @@ from sqlalchemy import insert, select
 
 from federation.policy import PeerPolicy
 from federation.service import Federation
-from node import VERSION
 from node.account import Accounts
 from node.api.account import AccountApi
 from node.api.discovery import DiscoveryApi
@@ -46,6 +45,7 @@ from node.storage.schema import DatabaseProblem, migrate
 from node.storage.store import Store, Transaction
 from node.storage.tables import SettingRow, core
 from node.submission import Submissions
+from node.version import VERSION
 from protocol.errors import TelexError
 from protocol.limits import BODY_MAX
 
@@ -270,7 +270,10 @@ class Node:
                 gate, self.submissions, self.pages, name, self.federation.tree
             ).routes()
         )
-        app.add_routes(SocketApi(gate, self.delivery, self.submissions, clock).routes())
+        socket = SocketApi(
+            gate, self.delivery, self.submissions, clock, limits.events_per_second
+        )
+        app.add_routes(socket.routes())
         app.add_routes(self.federation.routes())
         return app
 

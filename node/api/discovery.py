@@ -4,10 +4,10 @@ from typing import Literal, cast
 
 from aiohttp import web
 
-from node import VERSION
 from node.api.message import answer
 from node.clock import Clock
 from node.config import Settings
+from node.version import VERSION
 from protocol.codec import JSON
 from protocol.wire import VERSION as WIRE_VERSION
 from protocol.wire import NodeDocument

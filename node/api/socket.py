@@ -54,7 +54,8 @@ SUBMITS_MAX = 64
 """Submissions of one session under way; then its socket is not read until one ends."""
 
 FRAME_RATE, FRAME_BURST = 100.0, 1000.0
-"""Frames a second of one session; a faster one is read no faster than this."""
+"""Frames a second of one session, and at once, above twice the messages that it may
+send; a faster one is read no faster than this."""
 
 
 class _SocketLine:
@@ -81,8 +82,15 @@ class SocketApi:
     """Serves the devices' sessions."""
 
     def __init__(
-        self, gate: Gate, delivery: Delivery, submissions: Submissions, clock: Clock
+        self,
+        gate: Gate,
+        delivery: Delivery,
+        submissions: Submissions,
+        clock: Clock,
+        events_per_second: float,
     ) -> None:
+        """`events_per_second` is what one device may submit."""
+        self._frame_rate = FRAME_RATE + 2 * events_per_second
         self._gate = gate
         self._delivery = delivery
         self._submissions = submissions
@@ -139,7 +147,7 @@ class SocketApi:
     async def _receive(
         self, socket: web.WebSocketResponse, line: _SocketLine, session: Session
     ) -> None:
-        pace = Buckets(FRAME_RATE, FRAME_BURST, "")
+        pace = Buckets(self._frame_rate, FRAME_BURST, "")
         room = asyncio.Semaphore(SUBMITS_MAX)
         async with asyncio.TaskGroup() as tasks:
             async for message in socket:
@@ -170,7 +178,7 @@ class SocketApi:
                 pace.take("", self._clock())
                 return
             except TooMany:
-                await asyncio.sleep(1 / FRAME_RATE)
+                await asyncio.sleep(1 / self._frame_rate)
 
     async def _handle(
         self, session: Session, frame: FromDevice, room: asyncio.Semaphore

@@ -4,8 +4,8 @@ import json
 import time
 from typing import Any
 
-from node import VERSION
 from node.app import Node
+from node.version import VERSION
 from protocol.codec import JSON, MSGPACK, decode, decode_json, encode, encode_json
 from protocol.errors import CODES, Problem
 from protocol.limits import BODY_MAX
