@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client import Client, enrol, keyfile
+from client import Client, enrol, keyfile, packages
 from client.keyfile import Strength
 from tests.client.fake_node import NAME, FakeNode, running
 from tests.client.people import PASSWORD, online, profile
@@ -23,6 +23,12 @@ def weak_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         enrol, "login_secret", lambda account, password: password.encode().ljust(32)
     )
+
+
+@pytest.fixture(autouse=True)
+def few_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred key packages for each of a hundred accounts take their time too."""
+    monkeypatch.setattr(packages, "KEY_PACKAGES_WANTED", 10)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -453,3 +454,70 @@ async def test_the_node_and_the_disk_never_see_a_word(
     assert len(disk) > 100_000 and len(seen) > 1000
     for word in (b"Zanzibar", b"xylophone", b"room_name", PASSWORD.encode()):
         assert word not in seen and word not in disk
+
+
+async def test_nothing_is_lost_or_doubled_on_a_bad_line(
+    join: Join, fake: FakeNode
+) -> None:
+    """Answers are lost and sockets closed while two people write."""
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(bob.rooms)
+    dice = random.Random(7)
+    said: dict[str, list[str]] = {ALICE: [], BOB: []}
+    for n in range(40):
+        writer = dice.choice((alice, bob))
+        text = f"word {n}"
+        said[writer.account].append(text)
+        await writer.send_text(room.id, text)
+        match dice.randrange(8):
+            case 0:
+                fake.lose_answers = 1
+            case 1:
+                for socket in list(fake.sockets.values()):
+                    await socket.close()
+            case 2:
+                await asyncio.sleep(0.05)
+        alice.reconnect()
+        bob.reconnect()
+
+    async def settled() -> bool:
+        alice.reconnect()
+        bob.reconnect()
+        return (
+            len(await texts(alice, room.id)) == len(await texts(bob, room.id)) == 40
+            and all(m.state is not State.PENDING for m in await alice.messages(room.id))
+            and all(m.state is not State.PENDING for m in await bob.messages(room.id))
+        )
+
+    await until(settled)
+    assert await texts(alice, room.id) == await texts(bob, room.id)
+    for account, wrote in said.items():
+        seen = [m.text for m in await bob.messages(room.id) if m.sender == account]
+        assert [text for text in seen if text.startswith("word")] == wrote
+
+
+async def test_key_packages_are_filled_up_when_they_run_low(
+    join: Join, fake: FakeNode
+) -> None:
+    bob = await join("bob")
+    assert len(fake.packages[bob.device]) == 10
+    before = fake.last_resort[bob.device]
+    del fake.packages[bob.device][:6]
+    for socket in list(fake.sockets.values()):
+        await socket.close()
+    bob.reconnect()
+    await until(
+        lambda: asyncio.sleep(0, fake.packages[bob.device]), lambda p: len(p) == 10
+    )
+    assert fake.last_resort[bob.device] == before
+    fake.packages[bob.device].clear()
+    alice = await join("alice")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    for socket in list(fake.sockets.values()):
+        await socket.close()
+    bob.reconnect()
+    await until(
+        lambda: asyncio.sleep(0, fake.last_resort[bob.device]), lambda p: p != before
+    )
