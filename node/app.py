@@ -104,17 +104,7 @@ class Node:
             lambda peer, claim: self.federation.claim(peer, claim),
             limits.claims_per_minute,
         )
-        self.federation = Federation(
-            name,
-            self._keys.key,
-            peer_store=Peers(self.store, clock),
-            log_store=inbox,
-            services=PeerServices(
-                self.accounts, self.key_packages, self.hub, self.pages, inbox
-            ),
-            policy=_policy(settings),
-            ca_file=settings.ca_file,
-        )
+        self.federation = self._federation(inbox)
         self.submissions = Submissions(
             self.store,
             self.hub,
@@ -130,6 +120,20 @@ class Node:
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._data_lock: DataLock | None = None
+
+    def _federation(self, inbox: PeerInbox) -> Federation:
+        settings = self.settings
+        return Federation(
+            settings.name,
+            self._keys.key,
+            peer_store=Peers(self.store, self._clock),
+            log_store=inbox,
+            services=PeerServices(
+                self.accounts, self.key_packages, self.hub, self.pages, inbox
+            ),
+            policy=_policy(settings),
+            ca_file=settings.ca_file,
+        )
 
     @property
     def port(self) -> int:
@@ -254,7 +258,7 @@ class Node:
             limits.requests_burst,
             "This device asks for too much.",
         )
-        gate = Gate(name, self.devices, clock, requests)
+        gate = Gate(name, self.devices, clock, requests, settings.listen.proxies)
         app.add_routes(DiscoveryApi(settings, self._keys.revisions, clock).routes())
         app.add_routes(
             AccountApi(

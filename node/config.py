@@ -72,6 +72,15 @@ def _ip(value: Any) -> str | None:
     return None
 
 
+def _ips(value: Any) -> str | None:
+    for text in value:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            return "be a list of IP addresses"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """Where the node answers."""
@@ -89,6 +98,13 @@ class Listen:
         unit="port number",
         example=443,
         check=_between(1, 65535),
+    )
+    proxies: list[str] = setting(
+        [],
+        help="Addresses of proxies in front of this node. From these alone the "
+        "X-Forwarded-For header is believed, so that limits count clients and not "
+        "the proxy.",
+        check=_ips,
     )
 
 
@@ -179,8 +195,8 @@ class Limits:
     )
     connections_per_address: int = setting(
         200,
-        help="Open sessions (WebSockets) from one address. 0 means no limit: choose "
-        "that behind a proxy, where all clients seem to have the proxy's address.",
+        help="Open sessions (WebSockets) from one address; 0 means no limit. Behind "
+        "a proxy, set listen.proxies, or all clients seem to have its address.",
         unit="connections",
         check=_between(0, 1_000_000),
     )

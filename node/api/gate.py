@@ -5,6 +5,9 @@ asks for, the body, the signature over all of it, and last the nonce, so that no
 who cannot sign uses up anything of anybody else.
 """
 
+import ipaddress
+from collections.abc import Collection
+
 from aiohttp import web
 
 from node.api.message import read_body
@@ -25,9 +28,23 @@ class Gate:
     """Lets devices in."""
 
     def __init__(
-        self, node: str, devices: Devices, clock: Clock, limit: Buckets
+        self,
+        node: str,
+        devices: Devices,
+        clock: Clock,
+        limit: Buckets,
+        proxies: Collection[str] = (),
     ) -> None:
-        """`limit` counts requests by device."""
+        """Make the one gate of a node.
+
+        Args:
+            node: its name, for which requests must be signed.
+            devices: those that may come in.
+            clock: judges signatures.
+            limit: counts requests by device.
+            proxies: addresses whose X-Forwarded-For is believed.
+        """
+        self._proxies = frozenset(proxies)
         self._node = node
         self._devices = devices
         self._clock = clock
@@ -59,9 +76,28 @@ class Gate:
         Raises:
             TooMany: there were too many.
         """
-        remote = request.remote or "unknown"
+        remote = self.remote(request)
         self._strangers.take(remote, self._clock())
         return remote
+
+    def remote(self, request: web.Request) -> str:
+        """The network address that a request comes from, for limits alone.
+
+        Behind our own proxies it is the last address in X-Forwarded-For that is
+        none of them: what stands before it, the client may have written itself.
+        """
+        address = request.remote or "unknown"
+        if address not in self._proxies:
+            return address
+        named = ",".join(request.headers.getall("X-Forwarded-For", []))
+        for text in reversed(named.split(",")):
+            try:
+                address = str(ipaddress.ip_address(text.strip()))
+            except ValueError:
+                break
+            if address not in self._proxies:
+                break
+        return address
 
     def claim(self, request: web.Request) -> Claim:
         """What the signature says of itself: nothing in it is true yet.

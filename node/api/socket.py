@@ -103,7 +103,7 @@ class SocketApi:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """One session, from the upgrade to the end of the connection."""
         device = await self._gate.device(request)
-        remote = request.remote or "unknown"
+        remote = self._gate.remote(request)
         self._delivery.admit(remote)
         try:
             socket = web.WebSocketResponse(

@@ -253,8 +253,10 @@ class Store:
     def _tell(self, batch: list[_Job]) -> None:
         def tell() -> None:
             events = [event for job in batch for event in job.events]
-            if events:
+            try:
                 self._on_events(events)
+            except Exception:  # they are hints; the writers must be told all the same
+                log.exception("what was written could not be made known")
             for job in batch:
                 if job.future.done():  # its task was cancelled meanwhile
                     continue

@@ -3,8 +3,14 @@
 import json
 import time
 from typing import Any
+from unittest.mock import Mock
 
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
+
+from node.api.gate import Gate
 from node.app import Node
+from node.limit import Buckets
 from node.version import VERSION
 from protocol.codec import JSON, MSGPACK, decode, decode_json, encode, encode_json
 from protocol.errors import CODES, Problem
@@ -136,3 +142,23 @@ async def test_paths_and_parameters_that_make_no_sense(alice: Phone) -> None:
     ):
         assert code(await alice.send("GET", path, query=query)) == expected, path
     assert code(await alice.send("DELETE", ROOMS)) == "bad_request"
+
+
+async def test_only_our_own_proxies_say_who_asks(node: Node) -> None:
+    def gate(*proxies: str) -> Gate:
+        limit = Buckets(1, 1, "")
+        return Gate(node.settings.name, node.devices, time.time, limit, proxies)
+
+    def remote(asked: Gate, *forwarded: str) -> str:
+        headers = CIMultiDict([("X-Forwarded-For", text) for text in forwarded])
+        transport = Mock()
+        transport.get_extra_info.return_value = ("10.0.0.1", 5)
+        request = make_mocked_request("GET", "/", headers, transport=transport)
+        return asked.remote(request)
+
+    assert remote(gate(), "1.2.3.4") == "10.0.0.1"
+    ours = gate("10.0.0.1", "10.0.0.2")
+    assert remote(ours) == "10.0.0.1"
+    assert remote(ours, "1.2.3.4") == "1.2.3.4"
+    assert remote(ours, "6.6.6.6, 1.2.3.4", "10.0.0.2") == "1.2.3.4"
+    assert remote(ours, "nonsense") == "10.0.0.1"

@@ -94,7 +94,7 @@ async def entries_of(store: Store, after: int, limit: int) -> list[bytes]:
     st.integers(1, 7),
     st.sets(st.integers(0, 39)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 async def test_the_log_keeps_its_invariants(
     texts: list[int], limit: int, restarts: set[int]
 ) -> None:
