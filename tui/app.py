@@ -21,6 +21,7 @@ from textual.command import CommandPalette
 from client.model import Profile
 from tui.backend import Backend, ChatClient, engine
 from tui.config import ConfigError, Settings, save_settings
+from tui.layout import HEIGHTS, WIDTHS
 from tui.locations import Locations
 from tui.providers import TelexCommands
 from tui.screens.chat import ChatScreen
@@ -40,11 +41,6 @@ everything written is on disk before it is shown."""
 
 QUIT_SECONDS = 3
 """In which a second Ctrl+C quits."""
-
-
-WIDTHS = ((0, "-narrow"), (64, "-normal"), (108, "-wide"), (150, "-vast"))
-HEIGHTS = ((0, "-low"), (22, "-tall"), (30, "-spacious"))
-"""From how many cells on a screen has which class: one, two or three columns."""
 
 
 class TelexApp(App[None]):
@@ -206,8 +202,10 @@ class TelexApp(App[None]):
         self.notify(say("quit.hint"), timeout=QUIT_SECONDS)
 
     def action_help(self) -> None:
-        """Show the keys; once."""
-        if not isinstance(self.screen, HelpScreen):
+        """Show the keys, or hide them again."""
+        if isinstance(self.screen, HelpScreen):
+            self.pop_screen()
+        else:
             self.push_screen(HelpScreen())
 
     def action_command_palette(self) -> None:

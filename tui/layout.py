@@ -23,6 +23,8 @@ from tui.text import say
 
 __all__ = [
     "GLYPHS",
+    "HEIGHTS",
+    "WIDTHS",
     "Block",
     "Context",
     "Row",
@@ -40,6 +42,10 @@ GLYPHS = {
     State.FAILED: "✗",
     State.RECEIVED: "",
 }
+
+WIDTHS = ((0, "-narrow"), (64, "-normal"), (108, "-wide"), (150, "-vast"))
+HEIGHTS = ((0, "-low"), (22, "-tall"), (30, "-spacious"))
+"""From how many cells on a screen has which class: one, two or three columns."""
 
 GROUP_SECONDS = 300
 """After this long the sender's name is shown again."""

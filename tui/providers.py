@@ -105,7 +105,9 @@ class TelexCommands(Provider):
             if score > 0:
                 yield Hit(
                     score,
-                    matcher.highlight(command.title),
+                    # Not `matcher.highlight`: it reads markup, and rooms are named
+                    # by other people.
+                    Content(command.title),
                     command.run,
                     command.title,
                     command.help,

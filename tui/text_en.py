@@ -3,11 +3,7 @@
 TEXT = {
     # --- the program -------------------------------------------------------
     "app.tagline": "text, from your terminal, to any node in the world",
-    "app.small": "This terminal is too small for Telex: make it at least 40 by 12.",
     "quit.hint": "Press Ctrl+C again, or Ctrl+Q, to quit.",
-    "starting": "Starting …",
-    "loading": "Loading …",
-    "ok": "OK",
     "cancel": "Cancel",
     "back": "Back",
     "yes.quit": "Quit",
@@ -40,7 +36,6 @@ TEXT = {
     "error.password.empty": "Write your password.",
     "error.password.differ": "The two passwords differ; write the same one twice.",
     "error.phrase.count": "The phrase has 24 words; here are {count}.",
-    "error.busy": "Still at work; wait a moment.",
     "register.go": "Register",
     "register.busy": "Making your keys and registering at {node} …",
     "login.go": "Log in",
@@ -60,7 +55,6 @@ TEXT = {
     "rooms.empty": "No chats yet.",
     "rooms.empty.hint": "Ctrl+N  new chat\nCtrl+G  new group",
     "rooms.none": "Choose a chat, or press Ctrl+N to write to somebody.",
-    "rooms.you": "You: {text}",
     "rooms.said": "{who}: {text}",
     "rooms.draft": "Draft: {text}",
     "rooms.left": "You are no longer in this room.",
@@ -76,8 +70,6 @@ TEXT = {
     "day.yesterday": "Yesterday",
     "day.date": "{weekday}, {day} {month} {year}",
     "timeline.empty": "Nothing here yet. Say hello.",
-    "timeline.begin": "This is where the chat begins.",
-    "timeline.older": "Older messages are loading …",
     "timeline.unread.one": "1 new message",
     "timeline.unread": "{count} new messages",
     "timeline.jump": "↓ newest · Ctrl+End",
@@ -97,7 +89,6 @@ TEXT = {
     "state.read.why": "Everybody in the room has read it.",
     "state.failed.why": "It was refused; S sends it again, D throws it away.",
     "failed.line": "✗ Not sent. {reason}",
-    "failed.hint": "S sends it again, D throws it away.",
     "failed.mouse": "Send again",
     "failed.discard": "Discard",
     "failed.unknown": "The node refused this message.",
@@ -154,12 +145,9 @@ TEXT = {
     "discard.text": "It was never sent and exists on this device alone.",
     "discard.go": "Discard",
     "quit.title": "Quit Telex?",
-    "quit.pending": "Some of what you wrote still waits to be sent; it goes out at the "
-    "next start.",
     "done.added": "Added to {room}.",
     "done.removed": "{who} was removed.",
     "done.left": "You left {room}.",
-    "done.renamed": "The room is called {name} now.",
     "done.copied": "Copied.",
     "done.copied.hint": "Copied. (If it did not arrive, your terminal does not take "
     "the clipboard from programs.)",
@@ -175,8 +163,6 @@ TEXT = {
     "status.help": "F1 help",
     "status.palette": "Ctrl+P commands",
     "status.unread": "{count} unread",
-    "status.chosen": "R reply · C copy · Esc back",
-    "status.chosen.failed": "S send again · D discard · C copy · Esc back",
     # --- actions on a message ----------------------------------------------------
     "bar.reply": "reply",
     "bar.copy": "copy",
@@ -258,5 +244,4 @@ TEXT = {
     # --- trouble ------------------------------------------------------------------
     "error.unexpected": "Something went wrong that Telex did not expect; {log} has the "
     "details.",
-    "error.closed": "The chat could not be stopped cleanly; {log} has the details.",
 }

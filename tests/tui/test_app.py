@@ -262,7 +262,7 @@ def test_every_sentence_is_used() -> None:
     )
     built = re.findall(r'f"([a-z.]*)\{', source) + re.findall(r'\}(\.[a-z.]+)"', source)
     for key in text.LANGUAGES["en"]:
-        used = f'"{key}"' in source
+        used = f'"{key}"' in source or f"'{key}'" in source
         used = used or any(key.startswith(part) for part in built if part.endswith("."))
         used = used or any(key.endswith(part) for part in built if part[:1] == ".")
         assert used, f"{key} is in the tables, and nobody says it"

@@ -93,7 +93,7 @@ def test_register_prints_the_words(
     asked: list[str] = []
     client = FakeClient()
 
-    async def register(_class: object, *_: object, **values: str) -> object:
+    async def register(*_: object, **values: str) -> object:
         asked.append(values["password"])
         return client, list(WORDS)
 

@@ -59,8 +59,9 @@ def test_the_warden_cleans_up_when_the_demo_is_gone(
     assert warden.stdin is not None
     warden.stdin.write(f"{process.pid}\n".encode())
     warden.stdin.close()
+    # A parent that lives collects its children; that of a dead one is init.
+    process.wait(20)
     assert warden.wait(20) == 0
-    process.wait(5)
     assert not folder.exists()
 
 
@@ -124,7 +125,7 @@ def test_the_whole_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_demo_is_stopped(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -1,5 +1,6 @@
 """New chats, groups and their members: the dialogs and the member list."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -89,10 +90,11 @@ async def test_add_remove_and_leave(client: FakeClient, tmp_path: Path) -> None:
         await sight.sees("Members · 3", "Added to Garden.")
         await sight.press("down", "x")
         await sight.sees("Remove bob@example.org?")
-        await sight.press("right", "left", "left", "enter")
-        await sight.rest()
-        await sight.press("escape")
-        assert len(await client.members(room)) in (2, 3)
+        # The safe answer has the focus; the other one is one key away.
+        await sight.press("enter", "x")
+        assert len(await client.members(room)) == 3
+        await sight.press("left", "enter")
+        await sight.sees("Members · 2", "bob@example.org was removed")
         await sight.pilot.click("#members-leave")
         await sight.sees("Leave Garden?")
         await sight.pilot.click("#go")
@@ -138,6 +140,9 @@ async def test_the_mouse_opens_rooms_and_chooses_messages(
         y = next(i for i, r in enumerate(sight.part("#timeline")) if "Send again" in r)
         await sight.pilot.click("#timeline", offset=(6, y))
         await sight.until(lambda: f"retry {failed.id}" in client.calls)
+        await sight.sees("◷")
+        # Two clicks on one cell within half a second would mark the text.
+        await asyncio.sleep(0.6)
         y = next(i for i, row in enumerate(sight.part("#timeline")) if "oops" in row)
         await sight.pilot.click("#timeline", offset=(6, y))
         await sight.sees("R reply")

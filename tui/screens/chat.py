@@ -300,9 +300,8 @@ class ChatScreen(RoomActions):
         room = self.room
         wanted = self._members_wanted
         if wanted is None:
-            wide = self.has_class("-wide") or self.has_class("-vast")
             group = room is not None and not room.direct
-            wanted = wide and group and self.app.settings.members
+            wanted = self.wide and group and self.app.settings.members
         self.set_class(wanted and room is not None, "-members")
         self.set_class(room is not None, "-open")
         if room is None:
@@ -535,7 +534,7 @@ class ChatScreen(RoomActions):
             self.notify(say("only.room"))
             return
         self._members_wanted = not self.has_class("-members")
-        if self.has_class("-wide") or self.has_class("-vast"):
+        if self.wide:
             self.app.change(members=self._members_wanted)
         self._arrange()
         (self.query_one(MemberList) if self._members_wanted else self.composer).focus()

@@ -9,6 +9,7 @@ from textual.screen import Screen
 from client.model import Room, RoomMember
 from protocol.log import LogId
 from tui.backend import ChatClient
+from tui.layout import WIDTHS
 from tui.messages import MemberChosen
 from tui.screens.dialogs import (
     Confirm,
@@ -49,12 +50,12 @@ class RoomActions(Screen[None]):
     @property
     def narrow(self) -> bool:
         """Whether only one column fits."""
-        return self.has_class("-narrow")
+        return self.app.size.width < WIDTHS[1][0]
 
     @property
     def wide(self) -> bool:
         """Whether three columns fit."""
-        return self.has_class("-wide") or self.has_class("-vast")
+        return self.app.size.width >= WIDTHS[2][0]
 
     def title_of(self, room: Room) -> str:
         """A room's title, short."""

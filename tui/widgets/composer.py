@@ -38,6 +38,7 @@ class Composer(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "key.send"),
         Binding("ctrl+j,shift+enter,alt+enter,ctrl+enter", "new_line", "key.newline"),
+        Binding("up", "up_or_choose", "key.choose"),
         Binding("pageup", "scroll_history(-1)", "key.pageup"),
         Binding("pagedown", "scroll_history(1)", "key.pagedown"),
     ]
@@ -63,10 +64,6 @@ class Composer(TextArea):
             event.stop()
             event.prevent_default()
             self.action_new_line()
-        elif event.key == "up" and not self.text:
-            event.stop()
-            event.prevent_default()
-            self.post_message(MessageAction("choose", MessageId("")))
 
     def action_send(self) -> None:
         """Send what stands here, if it is not empty."""
@@ -83,6 +80,13 @@ class Composer(TextArea):
         if not self.read_only:
             self.insert("\n")
             self.scroll_cursor_visible()
+
+    def action_up_or_choose(self) -> None:
+        """Up a line; from an empty text to the messages above."""
+        if self.text:
+            self.action_cursor_up()
+        else:
+            self.post_message(MessageAction("choose", MessageId("")))
 
     def action_scroll_history(self, step: int) -> None:
         """Scroll the timeline without leaving the text."""

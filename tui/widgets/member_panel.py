@@ -38,10 +38,14 @@ class MemberList(OptionList):
 
     def action_member(self, action: str) -> None:
         """Ask the screen to add, remove or leave."""
-        account = ""
-        if self.highlighted is not None:
-            account = self.get_option_at_index(self.highlighted).id or ""
-        self.post_message(MemberChosen(action, account))
+        self.post_message(MemberChosen(action, self.account))
+
+    @property
+    def account(self) -> str:
+        """The member under the cursor."""
+        if self.highlighted is None:
+            return ""
+        return self.get_option_at_index(self.highlighted).id or ""
 
 
 class MemberPanel(Vertical):
@@ -100,6 +104,7 @@ class MemberPanel(Vertical):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Do what the keys do."""
         event.stop()
-        self.query_one(MemberList).action_member(
-            (event.button.id or "").removeprefix("members-")
-        )
+        action = (event.button.id or "").removeprefix("members-")
+        # From here and not by the list: a message whose sender is the parent of
+        # the widget it starts from goes no further.
+        self.post_message(MemberChosen(action, self.query_one(MemberList).account))

@@ -62,6 +62,7 @@ class RoomList(ScrollView, can_focus=True):
         """Show these rooms, in this order."""
         self.rooms = list(rooms)
         self._loaded = True
+        self._begin_somewhere()
         self.virtual_size = Size(self.size.width, len(rooms) * ROWS)
         self.refresh()
 
@@ -78,6 +79,11 @@ class RoomList(ScrollView, can_focus=True):
             return self.rooms[0] if self.rooms else None
         index += step
         return self.rooms[index] if 0 <= index < len(self.rooms) else None
+
+    def _begin_somewhere(self) -> None:
+        """Where there is a focus, there is a cursor."""
+        if self.has_focus and self._index(self._cursor) is None and self.rooms:
+            self._cursor = self.rooms[0].id
 
     def _index(self, wanted: LogId | None) -> int | None:
         for index, room in enumerate(self.rooms):
@@ -212,6 +218,7 @@ class RoomList(ScrollView, can_focus=True):
 
     def on_focus(self) -> None:
         """Show the cursor."""
+        self._begin_somewhere()
         self.refresh()
 
     def on_blur(self) -> None:
