@@ -27,7 +27,9 @@ KEYS = {
     "f1": b"\x1bOP",
     "ctrl+q": b"\x11",
     "ctrl+c": b"\x03",
+    "ctrl+g": b"\x07",
     "ctrl+n": b"\x0e",
+    "f6": b"\x1b[17~",
     "ctrl+p": b"\x10",
 }
 
