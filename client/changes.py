@@ -182,29 +182,7 @@ def build(
     group = groups.get(tx, room)
     if group is None or not group.active:
         return None
-    # Since they were looked at somebody else may have brought some of them about.
-    still = {row[0] for row in tx.all("SELECT n FROM intent WHERE room = ?", room)}
-    leaves = {device_of(m.identity): m.leaf for m in group.members()}
-    add: dict[str, Package] = {}
-    remove: set[int] = set()
-    for wish in wishes:
-        if wish.n not in still:
-            continue
-        match wish.want:
-            case Want.ADD:
-                for package in packages.get(wish.subject, ()):
-                    if package.device not in leaves:
-                        add[package.device] = package
-            case Want.REMOVE:
-                remove |= {
-                    leaf
-                    for device, leaf in leaves.items()
-                    if device.partition("/")[0] == wish.subject
-                }
-            case Want.READD if wish.package is not None:
-                if wish.subject in leaves:
-                    remove.add(leaves[wish.subject])
-                add[wish.subject] = _package(wish.package)
+    add, remove = _select(tx, group, room, wishes, packages)
     others = [p for p in group.pending_proposals if p.sender.leaf != group.own_leaf]
     if not add and not remove and not others:
         return None
@@ -235,6 +213,40 @@ def build(
         staged.encode(),
     )
     return built
+
+
+def _select(
+    tx: Tx,
+    group: Group,
+    room: LogId,
+    wishes: Sequence[Wish],
+    packages: Mapping[str, Sequence[Package]],
+) -> tuple[dict[str, Package], set[int]]:
+    """The devices to add and the leaves to remove, for what is still wanted."""
+    # Since they were looked at somebody else may have brought some of them about.
+    still = {row[0] for row in tx.all("SELECT n FROM intent WHERE room = ?", room)}
+    leaves = {device_of(m.identity): m.leaf for m in group.members()}
+    add: dict[str, Package] = {}
+    remove: set[int] = set()
+    for wish in wishes:
+        if wish.n not in still:
+            continue
+        match wish.want:
+            case Want.ADD:
+                for package in packages.get(wish.subject, ()):
+                    if package.device not in leaves:
+                        add[package.device] = package
+            case Want.REMOVE:
+                remove |= {
+                    leaf
+                    for device, leaf in leaves.items()
+                    if device.partition("/")[0] == wish.subject
+                }
+            case Want.READD if wish.package is not None:
+                if wish.subject in leaves:
+                    remove.add(leaves[wish.subject])
+                add[wish.subject] = _package(wish.package)
+    return add, remove
 
 
 def load_staged(tx: Tx, room: LogId) -> Built | None:

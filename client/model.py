@@ -1,8 +1,8 @@
 """What an application sees of the engine: rooms, messages, people and events.
 
 Frozen values, made from the database and never changed afterwards: when something
-changes an event brings a new value. Nothing here holds a key. Texts and names come
-as they were written; show them through `client.text.visible`.
+changes an event brings a new value. Nothing here holds a key. Texts and names have
+been through `client.text.visible`: no control or bidi character is left in them.
 """
 
 from dataclasses import dataclass

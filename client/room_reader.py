@@ -13,7 +13,7 @@ import sqlcipher3
 
 from client.changes import Want, ask_soon, ask_to_join, forget_satisfied, want
 from client.clock import Clock
-from client.groups import Groups, accounts_of, leaf_of
+from client.groups import Groups, accounts_of, leaf_of, policy_of
 from client.letters import Letters
 from client.me import Me
 from client.notices import Lines, code_of, describe_commit
@@ -247,6 +247,8 @@ class RoomReader:
             self._letters.repeat_name(tx, room)
         if _status(tx, room) == Status.LEFT:
             self.propose_leaving(tx, room, group)
+        elif policy_of(group).direct and len(after) == 1 < len(before):
+            self._left_alone(tx, room, *(before - after))
         due[room] = 0.0
 
     def _join_request(
@@ -301,6 +303,13 @@ class RoomReader:
         if _status(tx, room) != Status.LEFT:
             set_status(tx, room, Status.REMOVED, "You were removed from this room.")
         self._letters.give_up(tx, room, "You are not in this room any more.")
+
+    def _left_alone(self, tx: Tx, room: LogId, other: str) -> None:
+        """The other one of a direct chat is gone for good."""
+        text = f"{other} left this chat; start a new one to write to them again."
+        self._groups.drop(tx, room)
+        set_status(tx, room, Status.LEFT, text)
+        self._letters.give_up(tx, room, text)
 
     def _lose(self, tx: Tx, room: LogId, due: Due) -> None:
         """The group's state is of no use any more: ask to be let in again."""

@@ -194,6 +194,14 @@ class Rooms:
                 async with asyncio.timeout(SETTLE_TIMEOUT):
                     await self._posting.send(room)
                     await self._settler.settle(room, hurry=True)
+            except ChangeFailed as error:
+                if direct:
+                    # A chat with nobody: what is written there must not be sent.
+                    why = str(error)
+                    await self._store.run(
+                        lambda tx: set_status(tx, room, Status.LEFT, why)
+                    )
+                    raise
             except (TimeoutError, ClientError, Refused):
                 # It stands in the list, and goes on when the node is there again.
                 if await self._store.run(lambda tx: _is_gone(tx, room)):

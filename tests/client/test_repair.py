@@ -9,7 +9,7 @@ import pytest
 
 from client import Alarm, Client, State
 from client.changes import ask_to_join
-from client.errors import ChangeFailed, KeyChanged
+from client.errors import ChangeFailed, KeyChanged, RoomInactive
 from client.store import Tx
 from client.timeline import Status
 from e2ee import Group
@@ -237,3 +237,35 @@ async def test_a_welcome_that_cannot_be_used_is_asked_for_again(
     await until(partial(room_of, bob, room.id), lambda r: r is not None and r.active)
     await alice.send_text(room.id, "found")
     await until(partial(texts, bob, room.id), lambda t: t == ["found"])
+
+
+async def test_a_direct_chat_ends_when_the_other_leaves(join: Join) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    await bob.leave(room.id)
+    seen = await until(
+        partial(room_of, alice, room.id), lambda r: r is not None and not r.active
+    )
+    assert seen is not None and "start a new one" in seen.note
+    with pytest.raises(RoomInactive, match="left this chat"):
+        await alice.send_text(room.id, "anybody?")
+    again = await alice.start_direct(BOB)
+    assert again.id != room.id
+    await alice.send_text(again.id, "once more")
+    await until(partial(texts, bob, again.id), lambda t: t == ["once more"])
+
+
+async def test_a_direct_chat_that_nobody_could_be_added_to_is_no_chat(
+    join: Join, fake: FakeNode
+) -> None:
+    alice = await join("alice")
+    bob = await join("bob")
+    fake.fail["commit"] = InvalidCommit("Not this one.")
+    with pytest.raises(ChangeFailed, match="Not this one"):
+        await alice.start_direct(BOB)
+    (dead,) = await alice.rooms()
+    assert not dead.active
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "now")
+    await until(partial(texts, bob, room.id), lambda t: t == ["now"])
