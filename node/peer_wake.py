@@ -5,6 +5,7 @@ A hint: a peer that is not woken is found by federation's own sweep over the cur
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from sqlalchemy import Connection, select
 
@@ -34,7 +35,7 @@ class PeerWake:
 
     async def load(self) -> None:
         """Read all rooms with peers, once at the start."""
-        self._peers = await self._store().read(lambda c: _read(c, None))
+        self._peers = await self._store().read(partial(_read, room=None))
 
     def on_event(self, event: EntryAppended | MembersChanged) -> None:
         """A log has grown, or a room has other members."""
@@ -57,9 +58,7 @@ class PeerWake:
                 room = next(iter(self._changed))
                 del self._changed[room]
                 try:
-                    peers = await self._store().read(
-                        lambda c, room=room: _read(c, room)  # type: ignore[misc]
-                    )
+                    peers = await self._store().read(partial(_read, room=room))
                 except Refused:
                     continue
                 found = peers.get(room, frozenset())

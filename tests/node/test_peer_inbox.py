@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from node.hub import Hub
 from node.member import Period, list_periods
@@ -88,12 +88,12 @@ class Here:
     async def seqs(self, log: LogId) -> tuple[int, int]:
         """First and last entry that it holds of a log."""
 
-        def read(connection: object) -> tuple[int, int]:
-            found = get_log(connection, log)  # type: ignore[arg-type]
+        def read(connection: Connection) -> tuple[int, int]:
+            found = get_log(connection, log)
             assert found is not None
             for first in range(found.head):
                 run = list_entries(
-                    connection,  # type: ignore[arg-type]
+                    connection,
                     found,
                     first,
                     upto=found.head,

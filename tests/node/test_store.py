@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from node.event import EntryAppended, Event
 from node.storage import store as store_module
@@ -72,12 +72,12 @@ class Append:
 
 
 async def entries_of(store: Store, after: int, limit: int) -> list[bytes]:
-    def read(connection: object) -> list[bytes]:
-        log = get_log(connection, ROOM_ID)  # type: ignore[arg-type]
+    def read(connection: Connection) -> list[bytes]:
+        log = get_log(connection, ROOM_ID)
         if log is None:
             return []
         run = list_entries(
-            connection,  # type: ignore[arg-type]
+            connection,
             log,
             after,
             upto=log.head,
@@ -233,10 +233,10 @@ async def test_another_process_is_noticed(tmp_path: Path) -> None:
 async def test_hashes_are_known_at_every_entry(store: Store) -> None:
     receipts = [await store.write(add(b"%d" % n)) for n in range(3)]
 
-    def read(connection: object) -> list[bytes | None]:
-        log = get_log(connection, ROOM_ID)  # type: ignore[arg-type]
+    def read(connection: Connection) -> list[bytes | None]:
+        log = get_log(connection, ROOM_ID)
         assert log is not None
-        return [hash_at(connection, log, seq) for seq in range(5)]  # type: ignore[arg-type]
+        return [hash_at(connection, log, seq) for seq in range(5)]
 
     found = await store.read(read)
     assert found == [GENESIS, *(r.hash for r in receipts), None]
