@@ -7,6 +7,7 @@ import os
 from functools import partial
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from protocol.log import (
     LogId,
     make_submission,
     read_entry,
+    read_submission,
 )
 from protocol.wire import Entries, Receipt
 from tests.client.conftest import Join
@@ -44,6 +46,14 @@ async def show(
     """Send a client a frame of entries."""
     socket = fake.sockets[client.device]
     await fake._frame(socket, Entries(log, after, entries, after + len(entries)))
+
+
+class _Deaf(web.WebSocketResponse):
+    """A socket that nothing is sent to."""
+
+    @property
+    def closed(self) -> bool:
+        return True
 
 
 async def alarmed(client: Client) -> Alarm:
@@ -182,6 +192,39 @@ async def test_two_histories_are_found_out_by_those_who_talk(
     assert "another history" in (await waiting).text
     notices = [m.code for m in await bob.messages(room.id)]
     assert "fork" in notices
+
+
+@pytest.mark.parametrize("what", ["txn", "sender"])
+async def test_a_ciphertext_in_another_wrapping_is_not_believed(
+    join: Join, fake: FakeNode, what: str
+) -> None:
+    """The hub passes alice's words off as another submission, or as bob's own."""
+    alice, bob, room = await chat(join)
+
+    def rewrap(data: bytes) -> bytes:
+        entry = read_entry(data)
+        old = read_submission(entry.submission)
+        new = make_submission(
+            room.id,
+            f"carol@{NAME}/aaaaaaaaaaaaaaaa" if what == "sender" else old.sender,
+            bytes(16) if what == "txn" else old.txn,
+            Kind.MESSAGE,
+            old.body,
+        )
+        return encode(Entry(entry.seq, entry.term, entry.time, new))
+
+    fake.lie = lambda name, after, entries: (
+        [rewrap(e) if read_entry(e).seq > 3 else e for e in entries]
+        if name == room.id
+        else entries
+    )
+    alice_sees, fake.sockets[alice.device] = fake.sockets[alice.device], _Deaf()
+    await alice.send_text(room.id, "two")
+    await until(
+        lambda: bob.messages(room.id), lambda m: m and m[-1].code == "invalid_message"
+    )
+    assert await texts(bob, room.id) == ["one"]
+    fake.sockets[alice.device] = alice_sees
 
 
 async def test_a_receipt_that_names_another_hash_raises_an_alarm(
