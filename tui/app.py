@@ -29,7 +29,7 @@ from tui.screens.help import HelpScreen
 from tui.screens.onboarding import UnlockScreen, WelcomeScreen
 from tui.text import choose_language, say, use
 from tui.theme import DARK, LIGHT
-from tui.widgets.composer import teach_alt_enter
+from tui.widgets.composer import teach_keys
 
 __all__ = ["TelexApp", "run"]
 
@@ -86,7 +86,7 @@ class TelexApp(App[None]):
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = list(WIDTHS)
         self.VERTICAL_BREAKPOINTS = list(HEIGHTS)
-        teach_alt_enter()
+        teach_keys()
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = f"telex-{settings.theme}"

@@ -148,6 +148,24 @@ class History:
         del self.messages[index]
         return True
 
+    def last_text(self) -> Message | None:
+        """The newest message in the window that somebody wrote."""
+        for message in reversed(self.messages):
+            if message.kind == "text":
+                return message
+        return None
+
+    def first_unread(self, unread: int) -> tuple[MessageId, int] | None:
+        """The message from which on so many are new, and how many these are."""
+        left = unread
+        for message in reversed(self.messages):
+            if message.own or message.kind != "text" or left <= 0:
+                continue
+            left -= 1
+            if left == 0:
+                return message.id, unread
+        return None
+
     def index(self, message: MessageId) -> int | None:
         """Where a message stands in the window."""
         # From the end: what changes is nearly always among the last few.

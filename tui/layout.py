@@ -59,6 +59,10 @@ EDGE = 3
 """Cells on the left and right that are not text: margin, bar and gap."""
 
 
+_CHROME = ("margin", "time", "state-", "own-bar", "quote-bar")
+"""Styles of what is not text: left out when somebody copies with the mouse."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A piece of a row."""
@@ -81,6 +85,21 @@ class Row:
     def text(self) -> str:
         """What stands in it."""
         return "".join(span.text for span in self.spans)
+
+    def words(self, start: int, end: int) -> str:
+        """What somebody wrote between two characters; -1 is the end of the row."""
+        kept = ""
+        at = 0
+        for span in self.spans:
+            first, last = max(start, at), at + len(span.text)
+            if end != -1:
+                last = min(last, end)
+            bar = span.style.startswith("person:") and not span.style.endswith(":name")
+            if last > first and not bar and not span.style.startswith(_CHROME):
+                kept += span.text[first - at : last - at]
+            at += len(span.text)
+        # The gap between the bar and the text is not text either.
+        return kept.removeprefix(" ").rstrip() if start < EDGE else kept.rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from client.errors import BadText, RoomInactive, UnknownMessage, WrongPassword
+from client.errors import RoomInactive, UnknownMessage, WrongPassword
 from client.model import (
     Alarm,
     Connection,
@@ -354,6 +354,3 @@ class FakeBackend:
         if password != self.password:
             raise WrongPassword
         return await self._answer(password=password)
-
-
-__all__ = ["NOON", "WORDS", "BadText", "FakeBackend", "FakeClient"]

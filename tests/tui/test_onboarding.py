@@ -5,11 +5,13 @@ from pathlib import Path
 
 from textual.widgets import Input
 
+from client.enrol import PASSWORD_MIN
 from client.errors import NodeUnreachable, WrongPhrase
 from protocol.errors import AccountTaken, BadInvite, BadLogin
 from tests.tui.fake_client import WORDS, FakeBackend, FakeClient
 from tests.tui.looking import Sight, looking
 from tui.screens.chat import ChatScreen
+from tui.screens.onboarding import PASSWORD_LEAST
 
 PASSWORD = "correct horse"
 
@@ -114,6 +116,10 @@ async def test_an_unexpected_error_is_a_sentence(tmp_path: Path) -> None:
         await fill(sight, "alice@example.org", "code", PASSWORD, PASSWORD)
         await sight.sees("Something went wrong that Telex did not expect")
         assert "secret detail" not in sight.text
+
+
+def test_the_form_asks_for_what_the_engine_asks_for() -> None:
+    assert PASSWORD_LEAST == PASSWORD_MIN
 
 
 async def test_login(tmp_path: Path) -> None:

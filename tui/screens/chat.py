@@ -1,13 +1,13 @@
 """The chat: rooms on the left, the open room, its members on the right.
 
-This screen owns which room is open, the drafts and the reply; widgets tell it what
-people want (`tui.messages`), it asks the client in workers and hands the answers
-back. What changes rooms and their members is in `screens.room_actions`.
+Three classes, each on the one before: `RoomActions` changes rooms and their members,
+`OpenRoom` reads and writes in the open one, and this one listens to the client, draws
+what is around the room, and knows the keys.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import ClassVar, TypeVar
+from collections.abc import Iterable
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -16,25 +16,17 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from client.model import Connection, Message, MessageId, Room
-from protocol.errors import TelexError
+from client.model import Connection, Message, Room
 from protocol.log import LogId
 from tui.backend import ChatClient
 from tui.cells import one_line
 from tui.feed import FLUSH_SECONDS, Batch, Feed
-from tui.history import PAGE, WINDOW
 from tui.layout import person
 from tui.messages import (
     EndReached,
-    MessageAction,
-    MessageChosen,
-    NewerWanted,
-    OlderWanted,
     RoomChosen,
-    TextWritten,
 )
-from tui.screens.form import sentence
-from tui.screens.room_actions import RoomActions
+from tui.screens.open_room import OpenRoom
 from tui.text import say
 from tui.widgets.bars import ActionBar, JumpBar, ReplyBar, RoomHeader, StatusBar
 from tui.widgets.composer import Composer
@@ -44,17 +36,13 @@ from tui.widgets.timeline import Timeline
 
 __all__ = ["ChatScreen"]
 
-T = TypeVar("T")
-
 MINUTE = 60
 """Seconds between looks at the clock: `Today` ends at midnight."""
-SEEK_PAGES = 20
-"""Pages that are read backwards in search of a quoted message."""
 BURST = 200
 """Events taken before the screen gets a turn."""
 
 
-class ChatScreen(RoomActions):
+class ChatScreen(OpenRoom):
     """The main screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -83,14 +71,8 @@ class ChatScreen(RoomActions):
         super().__init__(client)
         self._first_room = first_room
         self._greeting = greeting
-        self._drafts: dict[LogId, str] = {}
-        self._reply: Message | None = None
         self._feed = Feed()
-        self._loading = False
-        self._early: dict[MessageId, Message] = {}
         self._below = 0
-        self._sending = asyncio.Lock()
-        self._members_wanted: bool | None = None
 
     def compose(self) -> ComposeResult:
         """Three columns over one line."""
@@ -308,130 +290,6 @@ class ChatScreen(RoomActions):
             self.remove_class("-talking")
         self._show_header()
 
-    # --- opening a room ------------------------------------------------------------
-
-    def open_room(self, room: LogId) -> None:
-        """Show a room and go to its composer."""
-        if self.room_id != room:
-            self._keep_draft()
-            self.room_id = room
-            self._set_reply(None)
-            self._members_wanted = None
-            self.timeline.clear()
-            self.load_room(room)
-        self.rooms_list.mark_open(room)
-        self.add_class("-talking")
-        self._arrange()
-        self.composer.focus()
-
-    def load_room(self, room: LogId) -> None:
-        """Fetch the newest page of the open room."""
-        self._loading = True
-        self._early.clear()
-        self.composer.put(self._drafts.pop(room, ""))
-        self._fetch(room)
-        self.load_members(room)
-
-    @work(group="room", exclusive=True)
-    async def _fetch(self, room: LogId) -> None:
-        unread = self.rooms[room].unread if room in self.rooms else 0
-        limit = min(max(PAGE, unread + 20), WINDOW)
-        messages = await self._try(self.client.messages(room, limit=limit))
-        if messages is None or room != self.room_id:
-            return
-        self.timeline.show(messages, asked=limit, unread=unread)
-        self._loading = False
-        self.timeline.put(self._early.values())
-        self._early.clear()
-        self._show_jump()
-        self._see()
-
-    @work(group="members", exclusive=True)
-    async def load_members(self, room: LogId) -> None:
-        """Fetch who is in a room."""
-        members = await self._try(self.client.members(room))
-        if members is not None and room == self.room_id and (shown := self.room):
-            self.members_shown = members
-            self.query_one(MemberPanel).show(
-                members, node=self.node, direct=shown.direct, active=shown.active
-            )
-
-    @on(OlderWanted)
-    @work(group="page", exclusive=True)
-    async def _older(self) -> None:
-        await self._read_older()
-
-    async def _read_older(self) -> bool:
-        room, page = self.room_id, self.timeline.history.older()
-        if room is None:
-            return False
-        messages = await self._try(
-            self.client.messages(room, before=page.before, limit=page.limit)
-        )
-        if messages is None or room != self.room_id:
-            return False
-        self.timeline.add_older(messages, page)
-        return self.timeline.history.has_older
-
-    @on(NewerWanted)
-    @work(group="page", exclusive=True)
-    async def _newer(self) -> None:
-        room, history = self.room_id, self.timeline.history
-        if room is None or history.at_end:
-            return
-        page = history.newer()
-        messages = await self._try(
-            self.client.messages(room, before=page.before, limit=page.limit)
-        )
-        if messages is not None and room == self.room_id and not history.at_end:
-            self.timeline.add_newer(messages)
-
-    # --- writing -------------------------------------------------------------------
-
-    def _keep_draft(self) -> None:
-        if self.room_id is not None:
-            if self.composer.text.strip():
-                self._drafts[self.room_id] = self.composer.text
-            else:
-                self._drafts.pop(self.room_id, None)
-
-    @on(TextWritten)
-    def _written(self, event: TextWritten) -> None:
-        if self.room_id is None:
-            return
-        reply = self._reply.id if self._reply else None
-        self.composer.put("")
-        self._set_reply(None)
-        self.timeline.forget_unread()
-        self._send(self.room_id, event.text, reply)
-
-    @work(group="send")
-    async def _send(self, room: LogId, text: str, reply: MessageId | None) -> None:
-        # One after the other: two quick messages must not overtake each other.
-        async with self._sending:
-            try:
-                message = await self.client.send_text(room, text, reply_to=reply)
-            except Exception as error:
-                self._complain(error)
-                if room == self.room_id and not self.composer.text:
-                    self.composer.put(text)
-                else:
-                    self._drafts[room] = text
-                return
-        if room == self.room_id and not self._loading:
-            if not self.timeline.history.at_end:
-                self._fetch(room)
-            else:
-                self.timeline.put([message])
-                self.timeline.action_newest()
-
-    def _set_reply(self, message: Message | None) -> None:
-        self._reply = message
-        bar = self.query_one(ReplyBar)
-        bar.display = message is not None
-        if message is not None:
-            bar.show(message, self.node)
-
     # --- what widgets ask for ------------------------------------------------------
 
     @on(RoomChosen)
@@ -443,78 +301,6 @@ class ChatScreen(RoomActions):
         self._show_jump()
         if event.visible:
             self._see()
-
-    @on(MessageChosen)
-    def _message_chosen(self, event: MessageChosen) -> None:
-        bar = self.query_one(ActionBar)
-        bar.display = event.message is not None
-        if event.message is not None:
-            bar.show(event.message)
-            self.timeline.focus()
-
-    @on(MessageAction)
-    def _message_action(self, event: MessageAction) -> None:
-        message = self.timeline.message(event.id)
-        match event.action:
-            case "reply" if message is not None:
-                self._reply_to(message)
-            case "copy" if message is not None:
-                self.app.copy_to_clipboard(message.text)
-                self.notify(say("done.copied.hint"), timeout=3)
-            case "retry":
-                self._retry(event.id)
-            case "discard":
-                self._discard(event.id)
-            case "jump":
-                self._seek(event.id)
-            case "unreply":
-                self._set_reply(None)
-            case "newest":
-                self.action_newest()
-            case "choose":
-                self.timeline.focus()
-                self.timeline.action_choose(-1)
-            case "page-1" | "page1":
-                self.timeline.action_page(int(event.action.removeprefix("page")))
-
-    def _reply_to(self, message: Message) -> None:
-        if self.room is None or not self.room.active or message.kind == "notice":
-            return
-        self.timeline.choose(None)
-        self._set_reply(message)
-        self.composer.focus()
-
-    @work(group="message")
-    async def _retry(self, message: MessageId) -> None:
-        await self._try(self.client.retry(message))
-
-    @work(group="message")
-    async def _discard(self, message: MessageId) -> None:
-        if await self.confirm("discard"):
-            await self._try(self.client.discard(message))
-
-    @work(group="page", exclusive=True)
-    async def _seek(self, message: MessageId) -> None:
-        for _ in range(SEEK_PAGES):
-            if self.timeline.jump(message):
-                return
-            if not await self._read_older():
-                break
-        if not self.timeline.jump(message):
-            self.notify(say("timeline.gone"))
-
-    async def _try(self, doing: Awaitable[T]) -> T | None:
-        """The answer, or None after saying what went wrong."""
-        try:
-            return await doing
-        except Exception as error:
-            self._complain(error)
-            return None
-
-    def _complain(self, error: Exception) -> None:
-        known = isinstance(error, TelexError)
-        text = sentence(error, self.app.locations.log)
-        self.notify(text, severity="warning" if known else "error", markup=False)
 
     # --- keys ------------------------------------------------------------------------
 
@@ -557,22 +343,6 @@ class ChatScreen(RoomActions):
             if room.unread:
                 self.open_room(room.id)
                 return
-
-    def action_newest(self) -> None:
-        """Go to the newest message."""
-        if self.timeline.history.at_end:
-            self.timeline.action_newest()
-        elif self.room_id is not None:
-            self.timeline.choose(None)
-            self._fetch(self.room_id)
-
-    def action_oldest(self) -> None:
-        """Go to the top of what is loaded."""
-        self.timeline.action_oldest()
-
-    def action_reply(self) -> None:
-        """Answer the chosen or the last message."""
-        self.timeline.action_act("reply")
 
     def action_escape(self) -> None:
         """One step back, towards writing."""

@@ -12,7 +12,13 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Button, Input, Static
 
-from client.errors import NodeUnreachable, NodeUntrusted, WrongPassword, WrongPhrase
+from client.errors import (
+    BadText,
+    NodeUnreachable,
+    NodeUntrusted,
+    WrongPassword,
+    WrongPhrase,
+)
 from protocol.address import parse_account
 from protocol.errors import (
     AccountDisabled,
@@ -41,8 +47,9 @@ __all__ = [
 ]
 
 PASSWORD_LEAST = 8
-"""Characters: Argon2id makes each guess cost a second of somebody's machine, so
-eight that are not in a word list hold; shorter ones are given away."""
+"""Characters, as `client.enrol` asks for (a test compares them; importing it here
+would load all of the engine): Argon2id makes each guess cost a second of somebody's
+machine, so eight that are not in a word list hold; shorter ones are given away."""
 
 WORDS = 24
 
@@ -55,6 +62,7 @@ _FIELD_OF: tuple[tuple[type[Exception], str], ...] = (
     (NodeUnreachable, "address"),
     (NodeUntrusted, "address"),
     (BadInvite, "invite"),
+    (BadText, "password"),
     (WrongPassword, "password"),
     (BadLogin, "password"),
     (WrongPhrase, "phrase"),

@@ -3,7 +3,7 @@
 Keys that every terminal sends: Enter is `\\r`, Ctrl+J is `\\n`. Shift+Enter and
 Ctrl+Enter exist only where the terminal speaks the kitty protocol. Alt+Enter comes
 as Escape and `\\r`, which Textual (8.2) takes for a plain Enter: the message would
-be sent half written; `teach_alt_enter` tells its parser better.
+be sent half written; `teach_keys` tells its parser better.
 """
 
 from typing import Any, ClassVar
@@ -19,17 +19,23 @@ from protocol.limits import TEXT_MAX
 from tui.messages import MessageAction, TextWritten
 from tui.text import say
 
-__all__ = ["Composer", "teach_alt_enter"]
+__all__ = ["Composer", "teach_keys"]
 
 ROWS_MAX = 8
 """Rows that the composer grows to; more scrolls inside."""
 
 
-def teach_alt_enter() -> None:
-    """Let Escape followed by Return mean a new line, as Ctrl+J does."""
+def teach_keys() -> None:
+    """Let Alt+Enter break the line, as Ctrl+J does, and Alt+1 to 9 be what they are.
+
+    Textual reads Escape and a digit as the signs of a Mac's Option key; a terminal
+    that means these sends them itself.
+    """
     known: Any = sequences.ANSI_SEQUENCES_KEYS
     for sequence in ("\x1b\r", "\x1b\n"):
         known.setdefault(sequence, (Keys.ControlJ,))
+    for digit in "123456789":
+        known.pop(f"\x1b{digit}", None)
 
 
 class Composer(TextArea):

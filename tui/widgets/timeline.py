@@ -46,8 +46,6 @@ _PARTS = (
     *("state-read", "state-failed"),
 )
 
-_CHROME = ("margin", "time", "state-", "own-bar", "quote-bar")
-
 
 class Timeline(ScrollView, can_focus=True):
     """The messages of one room."""
@@ -98,7 +96,7 @@ class Timeline(ScrollView, can_focus=True):
         self.history.reset(messages, asked)
         self._loaded = True
         self._made.clear()
-        self._unread = self._first_unread(unread)
+        self._unread = self.history.first_unread(unread)
         self.choose(None)
         self._following = True
         self._asked = False
@@ -159,25 +157,6 @@ class Timeline(ScrollView, can_focus=True):
         """A message of the window."""
         index = self.history.index(wanted)
         return None if index is None else self.history.messages[index]
-
-    def last(self) -> Message | None:
-        """The newest message in the window that somebody wrote."""
-        for message in reversed(self.history.messages):
-            if message.kind == "text":
-                return message
-        return None
-
-    def _first_unread(self, unread: int) -> tuple[MessageId, int] | None:
-        if unread <= 0:
-            return None
-        left = unread
-        for message in reversed(self.history.messages):
-            if message.own or message.kind != "text":
-                continue
-            left -= 1
-            if left == 0:
-                return message.id, unread
-        return None
 
     # --- rows ------------------------------------------------------------------
 
@@ -348,7 +327,7 @@ class Timeline(ScrollView, can_focus=True):
         for y in range(self._total):
             span = selection.get_span(y + shift)
             if span is not None and (found := self._row(y + shift)) is not None:
-                lines.append(_words(found[1], *span))
+                lines.append(found[1].words(*span))
         return "\n".join(lines), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
@@ -453,7 +432,7 @@ class Timeline(ScrollView, can_focus=True):
         """Do something with the chosen message."""
         message = self.message(self.chosen) if self.chosen else None
         if message is None:
-            message = self.last() if action == "reply" else None
+            message = self.history.last_text() if action == "reply" else None
         if message is None:
             return
         if action in ("retry", "discard") and message.state is not State.FAILED:
@@ -473,19 +452,3 @@ class Timeline(ScrollView, can_focus=True):
             self.choose(None)
         elif self.text_selection is None:
             self.choose(found[0].message.id)
-
-
-def _words(row: Row, start: int, end: int) -> str:
-    """The part of a row between two characters that somebody wrote."""
-    kept = ""
-    at = 0
-    for span in row.spans:
-        first, last = max(start, at), at + len(span.text)
-        if end != -1:
-            last = min(last, end)
-        bar = span.style.startswith("person:") and not span.style.endswith(":name")
-        if last > first and not bar and not span.style.startswith(_CHROME):
-            kept += span.text[first - at : last - at]
-        at += len(span.text)
-    # The gap between the bar and the text is not text either.
-    return kept.removeprefix(" ").rstrip() if start < 3 else kept.rstrip()

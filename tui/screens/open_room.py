@@ -1,0 +1,284 @@
+"""The open room: its pages, what is written in it, what is done with a message.
+
+The part of the chat screen between the timeline, the composer and the client:
+workers ask the client, and an answer that comes when another room is open already
+is dropped.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from textual import on, work
+
+from client.model import Message, MessageId
+from protocol.errors import TelexError
+from protocol.log import LogId
+from tui.backend import ChatClient
+from tui.history import PAGE, WINDOW
+from tui.messages import (
+    MessageAction,
+    MessageChosen,
+    NewerWanted,
+    OlderWanted,
+    TextWritten,
+)
+from tui.screens.form import sentence
+from tui.screens.room_actions import RoomActions
+from tui.text import say
+from tui.widgets.bars import ActionBar, ReplyBar
+from tui.widgets.composer import Composer
+from tui.widgets.member_panel import MemberPanel
+from tui.widgets.room_list import RoomList
+from tui.widgets.timeline import Timeline
+
+__all__ = ["OpenRoom"]
+
+T = TypeVar("T")
+
+SEEK_PAGES = 20
+"""Pages that are read backwards in search of a quoted message."""
+
+
+class OpenRoom(RoomActions):
+    """What the chat screen does with the room that is open."""
+
+    timeline: Timeline
+    composer: Composer
+    rooms_list: RoomList
+
+    def __init__(self, client: ChatClient) -> None:
+        super().__init__(client)
+        self._drafts: dict[LogId, str] = {}
+        self._reply: Message | None = None
+        self._loading = False
+        self._early: dict[MessageId, Message] = {}
+        """What arrived while the room's first page was being read."""
+        self._sending = asyncio.Lock()
+        self._members_wanted: bool | None = None
+
+    def _arrange(self) -> None:
+        """Show the columns that belong to the open room."""
+        raise NotImplementedError
+
+    def _show_jump(self) -> None:
+        """Say whether there is more below."""
+        raise NotImplementedError
+
+    def _see(self) -> None:
+        """Tell the client what was seen."""
+        raise NotImplementedError
+
+    # --- opening and paging ---
+
+    def open_room(self, room: LogId) -> None:
+        """Show a room and go to its composer."""
+        if self.room_id != room:
+            self._keep_draft()
+            self.room_id = room
+            self._set_reply(None)
+            self._members_wanted = None
+            self.timeline.clear()
+            self.load_room(room)
+        self.rooms_list.mark_open(room)
+        self.add_class("-talking")
+        self._arrange()
+        self.composer.focus()
+
+    def load_room(self, room: LogId) -> None:
+        """Fetch the newest page of the open room."""
+        self._loading = True
+        self._early.clear()
+        self.composer.put(self._drafts.pop(room, ""))
+        self._fetch(room)
+        self.load_members(room)
+
+    @work(group="room", exclusive=True)
+    async def _fetch(self, room: LogId) -> None:
+        unread = self.rooms[room].unread if room in self.rooms else 0
+        limit = min(max(PAGE, unread + 20), WINDOW)
+        messages = await self._try(self.client.messages(room, limit=limit))
+        if messages is None or room != self.room_id:
+            return
+        self.timeline.show(messages, asked=limit, unread=unread)
+        self._loading = False
+        self.timeline.put(self._early.values())
+        self._early.clear()
+        self._show_jump()
+        self._see()
+
+    @work(group="members", exclusive=True)
+    async def load_members(self, room: LogId) -> None:
+        """Fetch who is in a room."""
+        members = await self._try(self.client.members(room))
+        if members is not None and room == self.room_id and (shown := self.room):
+            self.members_shown = members
+            self.query_one(MemberPanel).show(
+                members, node=self.node, direct=shown.direct, active=shown.active
+            )
+
+    @on(OlderWanted)
+    @work(group="page", exclusive=True)
+    async def _older(self) -> None:
+        await self._read_older()
+
+    async def _read_older(self) -> bool:
+        room, page = self.room_id, self.timeline.history.older()
+        if room is None:
+            return False
+        messages = await self._try(
+            self.client.messages(room, before=page.before, limit=page.limit)
+        )
+        if messages is None or room != self.room_id:
+            return False
+        self.timeline.add_older(messages, page)
+        return self.timeline.history.has_older
+
+    @on(NewerWanted)
+    @work(group="page", exclusive=True)
+    async def _newer(self) -> None:
+        room, history = self.room_id, self.timeline.history
+        if room is None or history.at_end:
+            return
+        page = history.newer()
+        messages = await self._try(
+            self.client.messages(room, before=page.before, limit=page.limit)
+        )
+        if messages is not None and room == self.room_id and not history.at_end:
+            self.timeline.add_newer(messages)
+
+    # --- writing ---
+
+    def _keep_draft(self) -> None:
+        if self.room_id is not None:
+            if self.composer.text.strip():
+                self._drafts[self.room_id] = self.composer.text
+            else:
+                self._drafts.pop(self.room_id, None)
+
+    @on(TextWritten)
+    def _written(self, event: TextWritten) -> None:
+        if self.room_id is None:
+            return
+        reply = self._reply.id if self._reply else None
+        self.composer.put("")
+        self._set_reply(None)
+        self.timeline.forget_unread()
+        self._send(self.room_id, event.text, reply)
+
+    @work(group="send")
+    async def _send(self, room: LogId, text: str, reply: MessageId | None) -> None:
+        # One after the other: two quick messages must not overtake each other.
+        async with self._sending:
+            try:
+                message = await self.client.send_text(room, text, reply_to=reply)
+            except Exception as error:
+                self._complain(error)
+                if room == self.room_id and not self.composer.text:
+                    self.composer.put(text)
+                else:
+                    self._drafts[room] = text
+                return
+        if room == self.room_id and not self._loading:
+            if not self.timeline.history.at_end:
+                self._fetch(room)
+            else:
+                self.timeline.put([message])
+                self.timeline.action_newest()
+
+    def _set_reply(self, message: Message | None) -> None:
+        self._reply = message
+        bar = self.query_one(ReplyBar)
+        bar.display = message is not None
+        if message is not None:
+            bar.show(message, self.node)
+
+    # --- messages ---
+
+    @on(MessageChosen)
+    def _message_chosen(self, event: MessageChosen) -> None:
+        bar = self.query_one(ActionBar)
+        bar.display = event.message is not None
+        if event.message is not None:
+            bar.show(event.message)
+            self.timeline.focus()
+
+    @on(MessageAction)
+    def _message_action(self, event: MessageAction) -> None:
+        message = self.timeline.message(event.id)
+        match event.action:
+            case "reply" if message is not None:
+                self._reply_to(message)
+            case "copy" if message is not None:
+                self.app.copy_to_clipboard(message.text)
+                self.notify(say("done.copied.hint"), timeout=3)
+            case "retry":
+                self._retry(event.id)
+            case "discard":
+                self._discard(event.id)
+            case "jump":
+                self._seek(event.id)
+            case "unreply":
+                self._set_reply(None)
+            case "newest":
+                self.action_newest()
+            case "choose":
+                self.timeline.focus()
+                self.timeline.action_choose(-1)
+            case "page-1" | "page1":
+                self.timeline.action_page(int(event.action.removeprefix("page")))
+
+    def _reply_to(self, message: Message) -> None:
+        if self.room is None or not self.room.active or message.kind == "notice":
+            return
+        self.timeline.choose(None)
+        self._set_reply(message)
+        self.composer.focus()
+
+    @work(group="message")
+    async def _retry(self, message: MessageId) -> None:
+        await self._try(self.client.retry(message))
+
+    @work(group="message")
+    async def _discard(self, message: MessageId) -> None:
+        if await self.confirm("discard"):
+            await self._try(self.client.discard(message))
+
+    @work(group="page", exclusive=True)
+    async def _seek(self, message: MessageId) -> None:
+        for _ in range(SEEK_PAGES):
+            if self.timeline.jump(message):
+                return
+            if not await self._read_older():
+                break
+        if not self.timeline.jump(message):
+            self.notify(say("timeline.gone"))
+
+    async def _try(self, doing: Awaitable[T]) -> T | None:
+        """The answer, or None after saying what went wrong."""
+        try:
+            return await doing
+        except Exception as error:
+            self._complain(error)
+            return None
+
+    def _complain(self, error: Exception) -> None:
+        known = isinstance(error, TelexError)
+        text = sentence(error, self.app.locations.log)
+        self.notify(text, severity="warning" if known else "error", markup=False)
+
+    def action_newest(self) -> None:
+        """Go to the newest message."""
+        if self.timeline.history.at_end:
+            self.timeline.action_newest()
+        elif self.room_id is not None:
+            self.timeline.choose(None)
+            self._fetch(self.room_id)
+
+    def action_oldest(self) -> None:
+        """Go to the top of what is loaded."""
+        self.timeline.action_oldest()
+
+    def action_reply(self) -> None:
+        """Answer the chosen or the last message."""
+        self.timeline.action_act("reply")
