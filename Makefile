@@ -46,8 +46,9 @@ types: setup
 arrows: setup
 	$(BIN)/lint-imports
 
+# Two workers, a file to each: half of the time the tests wait for processes.
 tests: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: setup  ## fuzz every decoder for longer
 	TELEX_FUZZ=1 $(BIN)/python -m pytest -m fuzz --timeout=3600

@@ -83,7 +83,7 @@ def test_two_people_and_a_group_of_three(place: World) -> None:
 
 def test_nothing_is_lost_or_doubled_when_nodes_are_killed(place: World) -> None:
     north, south, alice, bob = two(place)
-    left, right = alice.terminal(rows=60), bob.terminal(rows=60)
+    left, right = alice.terminal(rows=130), bob.terminal(rows=130)
     direct(left, bob.address)
     say(left, "a00")
     open_unread(right, "a00")
