@@ -17,7 +17,8 @@ __all__ = ["PAGE", "WINDOW", "History", "Page"]
 PAGE = 100
 """Messages asked for at once: two screens of the largest terminal."""
 WINDOW = 600
-"""Messages kept: laying all of them out again for another width takes 50 ms."""
+"""Messages kept: laying all of them out again for another width takes a tenth of a
+second at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,12 @@ def rows(one: Message, previous: Message | None = None) -> list[str]:
 
 def test_a_name_and_a_time_begin_a_group() -> None:
     assert rows(at(1))[3:] == [
-        f" ▎ bob{'12:00':>52}",
+        f" ▎ bob{'12:00':>53}",
         " ▎ hello",
     ]
     # Shortly after, only the words; in another minute, its time; later, all again.
     assert rows(at(2, 0.1), at(1)) == [" ▎ hello"]
-    assert rows(at(2, 2), at(1)) == [f" ▎ hello{'12:02':>50}"]
+    assert rows(at(2, 2), at(1)) == [f" ▎ hello{'12:02':>51}"]
     assert len(rows(at(2, 6), at(1))) == 3
     assert len(rows(at(2, 0.1, sender="carol@example.net"), at(1))) == 3
 
