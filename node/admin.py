@@ -16,12 +16,12 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select
 
 from federation.ports import PeerRecord
-from node.account import list_accounts, set_disabled
+from node.accounts.account import list_accounts, set_disabled
+from node.accounts.invite import create_invite, new_code
 from node.config import Settings, render
-from node.invite import create_invite, new_code
 from node.keys import create_keys, write_private
 from node.lock import Running, read_running
-from node.peer_store import list_peers
+from node.peers.store import list_peers
 from node.storage.engine import open_engine
 from node.storage.schema import check_schema, migrate
 from node.storage.tables import (
@@ -193,7 +193,6 @@ def certificate_end(path: Path) -> int:
     Raises:
         AdminProblem: there is none to read.
     """
-    # A dependency of http-message-signatures, so it is always there.
     from cryptography import x509
 
     try:

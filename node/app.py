@@ -20,7 +20,9 @@ from sqlalchemy import insert, select
 
 from federation.policy import PeerPolicy
 from federation.service import Federation
-from node.account import Accounts
+from node.accounts.account import Accounts
+from node.accounts.device import Devices
+from node.accounts.key_package import KeyPackages
 from node.api.account import AccountApi
 from node.api.discovery import DiscoveryApi
 from node.api.gate import Gate
@@ -29,22 +31,20 @@ from node.api.middleware import answer_errors
 from node.api.socket import SocketApi
 from node.clock import Clock, system_clock
 from node.config import ConfigProblem, Settings
-from node.delivery import Delivery
-from node.device import Devices
-from node.hub import Hub
-from node.key_package import KeyPackages
 from node.keys import NodeKeys, load_keys
 from node.limit import Buckets
 from node.lock import DataLock, Running, take_lock
-from node.page import Pages
-from node.peer_inbox import PeerInbox
-from node.peer_service import PeerServices
-from node.peer_store import Peers
-from node.peer_wake import PeerWake
+from node.peers.inbox import PeerInbox
+from node.peers.service import PeerServices
+from node.peers.store import Peers
+from node.peers.wake import PeerWake
+from node.rooms.hub import Hub
+from node.rooms.page import Pages
+from node.rooms.submission import Submissions
+from node.sessions.delivery import Delivery
 from node.storage.schema import DatabaseProblem, migrate
 from node.storage.store import Store, Transaction
 from node.storage.tables import SettingRow, core
-from node.submission import Submissions
 from node.version import VERSION
 from protocol.errors import TelexError
 from protocol.limits import BODY_MAX

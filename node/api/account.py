@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from node.account import Accounts, signing_key
+from node.accounts.account import Accounts, signing_key
+from node.accounts.key_package import KeyPackages
 from node.api.gate import Gate
 from node.api.message import answer, number, read
-from node.key_package import KeyPackages
 from protocol.address import parse_account
 from protocol.errors import NotAllowed
 from protocol.wire import (

@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 from aiohttp import web
 
+from node.accounts.device import Device, Devices
 from node.api.message import read_body
 from node.clock import Clock
-from node.device import Device, Devices
 from node.limit import Buckets
 from protocol.replay import NonceCache
 from protocol.signature import Claim, Request, read_claim, verify_request

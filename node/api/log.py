@@ -6,8 +6,8 @@ from aiohttp import web
 
 from node.api.gate import Gate
 from node.api.message import answer, number, read
-from node.page import Pages
-from node.submission import Submissions
+from node.rooms.page import Pages
+from node.rooms.submission import Submissions
 from protocol.errors import BadRequest
 from protocol.limits import BATCH_ENTRIES
 from protocol.log import LogId, parse_log_id

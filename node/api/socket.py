@@ -14,10 +14,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from node.api.gate import Gate
 from node.api.middleware import refusal_of
 from node.clock import Clock
-from node.delivery import Delivery
 from node.limit import Buckets
-from node.session import Session
-from node.submission import Submissions
+from node.rooms.submission import Submissions
+from node.sessions.delivery import Delivery
+from node.sessions.session import Session
 from protocol.codec import decode, decode_json, encode, encode_json
 from protocol.errors import Refused, TooMany
 from protocol.limits import BODY_MAX
@@ -59,7 +59,7 @@ send; a faster one is read no faster than this."""
 
 
 class _SocketLine:
-    """`node.session.Line` over a WebSocket."""
+    """`node.sessions.session.Line` over a WebSocket."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self._socket = socket

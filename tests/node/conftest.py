@@ -12,7 +12,7 @@ from tests.node.phone import Phone, make_settings, phone, running
 @pytest.fixture(autouse=True)
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2id with 1 MiB: a hundred registrations would take a minute else."""
-    monkeypatch.setattr("node.password.MEMORY", 1024 * 1024)
+    monkeypatch.setattr("node.accounts.password.MEMORY", 1024 * 1024)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert
 
-from node.hub import Hub
-from node.member import Period, list_periods
-from node.peer_inbox import PeerInbox
+from node.peers.inbox import PeerInbox
+from node.rooms.hub import Hub
+from node.rooms.member import Period, list_periods
 from node.storage.chain import MAILBOX, create_log, get_log, list_entries
 from node.storage.schema import migrate
 from node.storage.store import Store, Transaction

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from node.accounts.device import Device, Devices, list_refused
 from node.clock import Clock
-from node.device import Device, Devices, list_refused
 from node.event import (
     AccountChanged,
     EntryAppended,
@@ -20,13 +20,13 @@ from node.event import (
     OutcomeStored,
     ReadingStarted,
 )
-from node.member import first_readable
-from node.page import device_periods
-from node.session import Line, Session
+from node.rooms.member import first_readable
+from node.rooms.page import device_periods
+from node.sessions.session import Line, Session
+from node.sessions.tail import Tail
 from node.storage.chain import get_log
 from node.storage.store import Store, Transaction
 from node.storage.tables import CursorRow, core
-from node.tail import Tail
 from protocol.errors import (
     BadRequest,
     NodeBusy,

@@ -2,7 +2,7 @@
 
 A peer is a reader like a device: it has a cursor in each room of ours in which it has
 members, and in our outgoing log for it. This is half of the port
-`federation.ports.LogStore`; `node.peer_inbox` is the other.
+`federation.ports.LogStore`; `node.peers.inbox` is the other.
 """
 
 from collections.abc import Collection
@@ -13,8 +13,9 @@ from sqlalchemy import Connection, and_, func, insert, or_, select
 from federation.ports import PendingStream
 from node.clock import Clock
 from node.event import OutcomeStored
-from node.member import peer_reader, set_cursor
-from node.page import peer_periods
+from node.rooms.member import peer_reader, set_cursor
+from node.rooms.page import peer_periods
+from node.rooms.submission import find_outcome
 from node.storage.chain import (
     INCOMING,
     OUTGOING,
@@ -33,7 +34,6 @@ from node.storage.tables import (
     OutcomeRow,
     core,
 )
-from node.submission import find_outcome
 from protocol.address import parse_device
 from protocol.codec import encode
 from protocol.errors import AddressError, Malformed

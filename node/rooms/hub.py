@@ -17,11 +17,11 @@ from sqlalchemy import Connection
 
 from e2ee.public_group import E2eeError, PublicGroup, key_package_info
 from node.clock import Clock
-from node.group import Change, commit, found, open_group, propose
-from node.incoming import Incoming
-from node.mailbox import deliver_welcome
-from node.member import is_member
-from node.room import (
+from node.rooms.group import Change, commit, found, open_group, propose
+from node.rooms.incoming import Incoming
+from node.rooms.mailbox import deliver_welcome
+from node.rooms.member import is_member
+from node.rooms.room import (
     RoomState,
     change_room,
     check_local_newcomers,

@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from node.outgoing import send
+from node.peers.outgoing import send
 from node.storage.chain import append, find_entry, get_log
 from node.storage.store import Transaction
 from protocol.address import AccountAddress, parse_device

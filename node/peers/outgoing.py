@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from node.member import peer_reader, set_cursor
+from node.rooms.member import peer_reader, set_cursor
 from node.storage.chain import OUTGOING, append, create_log, find_entry, get_log
 from node.storage.store import Transaction
 from protocol.log import event_id as event_id_of

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from node.group import Change
-from node.member import record_changes
+from node.rooms.group import Change
+from node.rooms.member import record_changes
 from node.storage.store import Transaction
 from node.storage.tables import (
     AccountRow,

@@ -19,7 +19,7 @@ from e2ee.public_group import (
 )
 from e2ee.public_group import NotAllowed as E2eeNotAllowed
 from e2ee.public_group import StaleEpoch as E2eeStaleEpoch
-from node.incoming import Incoming
+from node.rooms.incoming import Incoming
 from protocol.codec import decode
 from protocol.errors import (
     AddressError,

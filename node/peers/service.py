@@ -1,12 +1,12 @@
 """What other nodes may ask of this one: the port `federation.ports.Services`."""
 
-from node.account import Accounts
-from node.hub import Hub
-from node.incoming import read_incoming
-from node.key_package import KeyPackages
-from node.member import peer_reader
-from node.page import Pages
-from node.peer_log import PeerLogs
+from node.accounts.account import Accounts
+from node.accounts.key_package import KeyPackages
+from node.peers.log import PeerLogs
+from node.rooms.hub import Hub
+from node.rooms.incoming import read_incoming
+from node.rooms.member import peer_reader
+from node.rooms.page import Pages
 from protocol.address import parse_account
 from protocol.errors import BadRequest, NotAllowed
 from protocol.log import LogId

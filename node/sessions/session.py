@@ -15,13 +15,13 @@ from typing import Protocol
 
 from sqlalchemy import Connection, select
 
-from node.device import Device
-from node.member import Period, readable_upto
-from node.page import device_periods
+from node.accounts.device import Device
+from node.rooms.member import Period, readable_upto
+from node.rooms.page import device_periods
+from node.sessions.tail import Tail
 from node.storage.chain import get_log, list_entries
 from node.storage.store import Store
 from node.storage.tables import CursorRow, core
-from node.tail import Tail
 from protocol.errors import NodeFault, Refused
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, WINDOW_BYTES
 from protocol.log import LogId, mailbox_id

@@ -10,7 +10,7 @@ from functools import partial
 from sqlalchemy import Connection, select
 
 from node.event import EntryAppended, MembersChanged
-from node.member import peer_reader
+from node.rooms.member import peer_reader
 from node.storage.store import Store
 from node.storage.tables import MemberRow, core
 from protocol.errors import Refused

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from node.accounts.invite import use_invite
+from node.accounts.password import Hasher
 from node.clock import Clock
 from node.config import Settings
 from node.event import AccountChanged
-from node.invite import use_invite
 from node.limit import Buckets, LoginGuard
-from node.password import Hasher
 from node.storage.chain import MAILBOX, create_log
 from node.storage.store import Store, Transaction
 from node.storage.tables import (

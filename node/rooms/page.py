@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, and_, select
 
-from node.device import Device
-from node.member import (
+from node.accounts.device import Device
+from node.rooms.member import (
     ALWAYS,
     Period,
     first_readable,
@@ -14,7 +14,7 @@ from node.member import (
     peer_reader,
     readable_upto,
 )
-from node.room import get_tree
+from node.rooms.room import get_tree
 from node.storage.chain import (
     MAILBOX,
     OUTGOING,

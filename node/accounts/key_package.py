@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from e2ee.public_group import E2eeError, key_package_info
+from node.accounts.device import Device
 from node.clock import Clock
-from node.device import Device
 from node.limit import Buckets
 from node.storage.store import Store, Transaction
 from node.storage.tables import (

@@ -10,13 +10,13 @@ from functools import partial
 
 from sqlalchemy import Connection, select
 
+from node.accounts.device import Device
 from node.clock import Clock
-from node.device import Device
-from node.hub import Hub, check_shape
-from node.incoming import Incoming, read_incoming
 from node.limit import Buckets
-from node.member import is_member
-from node.outgoing import is_waiting, send
+from node.peers.outgoing import is_waiting, send
+from node.rooms.hub import Hub, check_shape
+from node.rooms.incoming import Incoming, read_incoming
+from node.rooms.member import is_member
 from node.storage.chain import ROOM, Log, find_entry, get_log
 from node.storage.store import Store, Transaction
 from node.storage.tables import OutcomeRow, core

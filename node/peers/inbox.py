@@ -14,11 +14,12 @@ from sqlalchemy import Connection, func, select
 
 from node.clock import Clock
 from node.event import MembersChanged
-from node.hub import Hub, check_shape
-from node.incoming import Incoming, read_incoming
-from node.mailbox import put
-from node.member import is_member, record_changes
-from node.peer_log import PeerLogs, store_outcome
+from node.peers.log import PeerLogs, store_outcome
+from node.rooms.hub import Hub, check_shape
+from node.rooms.incoming import Incoming, read_incoming
+from node.rooms.mailbox import put
+from node.rooms.member import is_member, record_changes
+from node.rooms.submission import find_outcome
 from node.storage.chain import (
     INCOMING,
     ROOM,
@@ -32,7 +33,6 @@ from node.storage.chain import (
 )
 from node.storage.store import Store, Transaction
 from node.storage.tables import AccountRow, MemberRow, core
-from node.submission import find_outcome
 from protocol.address import AccountAddress, parse_account, parse_device
 from protocol.codec import decode
 from protocol.errors import (

@@ -1,0 +1,1 @@
+"""Accounts of this node: their logs, devices, key packages, invites and passwords."""

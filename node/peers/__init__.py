@@ -1,0 +1,1 @@
+"""Other nodes: the ports that `federation` needs, over this node's database."""

@@ -1,0 +1,1 @@
+"""Rooms and mailboxes: what comes in, the hub that orders it, who may read what."""

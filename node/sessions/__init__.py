@@ -1,0 +1,1 @@
+"""Delivery to devices: one session for each WebSocket, reading logs from cursors."""
