@@ -8,6 +8,7 @@ the moment there is one until it is closed. Everything about rooms is in
 import asyncio
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,9 @@ LOG = logging.getLogger(__name__)
 CLOSE_SECONDS = 10
 """For the client to say goodbye and close its database; then we leave anyway:
 everything written is on disk before it is shown."""
+
+KEEP_TITLE, RESTORE_TITLE = "\x1b[22;0t", "\x1b[23;0t"
+"""XTWINOPS: the title that the terminal had before comes back when we leave."""
 
 QUIT_SECONDS = 3
 """In which a second Ctrl+C quits."""
@@ -112,6 +116,7 @@ class TelexApp(App[None]):
         """Show the first screen."""
         if not self.is_headless:
             self._catch_signals()
+            self._tell_terminal(KEEP_TITLE)
         if self.client is not None:
             await self.begin(self.client)
         elif self.profile.exists():
@@ -268,6 +273,9 @@ async def run(app: TelexApp) -> None:
     try:
         await app.run_async()
     finally:
+        if not app.is_headless and sys.stdout.isatty():
+            sys.stdout.write(RESTORE_TITLE)
+            sys.stdout.flush()
         try:
             await app.shut()
         except Exception:
