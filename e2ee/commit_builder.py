@@ -19,16 +19,11 @@ from e2ee.crypto import SHA256, Rng
 from e2ee.epoch import Epoch, PskLookup, gather_psks
 from e2ee.errors import (
     InvalidCommit,
-    InvalidMessage,
     LimitExceeded,
-    Malformed,
-    Refused,
-    Unsupported,
 )
 from e2ee.extension import Credential, Extension
 from e2ee.framing import (
     MAX_HANDSHAKE,
-    MAX_PROPOSALS,
     AuthData,
     AuthenticatedContent,
     Commit,
@@ -50,20 +45,13 @@ from e2ee.key_schedule import (
 from e2ee.leaf import LeafNode, sign_leaf
 from e2ee.member import Member, Validator
 from e2ee.proposal import (
-    GroupContextExtensions,
-    PreSharedKey,
     Proposal,
     ProposalOrRef,
     ProposalRef,
-    ReInit,
-    Remove,
-    Update,
 )
+from e2ee.proposal_choice import ProposalChoice
 from e2ee.proposal_list import (
     Applied,
-    Resolved,
-    apply_proposals,
-    check_proposal,
     member_of,
 )
 from e2ee.proposal_store import StoredProposal
@@ -79,12 +67,6 @@ from e2ee.welcome import (
     Welcome,
     seal_group_info,
 )
-
-MAX_TRIES = 32
-"""Pending proposals tried one by one when they do not fit together; a commit with so
-many takes milliseconds each."""
-
-_UNFIT = (InvalidMessage, Malformed, Refused, Unsupported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +97,8 @@ class CommitBuilder:
         epoch = self.epoch
         suite, context = epoch.tree.suite, epoch.context
         # (1) A valid list, and what it does.
-        chosen, applied = self._choose(proposals, pending, now)
+        choice = ProposalChoice(epoch, self.validator, self.psk)
+        chosen, applied = choice.choose(proposals, pending, now)
         has_path = update or applied.path_required
         before = self._own_leaf(epoch.tree.leaf(epoch.own_leaf))
         me = member_of(epoch.own_leaf, before)
@@ -207,106 +190,6 @@ class CommitBuilder:
         if leaf is None:  # pragma: no cover - an active member has a leaf
             raise InvalidCommit("our own leaf is blank")
         return leaf
-
-    def _apply(self, chosen: Sequence[StoredProposal | Proposal], now: int) -> Applied:
-        epoch = self.epoch
-        own = Sender(MEMBER, epoch.own_leaf)
-        items = [
-            Resolved(item.proposal, item.sender, True)
-            if isinstance(item, StoredProposal)
-            else Resolved(item, own, False)
-            for item in chosen
-        ]
-        return apply_proposals(
-            epoch.tree, epoch.context, epoch.own_leaf, items, self.validator, now=now
-        )
-
-    def _choose(
-        self,
-        proposals: Sequence[Proposal],
-        pending: Sequence[StoredProposal],
-        now: int,
-    ) -> tuple[list[StoredProposal | Proposal], Applied]:
-        """Give the proposals to commit: ours, and what fits of the pending ones.
-
-        The work stays linear in the number of pending proposals, whoever sent them:
-        only if the rest still does not fit together are few of them tried one by one,
-        or of many the removals alone.
-        """
-        if len(proposals) > MAX_PROPOSALS:
-            raise LimitExceeded("the commit has more proposals than accepted")
-        ours: list[StoredProposal | Proposal] = list(proposals)
-        candidates = self._candidates(proposals, pending)[: MAX_PROPOSALS - len(ours)]
-        everything = [*candidates, *ours]
-        try:
-            return everything, self._apply(everything, now)
-        except _UNFIT:
-            if not candidates:
-                raise
-        applied, chosen = self._apply(ours, now), ours
-        if len(candidates) > MAX_TRIES:
-            candidates = [c for c in candidates if isinstance(c.proposal, Remove)]
-        for candidate in candidates[:MAX_TRIES]:
-            attempt = [candidate, *chosen]
-            try:
-                applied, chosen = self._apply(attempt, now), attempt
-            except _UNFIT:
-                continue
-        return chosen, applied
-
-    def _candidates(
-        self, proposals: Sequence[Proposal], pending: Sequence[StoredProposal]
-    ) -> list[StoredProposal]:
-        """Leave out of the pending proposals what plainly cannot be committed."""
-        epoch = self.epoch
-        kinds = {type(proposal) for proposal in proposals}
-        touched: set[object] = {epoch.own_leaf}
-        touched |= {item.removed for item in proposals if isinstance(item, Remove)}
-        # A Remove is preferred to an Update of the same leaf, a later Update to an
-        # earlier one (section 12.2): so Removes are tried first, the rest backwards.
-        newest_first = sorted(
-            reversed(pending), key=lambda item: not isinstance(item.proposal, Remove)
-        )
-        found: list[StoredProposal] = []
-        for item in newest_first:
-            match item.proposal:
-                case Remove(leaf):
-                    subject: object = leaf
-                case Update():
-                    subject = item.sender.index
-                case PreSharedKey(id_):
-                    subject = id_.encode()
-                    if self.psk(id_) is None:
-                        continue
-                case GroupContextExtensions():
-                    subject = GroupContextExtensions
-                    if GroupContextExtensions in kinds:
-                        continue
-                case ReInit():
-                    if len(pending) + len(proposals) > 1:
-                        continue
-                    subject = ReInit
-                case _:
-                    subject = item.received.ref
-            if subject in touched or not self._valid(item):
-                continue
-            touched.add(subject)
-            found.append(item)
-        return found
-
-    def _valid(self, item: StoredProposal) -> bool:
-        """Whether a pending proposal is (still) valid by itself, and allowed."""
-        epoch = self.epoch
-        try:
-            check_proposal(
-                epoch.tree, epoch.context, item.sender, item.proposal, self.validator
-            )
-            self.validator.authorize_proposal(
-                epoch.context, item.received.sender, item.proposal
-            )
-        except _UNFIT:
-            return False
-        return True
 
     def _path(
         self,

@@ -736,6 +736,43 @@ def test_a_forbidden_pending_proposal_does_not_ride_along() -> None:
     )
 
 
+class Foreign(UnsafeAllowAll):
+    """Judges removals when they are committed alone, with an error of its own."""
+
+    def authorize(
+        self, context: GroupContext, sender: Member, effects: CommitEffects
+    ) -> None:
+        for action in effects.actions:
+            own = action.proposer == action.subject
+            if action.kind == "remove" and action.by_reference and not own:
+                raise LookupError("not in my house")
+
+
+def test_a_refused_wish_neither_stops_a_commit_nor_hides_a_good_one() -> None:
+    room = Room(validator=Foreign())
+    room.add("p0", *(f"p{number}" for number in range(1, 45)))
+    group = room["p0"]
+    good = [room[f"p{n}"].propose_remove(n) for n in (3, 4)]
+    # More than are tried one by one; some are about the same leaves, and newer.
+    bad = [forge(room["p1"], Remove(leaf)) for leaf in range(2, 45)]
+    for message in (good[0], *bad, good[1]):
+        group.receive_proposal(message)
+    staged = group.commit(remove=[2], now=NOW)
+    assert {m.identity for m in staged.effects.removed} == {b"p2", b"p3", b"p4"}
+
+
+def test_what_we_ask_for_ourselves_is_refused_in_the_callers_words() -> None:
+    class Never(UnsafeAllowAll):
+        def authorize(self, *args: object) -> None:
+            raise LookupError("never")
+
+    room = Room.of(3)
+    room.propose("p1", room["p1"].propose_remove(1))
+    room["p0"]._validator = Never()
+    with pytest.raises(LookupError, match="never"):
+        room["p0"].commit(remove=[2], now=NOW)
+
+
 def test_forging_needs_the_key() -> None:
     room = Room.of(3)
     message = forge(

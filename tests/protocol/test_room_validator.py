@@ -1,0 +1,187 @@
+"""The room's rules held by real groups: builder, hub and receiver refuse alike."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from e2ee import Extension, Group, KeyPackageBundle, PublicGroup, new_key_package
+from e2ee.errors import DuplicateKey
+from e2ee.member import UnsafeAllowAll
+from protocol.errors import IdentityError, NotAllowed
+from protocol.policy import TELEX_ROOM, Role, RoomPolicy, RoomValidator
+from tests.helpers.people import NOW, Person, Terminal
+
+RULES = RoomValidator(lambda: NOW)
+OLGA, MIA, MAX = (Person(f"{name}@example.org") for name in ("olga", "mia", "max"))
+
+
+def package(terminal: Terminal) -> KeyPackageBundle:
+    return new_key_package(
+        signature_private=terminal.mls.seed,
+        identity=terminal.credential,
+        not_before=NOW - 60,
+        not_after=NOW + 86_400,
+    )
+
+
+@dataclass
+class Room:
+    """A room with its hub, and members by device."""
+
+    hub: PublicGroup
+    groups: dict[str, Group]
+
+    def apply(self, committer: Terminal, **wishes: list[object]) -> None:
+        staged = self.groups[str(committer.address)].commit(now=NOW, **wishes)  # type: ignore[arg-type]
+        self.hub, _ = self.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+        for device, group in self.groups.items():
+            if device == str(committer.address):
+                group.apply_own(staged)
+            else:
+                group.process_commit(staged.commit, now=NOW)
+        self.welcomes = staged.welcomes
+
+
+def room_of(creator: Terminal, *others: Terminal, direct: bool = False) -> Room:
+    policy = RoomPolicy(
+        1,
+        "room",
+        direct,
+        {str(creator.address.account): int(Role.OWNER)},
+        add_role=int(Role.MEMBER if direct else Role.ADMIN),
+    )
+    group = Group.create(
+        group_id=b"room",
+        signature_private=creator.mls.seed,
+        identity=creator.credential,
+        extensions=[Extension(TELEX_ROOM, policy.encode())],
+        now=NOW,
+        validator=RULES,
+    )
+    hub = PublicGroup.create(
+        group.group_info(), group.ratchet_tree(), now=NOW, validator=RULES
+    )
+    room = Room(hub, {str(creator.address): group})
+    if others:
+        bundles = [package(other) for other in others]
+        room.apply(creator, add=[bundle.key_package for bundle in bundles])
+        for other, bundle, (_, welcome) in zip(
+            others, bundles, room.welcomes, strict=True
+        ):
+            room.groups[str(other.address)] = Group.join(
+                welcome,
+                [bundle],
+                signature_private=other.mls.seed,
+                ratchet_tree=group.ratchet_tree(),
+                now=NOW,
+                validator=RULES,
+            )
+    return room
+
+
+def lying(group: Group, terminal: Terminal) -> Group:
+    """The same group in a client without rules."""
+    return Group.load(
+        group.dump_epoch(),
+        group.dump_ratchets(),
+        signature_private=terminal.mls.seed,
+        validator=UnsafeAllowAll(),
+    )
+
+
+def leaf(group: Group, terminal: Terminal) -> int:
+    return next(
+        m.leaf for m in group.members() if m.signature_key == terminal.mls.public
+    )
+
+
+def test_an_owner_adds_and_removes() -> None:
+    olga, mia, max_ = OLGA.device(), MIA.device(), MAX.device()
+    room = room_of(olga, mia, max_)
+    group = room.groups[str(olga.address)]
+    room.apply(olga, remove=[leaf(group, max_)])
+    assert not room.groups[str(max_.address)].active
+    assert room.hub.epoch == group.epoch == 2
+
+
+def test_a_member_may_not_add_strangers_but_another_device_of_a_member() -> None:
+    olga, mia, second = OLGA.device(), MIA.device(), MIA.device()
+    room = room_of(olga, mia)
+    with pytest.raises(NotAllowed):
+        room.apply(mia, add=[package(MAX.device()).key_package])
+    room.apply(mia, add=[package(second).key_package])
+    assert len(room.hub.members()) == 3
+
+
+def test_the_hub_and_the_members_refuse_what_a_lying_client_built() -> None:
+    olga, mia = OLGA.device(), MIA.device()
+    room = room_of(olga, mia)
+    liar = lying(room.groups[str(mia.address)], mia)
+    honest = room.groups[str(olga.address)]
+    staged = liar.commit(remove=[leaf(liar, olga)], now=NOW)
+    before = honest.dump_epoch()
+    with pytest.raises(NotAllowed):
+        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    with pytest.raises(NotAllowed):
+        honest.process_commit(staged.commit, now=NOW)
+    assert honest.dump_epoch() == before
+
+
+def test_a_wish_to_leave_is_committed_by_anybody_but_only_for_oneself() -> None:
+    olga, mia, max_ = OLGA.device(), MIA.device(), MAX.device()
+    room = room_of(olga, mia, max_)
+    groups = room.groups
+    wish = groups[str(max_.address)].propose_remove(
+        leaf(groups[str(max_.address)], max_)
+    )
+    room.hub, _ = room.hub.receive_proposal(wish)
+    for terminal in (olga, mia):
+        groups[str(terminal.address)].receive_proposal(wish)
+    room.apply(mia)
+    assert not groups[str(max_.address)].active
+
+
+def test_a_wish_to_remove_somebody_else_does_not_ride_in_an_owners_commit() -> None:
+    olga, mia, max_ = OLGA.device(), MIA.device(), MAX.device()
+    room = room_of(olga, mia, max_)
+    theirs = room.groups[str(mia.address)]
+    wish = theirs.propose_remove(leaf(theirs, max_))
+    hub, _ = room.hub.receive_proposal(wish)
+    forger = lying(room.groups[str(olga.address)], olga)
+    forger.receive_proposal(wish)
+    staged = forger.commit(now=NOW)
+    assert staged.effects.removed
+    with pytest.raises(NotAllowed):
+        hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    honest = room.groups[str(olga.address)]
+    honest.receive_proposal(wish)
+    # An honest owner's client leaves the wish out and gets its own through.
+    assert not honest.commit(now=NOW).effects.removed
+
+
+def test_a_device_comes_back_in_one_commit_and_stands_there_once() -> None:
+    olga, mia = OLGA.device(), MIA.device()
+    room = room_of(olga, mia)
+    group = room.groups[str(olga.address)]
+    with pytest.raises(DuplicateKey):
+        group.commit(add=[package(mia).key_package], now=NOW)
+    # A member's re-add needs no admin: the device was lost, not thrown out.
+    room.apply(olga, add=[package(mia).key_package], remove=[leaf(group, mia)])
+    assert len(room.hub.members()) == 2
+
+
+def test_a_direct_room_stays_between_two() -> None:
+    olga, mia = OLGA.device(), MIA.device()
+    room = room_of(olga, mia, direct=True)
+    with pytest.raises(NotAllowed):
+        room.apply(mia, add=[package(MAX.device()).key_package])
+    with pytest.raises(NotAllowed):
+        room.apply(olga, remove=[leaf(room.groups[str(olga.address)], mia)])
+
+
+def test_a_stolen_credential_does_not_fit_another_key() -> None:
+    olga, mia, thief = OLGA.device(), MIA.device(), MAX.device()
+    room = room_of(olga)
+    forged = Terminal(mia.address, thief.auth, thief.mls, mia.credential)
+    with pytest.raises(IdentityError):
+        room.apply(olga, add=[package(forged).key_package])
