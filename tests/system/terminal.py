@@ -55,7 +55,9 @@ class Terminal:
         self._master, slave = pty.openpty()
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
-        merged = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+        # A size in the environment (test runners set one) would beat the real one.
+        around = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        merged = {**around, "TERM": "xterm-256color", **(env or {})}
         self.process = subprocess.Popen(
             command,
             stdin=slave,
