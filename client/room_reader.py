@@ -242,7 +242,7 @@ class RoomReader:
         tx.execute("UPDATE room SET members = ? WHERE id = ?", len(after), room)
         tx.rooms.add(room)
         if added:
-            pin_members(tx, room, group, self._clock.now())
+            pin_members(tx, room, group)
         if submission.sender == self._device and after - before:
             self._letters.repeat_name(tx, room)
         if _status(tx, room) == Status.LEFT:

@@ -105,7 +105,7 @@ class CommitBuilder:
         credential = before.credential
         if identity is not None:
             credential = replace(credential, identity=identity)
-            self.validator.credential(identity, before.signature_key)
+            self.validator.credential(identity, before.signature_key, fresh=True)
         after = Member(me.leaf, credential.identity, me.signature_key)
         effects = commit_effects(
             epoch.tree,

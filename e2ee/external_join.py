@@ -113,7 +113,7 @@ class ExternalJoin:
             place, self.identity, suite.signature.public(self.signature_private)
         )
         effects = commit_effects(self.tree, applied, context, me, None, has_path=True)
-        self.validator.credential(me.identity, me.signature_key)
+        self.validator.credential(me.identity, me.signature_key, fresh=True)
         self.validator.authorize(context, me, effects)
         # (3) Our leaf and path.
         created = self._path(applied, place)

@@ -122,7 +122,7 @@ class Group(GroupProposals):
         context = GroupContext(
             suite.id, group_id, 0, tree.tree_hash(), b"", tuple(extensions)
         )
-        validate_tree(tree, group_id, context.extensions, validator)
+        validate_tree(tree, group_id, context.extensions, validator, fresh=True)
         secrets = epoch_secrets_of(suite, rng(suite.hash.size))
         tag = confirmation_tag(suite, secrets.confirmation_key, b"")
         interim = interim_transcript_hash(suite, b"", tag)
@@ -154,8 +154,8 @@ class Group(GroupProposals):
         """Join by Welcome (section 12.4.3.1).
 
         Check that `group_id` is new to you; delete the bundle that `joined_with`
-        names, unless it is a last-resort one. Lifetimes in the tree are not judged
-        (`now` is not used): members stay when the leaf they came with has expired.
+        names, unless it is a last-resort one. Dates in the tree are not judged (`now`
+        is not used): members stay when what they came with has expired.
 
         Args:
             welcome: MLSMessage(Welcome).
@@ -311,8 +311,8 @@ class Group(GroupProposals):
     def process_commit(self, message: bytes, *, now: int) -> CommitResult:
         """Take somebody else's commit (section 12.4.2).
 
-        Lifetimes are not judged here (`now` is not used): the committer and the hub
-        did, and a member that catches up after a month must not be stuck.
+        Dates are not judged here (`now` is not used): the committer and the hub did,
+        and a member that catches up after a month must not be stuck.
 
         Raises:
             OwnMessage: It is ours; use `apply_own`.

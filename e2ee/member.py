@@ -87,8 +87,14 @@ class ProposalReceived:
 class Validator(Protocol):
     """What the caller decides; both members and hub supply one."""
 
-    def credential(self, identity: bytes, signature_key: bytes) -> None:
-        """Raise `CredentialRefused` unless the identity owns the signature key."""
+    def credential(self, identity: bytes, signature_key: bytes, *, fresh: bool) -> None:
+        """Raise `CredentialRefused` unless the identity owns the signature key.
+
+        Args:
+            fresh: It comes in now, so its dates are to be judged. Otherwise it was
+                let in before, by whoever committed and by the hub: it stands in a
+                tree that we join by, or in a commit that we catch up with.
+        """
         ...
 
     def authorize(
@@ -110,7 +116,7 @@ class Validator(Protocol):
 class UnsafeAllowAll:
     """Refuses nothing. For tests and published vectors only."""
 
-    def credential(self, identity: bytes, signature_key: bytes) -> None:
+    def credential(self, identity: bytes, signature_key: bytes, *, fresh: bool) -> None:
         """Accept."""
 
     def authorize(

@@ -7,8 +7,7 @@ what is valid and allowed together with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from e2ee.codepoint import MEMBER
@@ -194,27 +193,23 @@ class _Judge:
     def __init__(self, validator: Validator) -> None:
         self._validator = validator
 
-    def credential(self, identity: bytes, signature_key: bytes) -> None:
-        with _no():
-            self._validator.credential(identity, signature_key)
+    def credential(self, identity: bytes, signature_key: bytes, *, fresh: bool) -> None:
+        _ask(lambda: self._validator.credential(identity, signature_key, fresh=fresh))
 
     def authorize(
         self, context: GroupContext, sender: Member, effects: CommitEffects
     ) -> None:
-        with _no():
-            self._validator.authorize(context, sender, effects)
+        _ask(lambda: self._validator.authorize(context, sender, effects))
 
     def authorize_proposal(
         self, context: GroupContext, sender: Member, proposal: Proposal
     ) -> None:
-        with _no():
-            self._validator.authorize_proposal(context, sender, proposal)
+        _ask(lambda: self._validator.authorize_proposal(context, sender, proposal))
 
 
-@contextmanager
-def _no() -> Iterator[None]:
+def _ask(question: Callable[[], None]) -> None:
     try:
-        yield
+        question()
     except Exception as error:
         raise NotAllowed("the caller refuses a pending proposal") from error
 

@@ -138,11 +138,13 @@ def check_proposal(
     *,
     extensions: Extensions | None = None,
     now: int | None = None,
+    fresh: bool = True,
 ) -> None:
     """Check one proposal by itself (section 12.1).
 
     Args:
         extensions: Those that will hold; the context's own if not given.
+        fresh: Whether it is to take effect now, and credentials' dates matter.
         now: Judge lifetimes at this time, if given.
 
     Raises:
@@ -159,7 +161,7 @@ def check_proposal(
             key_package.verify(suite, required)
             if now is not None and leaf.lifetime is not None:
                 leaf.lifetime.check(now)
-            accept_credential(leaf, validator)
+            accept_credential(leaf, validator, fresh=fresh)
         case Update(leaf):
             old = tree.leaf(sender.index) if sender.type == MEMBER else None
             if old is None:
@@ -170,7 +172,7 @@ def check_proposal(
                 raise InvalidLeaf("the Update keeps its encryption key")
             leaf.check(suite, required)
             leaf.verify(suite, context.group_id, sender.index)
-            accept_credential(leaf, validator)
+            accept_credential(leaf, validator, fresh=fresh)
         case Remove(removed):
             if tree.leaf(removed) is None:
                 raise InvalidProposal("the leaf to be removed is blank")
@@ -263,7 +265,7 @@ def apply_proposals(
 
     Args:
         committer: Its leaf index; None of an external commit.
-        now: Judge the lifetimes of added leaves at this time, if given.
+        now: Judge the dates of what comes in at this time, if given.
 
     Raises:
         InvalidProposalList and whatever `check_proposal` raises.
@@ -357,6 +359,7 @@ def _check_item(
         validator,
         extensions=extensions,
         now=now,
+        fresh=now is not None,
     )
     if item.by_reference:
         validator.authorize_proposal(context, proposer, item.proposal)

@@ -127,7 +127,8 @@ class PublicGroup:
         Args:
             group_info: MLSMessage(GroupInfo).
             now: Judges the lifetimes of leaves that come from KeyPackages, if the
-                group is at epoch 0; later ones may have expired by right.
+                group is at epoch 0; later ones, and later credentials, may have
+                expired by right.
 
         Raises:
             InvalidGroupInfo, TreeHashMismatch, BadSignature: They do not belong
@@ -139,8 +140,9 @@ class PublicGroup:
         if context.cipher_suite != suite.id:
             raise UnsupportedSuite("the group has another cipher suite")
         tree = find_tree(suite, info, ratchet_tree)
-        validate_tree(tree, context.group_id, context.extensions, validator)
-        if context.epoch == 0:
+        new = context.epoch == 0
+        validate_tree(tree, context.group_id, context.extensions, validator, fresh=new)
+        if new:
             for _, leaf in tree.leaves():
                 if leaf.lifetime is not None:
                     leaf.lifetime.check(now)

@@ -143,7 +143,7 @@ def advance(
 
     Args:
         items: The commit's proposals, those by reference looked up.
-        now: Judge the lifetimes of added leaves at this time, if given.
+        now: Judge the dates of what comes in at this time, if given.
 
     Raises:
         E2eeError: One of the many; `tree` and `context` are never changed.
@@ -176,7 +176,9 @@ def advance(
             raise InvalidLeaf("the new leaf keeps its encryption key")
     # (4) The path fits the new tree.
     if commit.path is not None:
-        _merge_path(applied, context, place, committer is None, commit.path, validator)
+        # A credential that stays what it was is no newcomer, though it may expire.
+        fresh = now is not None and (before is None or after != before)
+        _merge_path(applied, context, place, commit.path, validator, before, fresh)
     # (5) The new context.
     provisional = replace(
         context,
@@ -200,19 +202,20 @@ def _merge_path(
     applied: Applied,
     context: GroupContext,
     place: int,
-    external: bool,
     path: UpdatePath,
     validator: Validator,
+    before: Member | None,
+    fresh: bool,
 ) -> None:
     """Validate a path's leaf (section 7.3) and merge the path into the new tree."""
-    tree, leaf = applied.tree, path.leaf_node
+    tree, leaf, external = applied.tree, path.leaf_node, before is None
     if external and tree.census.leaves >= MAX_LEAVES:
         raise LimitExceeded("the group has as many members as accepted")
     if leaf.source != SOURCE_COMMIT:
         raise InvalidLeaf("the leaf was not made for a commit")
     leaf.check(tree.suite, RequiredCapabilities.of(applied.extensions))
     leaf.verify(tree.suite, context.group_id, place)
-    accept_credential(leaf, validator)
+    accept_credential(leaf, validator, fresh=fresh)
     if external and place >= tree.width:
         tree.extend()
     merge_update_path(tree, place, path, applied.added_leaves)

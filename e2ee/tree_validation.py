@@ -19,8 +19,14 @@ def validate_tree(
     group_id: bytes,
     extensions: Extensions,
     validator: Validator,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Check all of a tree but its root hash.
+
+    Args:
+        fresh: Whether it is a new group's. Else the leaves were let in before, and
+            what has expired since must not shut others out.
 
     Raises:
         InvalidTree, DuplicateKey, ParentHashMismatch: Its shape or hashes are wrong.
@@ -42,7 +48,7 @@ def validate_tree(
     for index, leaf in tree.leaves():
         check_leaf(tree, leaf, required)
         leaf.verify(tree.suite, group_id, index)
-        accept_credential(leaf, validator)
+        accept_credential(leaf, validator, fresh=fresh)
 
 
 def check_leaf(
@@ -52,7 +58,7 @@ def check_leaf(
     leaf.check(tree.suite, required)
 
 
-def accept_credential(leaf: LeafNode, validator: Validator) -> None:
+def accept_credential(leaf: LeafNode, validator: Validator, *, fresh: bool) -> None:
     """Ask the caller about a leaf's credential.
 
     Raises:
@@ -61,7 +67,7 @@ def accept_credential(leaf: LeafNode, validator: Validator) -> None:
     """
     if leaf.credential.type != BASIC:
         raise InvalidLeaf("only basic credentials are accepted")
-    validator.credential(leaf.credential.identity, leaf.signature_key)
+    validator.credential(leaf.credential.identity, leaf.signature_key, fresh=fresh)
 
 
 def verify_unmerged_leaves(tree: RatchetTree) -> None:

@@ -167,13 +167,20 @@ class RoomValidator:
         """`clock` gives unix seconds, which certificates are held against."""
         self._clock = clock
 
-    def credential(self, identity: bytes, signature_key: bytes) -> None:
-        """Check the credential of a leaf that comes in (RFC 9420 section 5.3.1).
+    def credential(self, identity: bytes, signature_key: bytes, *, fresh: bool) -> None:
+        """Check the credential of a leaf (RFC 9420 section 5.3.1).
+
+        A certificate that expires later must not shut anybody out of a room: who is
+        in stays in, and its dates are judged only when it comes in.
+
+        Args:
+            fresh: whether it comes in now.
 
         Raises:
             IdentityError: it does not hold, or is for another key.
         """
-        if read_credential(identity, self._clock()).mls_key != signature_key:
+        now = self._clock() if fresh else None
+        if read_credential(identity, now).mls_key != signature_key:
             raise IdentityError("A credential is for another key than its leaf's.")
 
     def authorize(self, context: _Context, sender: _Member, effects: _Effects) -> None:

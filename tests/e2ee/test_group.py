@@ -655,7 +655,7 @@ def test_a_used_key_package_is_gone() -> None:
 class Rules(UnsafeAllowAll):
     """Only p0 removes others; anybody may propose to leave; mallory is nobody."""
 
-    def credential(self, identity: bytes, signature_key: bytes) -> None:
+    def credential(self, identity: bytes, signature_key: bytes, *, fresh: bool) -> None:
         if identity == b"mallory":
             raise CredentialRefused("unknown")
 

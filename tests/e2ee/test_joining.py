@@ -245,7 +245,9 @@ def test_every_flipped_byte_is_refused(invitation: Invitation) -> None:
 
 def test_members_are_validated(invitation: Invitation) -> None:
     class Picky(UnsafeAllowAll):
-        def credential(self, identity: bytes, signature_key: bytes) -> None:
+        def credential(
+            self, identity: bytes, signature_key: bytes, *, fresh: bool
+        ) -> None:
             if identity == b"p3":
                 raise CredentialRefused("no")
 

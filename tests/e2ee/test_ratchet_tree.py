@@ -349,7 +349,9 @@ def test_required_capabilities_hold_for_all() -> None:
 
 def test_credentials_are_asked_about() -> None:
     class Picky(UnsafeAllowAll):
-        def credential(self, identity: bytes, signature_key: bytes) -> None:
+        def credential(
+            self, identity: bytes, signature_key: bytes, *, fresh: bool
+        ) -> None:
             if identity == b"mallory":
                 raise CredentialRefused("no")
 

@@ -8,6 +8,7 @@ from e2ee import Extension, Group, KeyPackageBundle, PublicGroup, new_key_packag
 from e2ee.errors import DuplicateKey
 from e2ee.member import UnsafeAllowAll
 from protocol.errors import IdentityError, NotAllowed
+from protocol.identity import DEVICE_LIFETIME
 from protocol.policy import TELEX_ROOM, Role, RoomPolicy, RoomValidator
 from tests.helpers.people import NOW, Person, Terminal
 
@@ -185,3 +186,85 @@ def test_a_stolen_credential_does_not_fit_another_key() -> None:
     forged = Terminal(mia.address, thief.auth, thief.mls, mia.credential)
     with pytest.raises(IdentityError):
         room.apply(olga, add=[package(forged).key_package])
+
+
+def test_who_is_in_stays_in_when_a_certificate_expires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    olga, mia, late = OLGA.device(), MIA.device(), MIA.device()
+    room = room_of(olga, mia)
+    behind = Group.load(
+        room.groups[str(mia.address)].dump_epoch(),
+        room.groups[str(mia.address)].dump_ratchets(),
+        signature_private=mia.mls.seed,
+        validator=RULES,
+    )
+    bundle = package(late)
+    first = room.groups[str(olga.address)].commit(add=[bundle.key_package], now=NOW)
+    room.groups[str(olga.address)].apply_own(first)
+    room.hub, _ = room.hub.process_commit(first.commit, first.group_info, now=NOW)
+    # A year later all of them have expired.
+    then = NOW + DEVICE_LIFETIME + 1
+    monkeypatch.setattr(RULES, "_clock", lambda: then)
+    behind.process_commit(first.commit, now=then)
+    joined = Group.join(
+        first.welcomes[0][1],
+        [bundle],
+        signature_private=late.mls.seed,
+        ratchet_tree=room.hub.ratchet_tree(),
+        now=then,
+        validator=RULES,
+    )
+    # They go on among themselves, and somebody new sees nothing wrong with them.
+    group = room.groups[str(olga.address)]
+    fresh = Person("max@example.org", now=then).device()
+    new = new_key_package(
+        signature_private=fresh.mls.seed,
+        identity=fresh.credential,
+        not_before=then - 60,
+        not_after=then + 60,
+    )
+    second = group.commit(add=[new.key_package], now=then)
+    room.hub, _ = room.hub.process_commit(second.commit, second.group_info, now=then)
+    for member in (behind, joined):
+        member.process_commit(second.commit, now=then)
+    Group.join(
+        second.welcomes[0][1],
+        [new],
+        signature_private=fresh.mls.seed,
+        ratchet_tree=room.hub.ratchet_tree(),
+        now=then,
+        validator=RULES,
+    )
+    # But nobody comes in with a certificate that is over, nor starts a room.
+    group.apply_own(second)
+    expired = new_key_package(
+        signature_private=olga.mls.seed,
+        identity=OLGA.device().credential,
+        not_before=then - 60,
+        not_after=then + 60,
+    )
+    with pytest.raises(IdentityError):
+        group.commit(add=[expired.key_package], now=then)
+    with pytest.raises(IdentityError):
+        room_of(olga)
+
+
+def test_the_hub_lets_nobody_in_whose_certificate_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    olga = OLGA.device()
+    room = room_of(olga)
+    then = NOW + DEVICE_LIFETIME + 1
+    monkeypatch.setattr(RULES, "_clock", lambda: then)
+    liar = lying(room.groups[str(olga.address)], olga)
+    late = OLGA.device()
+    old = new_key_package(
+        signature_private=late.mls.seed,
+        identity=late.credential,
+        not_before=then - 60,
+        not_after=then + 60,
+    )
+    staged = liar.commit(add=[old.key_package], now=then)
+    with pytest.raises(IdentityError, match="expired"):
+        room.hub.process_commit(staged.commit, staged.group_info, now=then)
