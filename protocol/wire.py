@@ -321,6 +321,9 @@ class Stream(msgspec.Struct):
     head: int
     checkpoint: SignedCheckpoint
     """Over the last entry here."""
+    floor: int = 0
+    """Of an outgoing log: its owner no longer holds entries up to this seq, because
+    they were acked long ago. A receiver that lacks them goes on behind it."""
 
 
 class Push(msgspec.Struct):
