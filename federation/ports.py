@@ -130,6 +130,8 @@ class PendingStream:
     """Of the last entry here."""
     last_hash: bytes
     """The chain's hash at the last entry here; it is signed as a checkpoint."""
+    floor: int = 0
+    """Of our outgoing log: entries up to this seq are no longer held."""
 
 
 class LogStore(Protocol):
@@ -206,7 +208,10 @@ class LogStore(Protocol):
 
         Checked as for `receive_copy`; the log is `outgoing_id(peer, our name)`. Each
         entry's submission goes to its own log (a room of which we are hub, an
-        account's mailbox). Gaps and overlaps as for `receive_copy`.
+        account's mailbox). Overlaps as for `receive_copy`. A log that is not known
+        here begins at 0, so that nothing before the stream is passed by: a gap is
+        acked with our head (0), and the sender goes back. It cannot go back beyond
+        `stream.floor`: where that reaches `stream.after`, the gap is passed by.
 
         The ack's `outcomes` hold one receipt for every entry of the stream that is
         at or below the acked seq, also for those that were applied before: the ack

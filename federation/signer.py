@@ -86,4 +86,5 @@ class NodeSigner:
             checkpoint=self.checkpoint(
                 pending.log, pending.term, seq, pending.last_hash, now
             ),
+            floor=pending.floor,
         )

@@ -35,6 +35,7 @@ from node.keys import NodeKeys, load_keys
 from node.limit import Buckets
 from node.lock import DataLock, Running, take_lock
 from node.peers.inbox import PeerInbox
+from node.peers.pruning import Pruner
 from node.peers.service import PeerServices
 from node.peers.store import Peers
 from node.peers.wake import PeerWake
@@ -96,6 +97,7 @@ class Node:
         self.accounts = Accounts(self.store, settings, clock)
         self.hub = Hub(self.store, name, clock, limits.rooms_per_account)
         self.pages = Pages(self.store, name)
+        self._pruner = Pruner(self.store, name, clock)
         inbox = PeerInbox(self.store, self.hub, name, clock)
         self.key_packages = KeyPackages(
             self.store,
@@ -164,6 +166,7 @@ class Node:
             raise
         self._spawn(self.delivery.watch())
         self._spawn(self.peer_wake.watch())
+        self._spawn(self._pruner.run())
         await self.federation.start()
         scheme = "https" if self._tls is not None else "http"
         self._data_lock.announce(

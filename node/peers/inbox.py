@@ -190,8 +190,8 @@ class PeerInbox(PeerLogs):
         known = await self._store.read(lambda c: get_log(c, stream.log))
         if known is not None and known.owner != peer:
             raise NotAllowed("This log belongs to another node.")
-        head = stream.after if known is None else known.head
-        if stream.after > head:
+        head = 0 if known is None else known.head
+        if stream.after > max(head, stream.floor):
             return StreamAck(stream.log, head)
         outcomes: list[Receipt] = []
         batch: list[_Item] = []

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select
 from federation.ports import PendingStream
 from node.clock import Clock
 from node.event import OutcomeStored
-from node.rooms.member import peer_reader, set_cursor
+from node.rooms.member import get_cursor, peer_reader, set_cursor
 from node.rooms.page import peer_periods
 from node.rooms.submission import find_outcome
 from node.storage.chain import (
@@ -22,6 +22,7 @@ from node.storage.chain import (
     ROOM,
     Log,
     find_entry,
+    floor,
     get_log,
     list_entries,
 )
@@ -147,13 +148,21 @@ class PeerLogs:
         await self._store.write(write, size=1024 * len(acks) + 1024)
 
     async def move_cursors(self, peer: str, cursors: dict[LogId, int]) -> None:
-        """What a peer says it has (`hello`): its cursors, never beyond a head."""
+        """What a peer says it has (`hello`): its cursors, never beyond a head.
+
+        Our outgoing log's cursor moves back only: forward it goes with the outcomes,
+        which come with an ack that may have been lost.
+        """
 
         def write(transaction: Transaction) -> None:
+            connection = transaction.connection
             for name, seq in cursors.items():
-                found = get_log(transaction.connection, name)
-                if found is not None and self._reads(transaction, found, peer):
-                    self._move(transaction, peer, found, seq)
+                found = get_log(connection, name)
+                if found is None or not self._reads(transaction, found, peer):
+                    continue
+                if found.kind == OUTGOING:
+                    seq = min(seq, get_cursor(connection, peer_reader(peer), name) or 0)
+                self._move(transaction, peer, found, seq)
 
         await self._store.write(write, size=64 * len(cursors) + 64)
 
@@ -205,8 +214,11 @@ class PeerLogs:
         )
 
     def _move(self, transaction: Transaction, peer: str, found: Log, seq: int) -> None:
-        place = max(0, min(seq, found.head))
-        set_cursor(transaction.connection, peer_reader(peer), found.id, place)
+        connection = transaction.connection
+        # Behind what was pruned nothing can be sent again.
+        least = floor(connection, found) if found.kind == OUTGOING else 0
+        place = max(least, min(seq, found.head))
+        set_cursor(connection, peer_reader(peer), found.id, place)
 
 
 def store_outcome(
@@ -263,6 +275,7 @@ def _fill(
                 head=upto,
                 term=read_entry(run.entries[-1]).term,
                 last_hash=run.last_hash,
+                floor=floor(connection, found) if found.kind == OUTGOING else 0,
             )
         )
         max_entries -= len(run.entries)

@@ -19,6 +19,7 @@ __all__ = [
     "ALWAYS",
     "Period",
     "first_readable",
+    "get_cursor",
     "is_member",
     "list_periods",
     "list_rooms",
@@ -40,6 +41,10 @@ _IS_MEMBER = select(_member.c.since).where(
     _member.c.room == bindparam("room"),
     _member.c.reader == bindparam("reader"),
     _member.c.until.is_(None),
+)
+
+_GET_CURSOR = select(_cursor.c.seq).where(
+    _cursor.c.reader == bindparam("reader"), _cursor.c.log == bindparam("log")
 )
 
 
@@ -145,6 +150,12 @@ def record_changes(
         homes = {parse_account(account).node for account in (*added, *removed)}
         for home in homes - {node}:
             _follow(connection, room, home, seq)
+
+
+def get_cursor(connection: Connection, reader: str, log: LogId) -> int | None:
+    """How far a reader has a log; None: it does not read it."""
+    seq: int | None = connection.scalar(_GET_CURSOR, {"reader": reader, "log": log})
+    return seq
 
 
 def set_cursor(connection: Connection, reader: str, log: LogId, seq: int) -> None:

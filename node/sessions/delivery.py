@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from node.accounts.device import Device, Devices, list_refused
 from node.clock import Clock
@@ -20,7 +20,7 @@ from node.event import (
     OutcomeStored,
     ReadingStarted,
 )
-from node.rooms.member import first_readable
+from node.rooms.member import first_readable, get_cursor
 from node.rooms.page import device_periods
 from node.sessions.session import Line, Session
 from node.sessions.tail import Tail
@@ -47,9 +47,6 @@ ACKED_LOGS = 1000
 
 _cursor = core(CursorRow)
 
-_GET_CURSOR = select(_cursor.c.seq).where(
-    _cursor.c.reader == bindparam("reader"), _cursor.c.log == bindparam("log")
-)
 _INSERT_CURSOR = insert(_cursor)
 _MOVE_CURSOR = (
     update(_cursor)
@@ -269,7 +266,7 @@ def _ack(
     # A copy may be behind the Welcome that a device has already followed.
     if seq < 0 or (seq > found.head and found.owner == node):
         raise BadRequest(f"The log has {found.head} entries; {seq} cannot be acked.")
-    before = _cursor_of(connection, device.address, name)
+    before = get_cursor(connection, device.address, name)
     if before is None:
         start = first_readable(periods, seq)
         connection.execute(
@@ -280,8 +277,3 @@ def _ack(
         connection.execute(
             _MOVE_CURSOR, {"who": device.address, "which": name, "to": seq}
         )
-
-
-def _cursor_of(connection: Connection, reader: str, name: LogId) -> int | None:
-    seq: int | None = connection.scalar(_GET_CURSOR, {"reader": reader, "log": name})
-    return seq

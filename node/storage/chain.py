@@ -27,6 +27,7 @@ __all__ = [
     "append",
     "create_log",
     "find_entry",
+    "floor",
     "get_log",
     "hash_at",
     "list_entries",
@@ -72,6 +73,7 @@ _AFTER = (
     .order_by(_entry.c.seq)
     .limit(bindparam("limit"))
 )
+_FIRST = select(func.min(_entry.c.seq)).where(_entry.c.log == bindparam("log"))
 _SIZES_BEFORE = (
     select(_entry.c.seq, func.length(_entry.c.data))
     .where(_entry.c.log == bindparam("log"), _entry.c.seq < bindparam("before"))
@@ -282,6 +284,12 @@ def hash_at(connection: Connection, log: Log, seq: int) -> bytes | None:
     if found is None and seq == 0:
         return GENESIS
     return found
+
+
+def floor(connection: Connection, log: Log) -> int:
+    """The seq before the first entry that is held: 0 if none was ever dropped."""
+    first: int | None = connection.scalar(_FIRST, {"log": log.id})
+    return log.head if first is None else first - 1
 
 
 def start_before(

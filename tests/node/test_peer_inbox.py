@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection, insert
 
 from node.peers.inbox import PeerInbox
@@ -283,3 +284,28 @@ async def test_outgoing_items_are_applied_once_and_answered_always(
         await here.inbox.receive_outgoing(PEER, fork.stream(6))
     with pytest.raises(NotAllowed):
         await here.inbox.receive_outgoing(OTHER, outgoing.stream(0))
+
+
+async def test_an_outgoing_log_begins_at_its_beginning(here: Here) -> None:
+    owner, outgoing = room(), Owner(outgoing_id(PEER, HERE), [])
+    for _ in range(4):
+        outgoing.add(welcome(owner, 4))
+    gap = await here.inbox.receive_outgoing(PEER, outgoing.stream(2))
+    assert (gap.seq, gap.outcomes) == (0, [])
+    assert await here.inbox.received_cursors(PEER) == {}
+    whole = await here.inbox.receive_outgoing(PEER, outgoing.stream(0))
+    assert (whole.seq, len(whole.outcomes)) == (4, 4)
+    assert await here.seqs(mailbox_id(ANN)) == (1, 4)
+
+
+async def test_what_its_owner_pruned_is_passed_by(here: Here) -> None:
+    owner, outgoing = room(), Owner(outgoing_id(PEER, HERE), [])
+    for _ in range(6):
+        outgoing.add(welcome(owner, 4))
+    first = replace(outgoing.stream(2, 3), floor=2)
+    assert (await here.inbox.receive_outgoing(PEER, first)).seq == 3
+    low = replace(outgoing.stream(5), floor=4)
+    assert (await here.inbox.receive_outgoing(PEER, low)).seq == 3
+    later = replace(outgoing.stream(4), floor=4)
+    assert (await here.inbox.receive_outgoing(PEER, later)).seq == 6
+    assert await here.seqs(mailbox_id(ANN)) == (1, 3)

@@ -1,0 +1,121 @@
+"""Pruning: what a peer acked long ago is dropped from our outgoing log for it.
+
+Outgoing logs are the one kind of log that nobody reads twice. An entry goes when the
+peer has acked it, it is old, and what became of its submission is known elsewhere on
+this node (its entry in our copy of the room, or its outcome), so that the same bytes
+still answer the same receipt. The log's row keeps head and hash: the chain goes on.
+"""
+
+import asyncio
+import logging
+from functools import partial
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from node.clock import Clock
+from node.rooms.member import get_cursor, peer_reader
+from node.rooms.submission import find_outcome
+from node.storage.chain import OUTGOING, find_entry, get_log
+from node.storage.store import Store, Transaction
+from node.storage.tables import EntryRow, LogRow, core
+from protocol.errors import Malformed, Refused
+from protocol.log import Kind, LogId, read_entry, read_submission
+
+__all__ = ["KEPT", "Pruner"]
+
+log = logging.getLogger(__name__)
+
+KEPT = 30 * 24 * 3600
+"""Seconds that an acked entry stays: a peer that restores a backup of the last month
+is sent again what it lost."""
+
+EVERY = 3600.0
+"""Seconds between two looks: what has waited for a month can wait for an hour."""
+
+BATCH = 100
+"""Entries in one write: some milliseconds, so nobody waits for it."""
+
+_log = core(LogRow)
+_entry = core(EntryRow)
+
+_OLDEST = (
+    select(_entry.c.seq, _entry.c.event_id, _entry.c.data)
+    .where(_entry.c.log == bindparam("log"), _entry.c.seq <= bindparam("acked"))
+    .order_by(_entry.c.seq)
+    .limit(BATCH)
+)
+
+
+class Pruner:
+    """Drops old entries of outgoing logs; `run` it."""
+
+    def __init__(self, store: Store, node: str, clock: Clock) -> None:
+        self._store = store
+        self._node = node
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Prune at once and every hour, until cancelled."""
+        while True:
+            try:
+                await self.prune()
+            except Refused as error:
+                log.warning("outgoing logs could not be pruned: %s", error)
+            await asyncio.sleep(EVERY)
+
+    async def prune(self) -> int:
+        """Drop what may go, of every outgoing log; how many entries that were.
+
+        Raises:
+            Refused: the database's trouble.
+        """
+        query = select(_log.c.id).where(
+            _log.c.kind == OUTGOING, _log.c.owner == self._node
+        )
+        names = await self._store.read(lambda c: list(c.scalars(query)))
+        dropped = 0
+        for name in names:
+            while upto := await self._store.read(partial(self._upto, name=name)):
+                write = partial(_drop, name=LogId(name), upto=upto)
+                dropped += await self._store.write(write)
+        return dropped
+
+    def _upto(self, connection: Connection, name: LogId) -> int:
+        """The last of the next few entries that may go; 0: none."""
+        found = get_log(connection, name)
+        assert found is not None
+        acked = get_cursor(connection, peer_reader(found.party), name) or 0
+        upto, before = 0, int((self._clock() - KEPT) * 1000)
+        rows = connection.execute(_OLDEST, {"log": name, "acked": acked}).all()
+        for seq, event_id, data in rows:
+            if not _may_go(connection, event_id, data, before):
+                break
+            upto = seq
+        return upto
+
+
+def _may_go(connection: Connection, event_id: bytes, data: bytes, before: int) -> bool:
+    try:
+        entry = read_entry(data)
+        submission = read_submission(entry.submission)
+    except Malformed:
+        return False
+    if entry.time >= before:
+        return False
+    # A Welcome is ours: the commit that made it is never applied again.
+    return (
+        submission.kind == Kind.WELCOME
+        or find_entry(connection, submission.log, event_id) is not None
+        or find_outcome(connection, submission.log, event_id) is not None
+    )
+
+
+def _drop(transaction: Transaction, name: LogId, upto: int) -> int:
+    # The peer may have gone back since `upto` was read.
+    connection = transaction.connection
+    found = get_log(connection, name)
+    assert found is not None
+    acked = get_cursor(connection, peer_reader(found.party), name) or 0
+    return connection.execute(
+        delete(_entry).where(_entry.c.log == name, _entry.c.seq <= min(upto, acked))
+    ).rowcount
