@@ -3,6 +3,10 @@
     async with await Client.open(profile, password=...) as client:
         async for event in client.events(): ...
 
+Inside: `engine` is the class and puts the parts together; `model` is what it shows,
+`errors` what can go wrong, `content` and `text` what people write; `storage`,
+`account`, `network` and `rooms` are the parts.
+
 It is a library: `examples/echo_bot.py` is a whole bot. Importing it costs little;
 network, database and cryptography are loaded when a `Client` is first touched.
 """

@@ -2,10 +2,10 @@
 
 This is the one class that applications use. It puts the parts together and owns them:
 
-    store      the encrypted database and its thread (keys, rooms, messages)
-    transport  signed requests to our node         session   the WebSocket
-    sync       one session after the other         reading   entries → database
-    workers    for each room: settler (commits), posting (what we wrote)
+    storage/   the encrypted database and its thread: keys, rooms, messages
+    account/   keys: this device's and other people's
+    network/   signed requests to our node, and one session after the other (`sync`)
+    rooms/     what comes in (`inbound`), what goes out (`settler`, `posting`)
 
 Reading calls (`rooms`, `messages`) ask the database and never the network.
 """
@@ -20,14 +20,11 @@ from types import TracebackType
 from typing import Self
 
 from client import enrol
+from client.account.contacts import Contacts
+from client.account.me import Me
 from client.broadcast import Broadcast
 from client.clock import Clock
-from client.contacts import Contacts
 from client.errors import RoomInactive, UnknownMessage
-from client.groups import Groups
-from client.inbound import Inbound
-from client.letters import Letters, Stage
-from client.me import Me
 from client.model import (
     Connection,
     ConnectionChanged,
@@ -41,24 +38,27 @@ from client.model import (
     RoomMember,
     State,
 )
-from client.posting import Posting
-from client.reading import Reading, Uplink
-from client.room_reader import RoomReader
-from client.rooms import Rooms
-from client.settler import Settler
-from client.store import Store, Tx
-from client.sync import Sync
-from client.text import check_text
-from client.timeline import (
+from client.network.reading import Reading, Uplink
+from client.network.sync import Sync
+from client.network.transport import Signer, Transport
+from client.rooms.actions import Rooms
+from client.rooms.groups import Groups
+from client.rooms.inbound import Inbound
+from client.rooms.letters import Letters, Stage
+from client.rooms.posting import Posting
+from client.rooms.reader import RoomReader
+from client.rooms.settler import Settler
+from client.rooms.welcomes import Welcomes
+from client.rooms.workers import Workers
+from client.storage.store import Store, Tx
+from client.storage.timeline import (
     Status,
     events_of,
     get_message,
     list_messages,
     list_rooms,
 )
-from client.transport import Signer, Transport
-from client.welcomes import Welcomes
-from client.workers import Workers
+from client.text import check_text
 from protocol.errors import UnknownRoom
 from protocol.log import LogId
 

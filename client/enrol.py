@@ -11,9 +11,10 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from client import keyfile
+from client.account.contacts import save_account
+from client.account.me import Me, set_meta
+from client.account.packages import refill
 from client.clock import Clock
-from client.contacts import save_account
 from client.errors import (
     BadText,
     ClientError,
@@ -21,12 +22,11 @@ from client.errors import (
     NodeUnreachable,
     WrongPhrase,
 )
-from client.heads import start_log
-from client.me import Me, set_meta
 from client.model import Profile
-from client.packages import refill
-from client.store import Store, Tx
-from client.transport import Signer, Transport
+from client.network.transport import Signer, Transport
+from client.storage import keyfile
+from client.storage.heads import start_log
+from client.storage.store import Store, Tx
 from protocol.address import AccountAddress, DeviceAddress, parse_account
 from protocol.errors import AccountTaken, IdentityError, Refused
 from protocol.identity import (

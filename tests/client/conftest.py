@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from client import Client, enrol, keyfile, packages
-from client.keyfile import Strength
+from client import Client, enrol
+from client.account import packages
+from client.storage import keyfile
+from client.storage.keyfile import Strength
 from tests.client.fake_node import NAME, FakeNode, running
 from tests.client.people import PASSWORD, online, profile
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import Alarm, Client, Room
-from client.store import Tx
+from client.storage.store import Tx
 from protocol.codec import encode
 from protocol.log import (
     Entry,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.errors import ClientError, ProfileDamaged, ProfileTooNew, WrongPassword
-from client.keyfile import STRENGTH, Strength, read_key, wrap
+from client.storage.keyfile import STRENGTH, Strength, read_key, wrap
 from tests.helpers.fuzz import fuzzing
 
 WEAK = Strength(1, 8192)

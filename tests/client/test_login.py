@@ -21,7 +21,7 @@ ALICE, BOB = f"alice@{NAME}", f"bob@{NAME}"
 async def test_a_second_device_joins_the_rooms(
     join: Join, fake: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.sync.JOIN_GRACE", 0.1)
+    monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
     bob = await join("bob")
     laptop, words = await Client.register(
         profile(tmp_path, "laptop", fake.url), ALICE, invite="", password=PASSWORD

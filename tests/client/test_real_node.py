@@ -114,7 +114,7 @@ async def test_a_second_device_joins_the_rooms(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("client.sync.JOIN_GRACE", 0.2)
+    monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.2)
     bob = await enter(nodes[1], "bob")
     account = f"twice@{nodes[0].name}"
     laptop, words = await Client.register(

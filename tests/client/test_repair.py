@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 
 from client import Alarm, Client, State
-from client.changes import ask_to_join
 from client.errors import ChangeFailed, KeyChanged, RoomInactive
-from client.store import Tx
-from client.timeline import Status
+from client.rooms.changes import ask_to_join
+from client.storage.store import Tx
+from client.storage.timeline import Status
 from e2ee import Group
 from e2ee.errors import BadConfirmationTag
 from protocol.errors import InvalidCommit, NoKeyPackage, Problem
@@ -217,7 +217,7 @@ async def test_a_commit_whose_answer_was_lost_is_adopted_from_the_log(
 async def test_a_welcome_that_cannot_be_used_is_asked_for_again(
     join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.changes.ASK_AGAIN", 300)
+    monkeypatch.setattr("client.rooms.changes.ASK_AGAIN", 300)
     alice, bob = await join("alice"), await join("bob")
     room = await alice.start_direct(BOB)
     await until(partial(room_of, bob, room.id))

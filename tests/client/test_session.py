@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.errors import NodeNonsense, NodeUnreachable
-from client.session import _read
+from client.network.session import _read
 from protocol.codec import encode
 from protocol.log import LogId
 from protocol.wire import Entries, Ready, Receipt, ResultFrame

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlcipher3
 
+from client.account.me import get_meta, set_meta
 from client.errors import (
     Closed,
     NoProfile,
@@ -21,10 +22,9 @@ from client.errors import (
     ProfileTooNew,
     WrongPassword,
 )
-from client.keyfile import Strength, read_key
-from client.me import get_meta, set_meta
-from client.schema import MIGRATIONS
-from client.store import Store, Tx
+from client.storage.keyfile import Strength, read_key
+from client.storage.schema import MIGRATIONS
+from client.storage.store import Store, Tx
 
 WEAK = Strength(1, 8192)
 PLANTED = b"planted word zanzibar"
@@ -211,8 +211,8 @@ async def test_deleted_values_do_not_stay_in_the_log(tmp_path: Path) -> None:
 _WRITER = """
 import asyncio, sys
 from pathlib import Path
-from client.store import Store
-from client.me import set_meta
+from client.storage.store import Store
+from client.account.me import set_meta
 async def main():
     store = Store.open(Path(sys.argv[1]), "correct horse")
     for n in range(100000):

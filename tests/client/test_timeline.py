@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from client.keyfile import Strength
 from client.model import State
-from client.store import Store, Tx
-from client.timeline import (
+from client.storage.keyfile import Strength
+from client.storage.store import Store, Tx
+from client.storage.timeline import (
     PENDING,
     Status,
     add_message,

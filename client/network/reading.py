@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from client.errors import ClientError, NodeNonsense, NodeUnreachable
-from client.heads import have
-from client.inbound import Applied, Inbound
 from client.model import Alarm
-from client.room_reader import Due, RoomReader
-from client.session import Session
-from client.store import Store, Tx
-from client.timeline import Status, set_note
-from client.transport import Transport
-from client.welcomes import Welcomes
+from client.network.session import Session
+from client.network.transport import Transport
+from client.rooms.inbound import Applied, Inbound
+from client.rooms.reader import Due, RoomReader
+from client.rooms.welcomes import Welcomes
+from client.storage.heads import have
+from client.storage.store import Store, Tx
+from client.storage.timeline import Status, set_note
 from protocol.errors import (
     NodeBusy,
     PeerUnreachable,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from client.store import Tx
+from client.storage.store import Tx
 from protocol.address import AccountAddress, DeviceAddress, parse_device
 from protocol.identity import KeyPair
 from protocol.log import LogId, mailbox_id

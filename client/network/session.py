@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from client.errors import NodeNonsense, NodeUnreachable
-from client.transport import REQUEST_TIMEOUT, Transport
+from client.network.transport import REQUEST_TIMEOUT, Transport
 from protocol.codec import encode
 from protocol.errors import Refused, refusal
 from protocol.limits import BODY_MAX

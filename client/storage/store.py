@@ -35,9 +35,9 @@ from client.errors import (
     ProfileTooNew,
     StorageFailed,
 )
-from client.keyfile import KEY_BYTES, Strength, read_key, wrap
 from client.model import DATABASE_FILE, KEY_FILE, Event, MessageId
-from client.schema import MIGRATIONS
+from client.storage.keyfile import KEY_BYTES, Strength, read_key, wrap
+from client.storage.schema import MIGRATIONS
 from protocol.log import LogId
 
 __all__ = ["Store", "Tx"]

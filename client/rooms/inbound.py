@@ -11,11 +11,11 @@ let in again.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from client.heads import agrees, check_link, fail_log, link_at
-from client.me import Me
-from client.room_reader import RoomReader
-from client.store import Tx
-from client.welcomes import Welcomes
+from client.account.me import Me
+from client.rooms.reader import RoomReader
+from client.rooms.welcomes import Welcomes
+from client.storage.heads import agrees, check_link, fail_log, link_at
+from client.storage.store import Tx
 from protocol.errors import Malformed
 from protocol.log import Entry, LogId, Submission, chain, read_entry, read_submission
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from client.account.me import Me
+from client.account.packages import new_bundle
 from client.clock import Clock
-from client.groups import Groups, accounts_of
-from client.me import Me
-from client.packages import new_bundle
-from client.store import Tx
-from client.timeline import Status
+from client.rooms.groups import Groups, accounts_of
+from client.storage.store import Tx
+from client.storage.timeline import Status
 from e2ee import Group, key_package_info
 from protocol.codec import decode, encode
 from protocol.limits import CLAIM_ACCOUNTS

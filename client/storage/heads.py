@@ -9,8 +9,8 @@ import logging
 
 from client.content import Content
 from client.model import Alarm
-from client.store import Tx
-from client.timeline import Status, set_status
+from client.storage.store import Tx
+from client.storage.timeline import Status, set_status
 from protocol.log import GENESIS, LogId
 
 __all__ = [

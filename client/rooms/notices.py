@@ -4,8 +4,8 @@ The facts come from what was verified (the proposals of a commit, the signature 
 message), never from what a node says. Each sentence has a stable code beside it.
 """
 
-from client.store import Tx
-from client.timeline import add_notice
+from client.storage.store import Tx
+from client.storage.timeline import add_notice
 from e2ee import CommitEffects
 from e2ee.errors import E2eeError
 from protocol.errors import IdentityError, Malformed, Refused, TelexError

@@ -11,22 +11,22 @@ import logging
 
 import sqlcipher3
 
-from client.changes import Want, ask_soon, ask_to_join, forget_satisfied, want
+from client.account.me import Me
 from client.clock import Clock
-from client.groups import Groups, accounts_of, leaf_of, policy_of
-from client.letters import Letters
-from client.me import Me
-from client.notices import Lines, code_of, describe_commit
-from client.ranking import delay_for
-from client.store import Tx
-from client.timeline import (
+from client.rooms.changes import Want, ask_soon, ask_to_join, forget_satisfied, want
+from client.rooms.groups import Groups, accounts_of, leaf_of, policy_of
+from client.rooms.letters import Letters
+from client.rooms.notices import Lines, code_of, describe_commit
+from client.rooms.ranking import delay_for
+from client.rooms.welcomes import Welcomes, pin_members
+from client.storage.store import Tx
+from client.storage.timeline import (
     Status,
     add_notice,
     get_message,
     message_id,
     set_status,
 )
-from client.welcomes import Welcomes, pin_members
 from e2ee import Group, StagedCommit, key_package_info
 from e2ee.errors import E2eeError, FutureEpoch, InvalidMessage
 from protocol.codec import decode

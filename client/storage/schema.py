@@ -64,7 +64,7 @@ CREATE TABLE room (
     hub TEXT NOT NULL,
     direct INTEGER NOT NULL,
     title TEXT NOT NULL,
-    status TEXT NOT NULL,             -- a rooms.Status
+    status TEXT NOT NULL,             -- a timeline.Status
     note TEXT NOT NULL DEFAULT '',
     members INTEGER NOT NULL DEFAULT 0,
     activity INTEGER NOT NULL DEFAULT 0,
@@ -138,7 +138,7 @@ CREATE TABLE outbox (
     message TEXT,                     -- the timeline row that it is
     submission BLOB,                  -- once it was encrypted: the bytes to send
     event_id BLOB,
-    state TEXT NOT NULL,              -- an outbox.Stage
+    state TEXT NOT NULL,              -- a letters.Stage
     tries INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX outbox_room ON outbox (room, n);
@@ -148,7 +148,7 @@ CREATE INDEX outbox_event ON outbox (event_id);
 CREATE TABLE intent (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     room TEXT NOT NULL,
-    kind TEXT NOT NULL,               -- an intents.Want
+    kind TEXT NOT NULL,               -- a changes.Want
     subject TEXT NOT NULL,            -- an account, or of readd a device
     package BLOB,                     -- readd: the key package it asked with
     due INTEGER NOT NULL,             -- not before: ranked members wait

@@ -10,14 +10,14 @@ import asyncio
 import logging
 import random
 
-from client.changes import ask_to_join, next_due
+from client.account.me import Me
 from client.clock import Clock
 from client.errors import ChangeFailed, ClientError
-from client.letters import Letters
-from client.me import Me
-from client.posting import Posting
-from client.settler import Settler
-from client.store import Store, Tx
+from client.rooms.changes import ask_to_join, next_due
+from client.rooms.letters import Letters
+from client.rooms.posting import Posting
+from client.rooms.settler import Settler
+from client.storage.store import Store, Tx
 from protocol.errors import Refused
 from protocol.log import LogId
 

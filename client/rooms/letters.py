@@ -11,6 +11,7 @@ again until there is an answer: the hub knows a repeat for ever.
 import secrets
 from enum import StrEnum
 
+from client.account.me import Me
 from client.clock import Clock
 from client.content import (
     Body,
@@ -22,19 +23,18 @@ from client.content import (
     read_content,
     write_content,
 )
-from client.groups import Groups
-from client.heads import check_head
-from client.me import Me
 from client.model import Alarm, MessageId, State
-from client.notices import Lines
-from client.store import Tx
-from client.text import visible_line
-from client.timeline import (
+from client.rooms.groups import Groups
+from client.rooms.notices import Lines
+from client.storage.heads import check_head
+from client.storage.store import Tx
+from client.storage.timeline import (
     PENDING,
     add_message,
     message_id,
     place,
 )
+from client.text import visible_line
 from e2ee import Group
 from e2ee.errors import InvalidMessage
 from protocol.errors import Malformed

@@ -7,10 +7,10 @@ last resort until it is replaced), and no longer than the packages are valid.
 
 import logging
 
+from client.account.me import Me
 from client.clock import Clock
-from client.me import Me
-from client.store import Store, Tx
-from client.transport import Transport
+from client.network.transport import Transport
+from client.storage.store import Store, Tx
 from e2ee import KeyPackageBundle, new_key_package
 from protocol.limits import KEY_PACKAGES_WANTED
 from protocol.wire import KeyPackageCount, KeyPackageUpload

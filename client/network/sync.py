@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from client.changes import ask_first
+from client.account.me import Me
+from client.account.packages import refill
 from client.clock import Clock
 from client.errors import ClientError
-from client.heads import have, start_log
-from client.letters import Stage
-from client.me import Me
 from client.model import Connection
-from client.packages import refill
-from client.posting import Posting
-from client.reading import Reading, Uplink
-from client.session import Session
-from client.store import Store, Tx
-from client.workers import Workers
+from client.network.reading import Reading, Uplink
+from client.network.session import Session
+from client.rooms.changes import ask_first
+from client.rooms.letters import Stage
+from client.rooms.posting import Posting
+from client.rooms.workers import Workers
+from client.storage.heads import have, start_log
+from client.storage.store import Store, Tx
 from protocol.errors import Refused
 from protocol.log import LogId
 from protocol.wire import Entries, OutcomeFrame, Rooms, RoomState

@@ -8,14 +8,14 @@ one thing, with the reason, and the next goes on.
 import logging
 from functools import partial
 
-from client.contacts import has_changed
-from client.groups import Groups, accounts_of
-from client.letters import Letters, Stage
+from client.account.contacts import has_changed
 from client.model import MessageId
-from client.reading import TRANSIENT, Reading, Uplink
-from client.settler import has_epoch, note_receipt
-from client.store import Store, Tx
-from client.timeline import Status, set_note, set_status
+from client.network.reading import TRANSIENT, Reading, Uplink
+from client.rooms.groups import Groups, accounts_of
+from client.rooms.letters import Letters, Stage
+from client.rooms.settler import has_epoch, note_receipt
+from client.storage.store import Store, Tx
+from client.storage.timeline import Status, set_note, set_status
 from e2ee.errors import E2eeError
 from protocol.errors import Refused, StaleEpoch, TelexError, refusal
 from protocol.log import Kind, LogId

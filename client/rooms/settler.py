@@ -13,7 +13,12 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
-from client.changes import (
+from client.account.contacts import Contacts
+from client.account.me import Me
+from client.clock import Clock
+from client.errors import ChangeFailed, ClientError, KeyChanged, NodeNonsense
+from client.network.reading import TRANSIENT, Reading, Uplink
+from client.rooms.changes import (
     Built,
     Package,
     Want,
@@ -24,15 +29,10 @@ from client.changes import (
     due_wishes,
     load_staged,
 )
-from client.clock import Clock
-from client.contacts import Contacts
-from client.errors import ChangeFailed, ClientError, KeyChanged, NodeNonsense
-from client.groups import Groups
-from client.heads import check_link, fail_log
-from client.me import Me
-from client.reading import TRANSIENT, Reading, Uplink
-from client.store import Store, Tx
-from client.timeline import Status, set_note
+from client.rooms.groups import Groups
+from client.storage.heads import check_link, fail_log
+from client.storage.store import Store, Tx
+from client.storage.timeline import Status, set_note
 from e2ee import key_package_info
 from e2ee.errors import E2eeError
 from protocol.errors import (

@@ -9,21 +9,21 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 
-from client.changes import Want, want
+from client.account.me import Me
 from client.clock import Clock
 from client.errors import BadText, ChangeFailed, ClientError, RoomInactive
-from client.groups import Groups, accounts_of, policy_of
-from client.heads import start_log
-from client.letters import Letters
-from client.me import Me
 from client.model import Room, RoomMember
-from client.posting import Posting
-from client.room_reader import RoomReader
-from client.settler import Settler
-from client.store import Store, Tx
+from client.rooms.changes import Want, want
+from client.rooms.groups import Groups, accounts_of, policy_of
+from client.rooms.letters import Letters
+from client.rooms.posting import Posting
+from client.rooms.reader import RoomReader
+from client.rooms.settler import Settler
+from client.rooms.workers import Workers
+from client.storage.heads import start_log
+from client.storage.store import Store, Tx
+from client.storage.timeline import Status, get_room, set_status
 from client.text import check_name
-from client.timeline import Status, get_room, set_status
-from client.workers import Workers
 from e2ee import Group
 from e2ee.errors import E2eeError
 from protocol.address import parse_account

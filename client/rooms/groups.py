@@ -7,9 +7,9 @@ of the disk. An epoch is written when it changed, ratchets with each message.
 
 from collections import OrderedDict
 
+from client.account.me import Me
 from client.clock import Clock
-from client.me import Me
-from client.store import Tx
+from client.storage.store import Tx
 from e2ee import Extension, Group, KeyPackageBundle, Member
 from protocol.errors import IdentityError
 from protocol.log import LogId

@@ -8,16 +8,16 @@ so far begins there.
 
 import logging
 
-from client.changes import ask_first, ask_soon
+from client.account.contacts import check_root
+from client.account.me import Me
+from client.account.packages import find_bundle, spend
 from client.clock import Clock
-from client.contacts import check_root
-from client.groups import Groups, accounts_of, policy_of
-from client.heads import check_link, fail_log, have, start_log
-from client.me import Me
-from client.notices import Lines, code_of
-from client.packages import find_bundle, spend
-from client.store import Tx
-from client.timeline import LINES, Status, set_note
+from client.rooms.changes import ask_first, ask_soon
+from client.rooms.groups import Groups, accounts_of, policy_of
+from client.rooms.notices import Lines, code_of
+from client.storage.heads import check_link, fail_log, have, start_log
+from client.storage.store import Tx
+from client.storage.timeline import LINES, Status, set_note
 from e2ee import Group
 from e2ee.errors import E2eeError
 from protocol.address import parse_node

@@ -21,7 +21,7 @@ from client.model import (
     RoomChanged,
     State,
 )
-from client.store import Tx
+from client.storage.store import Tx
 from client.text import visible, visible_line
 from protocol.log import LogId
 

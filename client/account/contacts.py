@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from client.errors import KeyChanged, NodeNonsense
 from client.model import Alarm
-from client.store import Store, Tx
-from client.transport import Transport
+from client.network.transport import Transport
+from client.storage.store import Store, Tx
 from protocol.address import parse_account
 from protocol.codec import decode, encode
 from protocol.errors import IdentityError, Malformed

@@ -1,0 +1,2 @@
+"""Keys of people and devices: this device's own (`me`, `packages`), the others'
+(`contacts`)."""
