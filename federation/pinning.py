@@ -41,6 +41,9 @@ SEEN_EVERY = 60.0
 """Seconds between two writes of `last_seen`: it is for people, not worth a
 transaction for each request."""
 
+PIN_STEP = 0.001
+"""Seconds by which a pin is at least younger than the one that it replaces."""
+
 IDENTITIES_MAX = 1000
 """Key logs kept read: reading one costs a signature check for each revision."""
 
@@ -142,7 +145,12 @@ class PeerBook:
                 identity = read_node_log(name, document.keys)
             except IdentityError as error:
                 raise PeerUnreachable(str(error)) from error
-            return await self._accept(PeerRecord(name), document, identity)
+            # Never older than the pin it replaces, whatever the clock did: a store
+            # that two processes write tells by this which pin is the newer.
+            before = (await self.get(name)).pinned_at
+            pinned_at = max(self._clock.time(), before + PIN_STEP)
+            record = PeerRecord(name, pinned_at=pinned_at)
+            return await self._accept(record, document, identity)
 
     async def _hold(self, record: PeerRecord) -> None:
         """Hold all traffic of a peer, record why and refuse."""

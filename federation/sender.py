@@ -144,6 +144,11 @@ class Sender:
         if worker is not None:
             worker.reconsider()
 
+    def reconsider_all(self) -> None:
+        """Somebody else may have reset backoffs: read them again."""
+        for worker in self._workers.values():
+            worker.reconsider()
+
     def _worker(self, peer: str) -> "_Worker":
         worker = self._workers.get(peer)
         if worker is None:

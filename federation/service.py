@@ -133,6 +133,11 @@ class Federation:
         if peer != self.name:
             self._sender.wake(peer)
 
+    def look_again(self) -> None:
+        """The records of peers may have been changed by another process, such as an
+        admin's command that accepts keys: what waits for a peer looks again."""
+        self._sender.reconsider_all()
+
     def rotate(self, key: KeyPair) -> None:
         """Sign with the next node key; its revision must already be published."""
         self._signer.use(key)

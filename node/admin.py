@@ -19,8 +19,16 @@ from federation.ports import PeerRecord
 from node.accounts.account import list_accounts, set_disabled
 from node.accounts.invite import create_invite, new_code
 from node.config import Settings, render
-from node.keys import create_keys, write_private
-from node.lock import Running, read_running
+from node.keys import (
+    create_keys,
+    fingerprint,
+    load_keys,
+    read_recovery_key,
+    rotate_keys,
+    write_private,
+)
+from node.lock import Running, read_running, take_lock
+from node.peers.log import count_pending
 from node.peers.store import list_peers
 from node.storage.engine import open_engine
 from node.storage.schema import check_schema, migrate
@@ -34,6 +42,7 @@ from node.storage.tables import (
 )
 from protocol.address import parse_node
 from protocol.errors import TelexError
+from protocol.node_identity import NodeIdentity
 
 __all__ = [
     "AdminProblem",
@@ -45,6 +54,7 @@ __all__ = [
     "disable",
     "invite",
     "peers",
+    "rotate_key",
     "status",
 ]
 
@@ -69,6 +79,8 @@ class Status:
     """A node in numbers."""
 
     running: Running | None
+    fingerprint: str
+    """Of the node's key log, for admins of other nodes who ask for it."""
     accounts: int
     devices: int
     rooms: int
@@ -154,10 +166,35 @@ def disable(settings: Settings, name: str, disabled: bool) -> None:
         )
 
 
-def peers(settings: Settings) -> list[PeerRecord]:
-    """The nodes that this one has met."""
+def peers(settings: Settings) -> list[tuple[PeerRecord, int]]:
+    """The nodes that this one has met or wants to reach, each with the number of
+    entries that wait for it."""
     with _database(settings) as connection:
-        return list_peers(connection)
+        known = {record.name: record for record in list_peers(connection)}
+        pending = count_pending(connection)
+    return [
+        (known.get(name) or PeerRecord(name), pending.get(name, 0))
+        for name in sorted(known.keys() | pending.keys())
+    ]
+
+
+def rotate_key(settings: Settings, recovery: Path | None) -> NodeIdentity:
+    """Put a new node key in force; peers take it because an old key signed it.
+
+    Args:
+        settings: of the node, which must not run.
+        recovery: the recovery key's file, if the node key is lost or stolen.
+
+    Raises:
+        DataInUse: the node runs.
+        KeyProblem: no key here may sign for a new one; nothing was changed.
+    """
+    seed = None if recovery is None else read_recovery_key(recovery)
+    lock = take_lock(settings.data_dir)
+    try:
+        return rotate_keys(settings.data_dir, settings.name, int(time.time()), seed)
+    finally:
+        lock.release()
 
 
 def status(settings: Settings) -> Status:
@@ -177,6 +214,7 @@ def status(settings: Settings) -> Status:
     cert = settings.tls.cert_file
     return Status(
         running=read_running(settings.data_dir),
+        fingerprint=fingerprint(load_keys(settings.data_dir, settings.name).identity),
         accounts=accounts,
         devices=devices,
         rooms=rooms,

@@ -91,7 +91,7 @@ class Node:
         self.store = Store(
             settings.database,
             on_events=self.delivery.on_events,
-            on_foreign_change=self.delivery.on_foreign_change,
+            on_foreign_change=self._on_foreign_change,
         )
         self.devices = Devices(self.store, name, clock)
         self.accounts = Accounts(self.store, settings, clock)
@@ -283,6 +283,11 @@ class Node:
         app.add_routes(socket.routes())
         app.add_routes(self.federation.routes())
         return app
+
+    def _on_foreign_change(self) -> None:
+        """An admin's command wrote to the database."""
+        self.delivery.on_foreign_change()
+        self.federation.look_again()
 
     def _wake(self, peer: str) -> None:
         self.federation.wake(peer)

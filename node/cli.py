@@ -227,12 +227,80 @@ def peer_list(context: click.Context) -> None:
 
     with _one_sentence():
         records = peers(_settings(context))
-    for record in records:
-        seen = _date(int(record.last_seen)) if record.last_seen else "never seen"
-        trouble = f"  {record.last_error}" if record.fails else ""
-        click.echo(f"{record.name}  keys {record.trusted}  {seen}{trouble}")
+    for record, pending in records:
+        seen = f"seen {_moment(record.last_seen)}" if record.last_seen else "never seen"
+        waiting = f"  {pending} pending" if pending else ""
+        click.echo(f"{record.name}  keys {_TRUST[record.trusted]}  {seen}{waiting}")
+        if record.fails:
+            click.echo(
+                f"    failing since {_moment(record.failing_since)}, next try "
+                f"{_moment(record.next_try)}"
+            )
+        if record.last_error:
+            # Part of it may be the peer's own words; none of it drives a terminal.
+            words = (c if c.isprintable() else "?" for c in record.last_error)
+            click.echo(f"    {''.join(words)}")
     if not records:
         click.echo("This node has met no other yet.")
+
+
+_TRUST = {
+    "new": "not seen yet",
+    "ok": "trusted",
+    "changed": "CHANGED (see `telex-node peer accept`)",
+}
+
+
+@peer.command("accept")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def peer_accept(context: click.Context, name: str, yes: bool) -> None:
+    """Trust the keys that another node shows now, in place of those before.
+
+    Needed when a node's keys changed without a signature of the old ones: it was
+    made anew, or somebody stands in between. Ask its admin, not over Telex, for the
+    fingerprint that `telex-node status` shows there.
+    """
+    import asyncio
+
+    from node.peers.trust import accept_offer, fetch_offer
+
+    with _one_sentence():
+        settings = _settings(context)
+        offer = asyncio.run(fetch_offer(settings, name))
+        click.echo(f"Trusted until now: {offer.pinned or 'nothing'}")
+        click.echo(f"Shown now:         {offer.shown}")
+        if offer.settled:
+            click.echo(f"{name} is trusted with these keys; nothing was changed.")
+            return
+        if not yes:
+            click.confirm(
+                f"Did the admin of {name} tell you this fingerprint?", abort=True
+            )
+        asyncio.run(accept_offer(settings, name, offer))
+    click.echo(f"{name} is trusted with the keys that it shows now.")
+
+
+@main.command("rotate-key")
+@click.option(
+    "--recovery-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The recovery key's file, if the node key is lost or stolen.",
+)
+@click.pass_context
+def rotate_key(context: click.Context, recovery_key: Path | None) -> None:
+    """Make a new node key, signed by the old one; the node must not run.
+
+    Other nodes take it by themselves as soon as they meet it.
+    """
+    from node.admin import rotate_key as rotate
+    from node.keys import fingerprint
+
+    with _one_sentence():
+        identity = rotate(_settings(context), recovery_key)
+    click.echo(f"The node key is now {identity.keyid}.")
+    click.echo(f"Fingerprint: {fingerprint(identity)}")
 
 
 @main.command()
@@ -244,7 +312,7 @@ def status(context: click.Context) -> None:
     with _one_sentence():
         settings = _settings(context)
         found = read_status(settings)
-        lines = [("node", settings.name)]
+        lines = [("node", settings.name), ("fingerprint", found.fingerprint)]
         if found.running is None:
             lines.append(("running", "no"))
         else:
@@ -297,6 +365,10 @@ def _certificate(end: int | None) -> str:
 
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def _span(seconds: int) -> str:

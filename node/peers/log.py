@@ -42,7 +42,7 @@ from protocol.limits import BATCH_ENTRIES
 from protocol.log import LogId, outgoing_id, read_entry, read_submission
 from protocol.wire import Receipt, StreamAck
 
-__all__ = ["PeerLogs", "store_outcome"]
+__all__ = ["PeerLogs", "count_pending", "store_outcome"]
 
 _log = core(LogRow)
 _entry = core(EntryRow)
@@ -79,6 +79,18 @@ _PENDING = (
         or_(_log.c.kind == OUTGOING, _member.c.room.is_not(None)),
     )
 )
+
+
+def count_pending(connection: Connection) -> dict[str, int]:
+    """How many entries each peer has not acked yet; peers with none are left out."""
+    pending = _PENDING.where(
+        _cursor.c.reader >= _PREFIX, _cursor.c.reader < _PREFIX + "\x7f"
+    ).subquery()
+    count = func.sum(pending.c.upto - pending.c.seq)
+    rows = connection.execute(
+        select(pending.c.reader, count).group_by(pending.c.reader)
+    )
+    return {reader.removeprefix(_PREFIX): number for reader, number in rows}
 
 
 class PeerLogs:

@@ -35,6 +35,12 @@ class Peers:
 
         def write(transaction: Transaction) -> None:
             connection = transaction.connection
+            stored = connection.scalar(
+                select(_peer.c.record).where(_peer.c.name == record.name)
+            )
+            # An admin's command accepted other keys since this record was read.
+            if stored and _decoder.decode(stored).pinned_at > record.pinned_at:
+                return
             connection.execute(delete(_peer).where(_peer.c.name == record.name))
             connection.execute(
                 insert(_peer).values(name=record.name, record=encoded, changed=now)

@@ -7,6 +7,7 @@ import pytest
 
 from node.app import Node
 from tests.node.phone import Phone, make_settings, phone, running
+from tests.node.world import World, two_nodes
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,13 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node that anybody may register on."""
     async with running(make_settings(tmp_path)) as node:
         yield node
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Two nodes that know of each other's names."""
+    async with two_nodes(tmp_path) as world:
+        yield world
 
 
 @pytest.fixture

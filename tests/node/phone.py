@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -82,7 +83,8 @@ def make_settings(
     name = f"localhost:{port}"
     data = directory / f"node-{port}"
     data.mkdir()
-    create_keys(data, name, int(time.time()))
+    seed = create_keys(data, name, int(time.time()))
+    (directory / f"recovery-{port}.key").write_bytes(b64encode(seed))
     settings = Settings(
         name=name,
         data_dir=data,

@@ -52,6 +52,9 @@ def test_keys_and_certificates_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(KeyProblem, match="one backup"):
         Node(two)
     key.unlink()
+    with pytest.raises(KeyProblem, match="rotate-key --recovery-key"):
+        Node(two)
+    (two.data_dir / "node-keys.json").unlink()
     with pytest.raises(KeyProblem, match="telex-node init"):
         Node(two)
     nothing = Tls(tmp_path / "no.pem", tmp_path / "no.key")

@@ -2,66 +2,14 @@
 
 import asyncio
 import os
-import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import trustme
 
-from node.app import Node
-from node.config import Settings, Tls
 from protocol.errors import PeerUnreachable, StaleEpoch, UnknownAccount
 from protocol.log import Kind, make_submission, read_entry
 from protocol.wire import AccountLog, OutcomeFrame, Page, Rooms
-from tests.node.phone import Phone, Room, Socket, body, mail, make_settings, phone
-
-
-@dataclass
-class World:
-    """Two nodes that trust one private authority."""
-
-    tls: ssl.SSLContext
-    settings: list[Settings]
-    nodes: list[Node]
-
-    async def restart(self, at: int) -> None:
-        self.nodes[at] = Node(self.settings[at])
-        await self.nodes[at].start()
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    ca = trustme.CA()
-    ca_file = tmp_path / "ca.pem"
-    ca.cert_pem.write_to_path(str(ca_file))
-    cert = ca.issue_cert("localhost", "127.0.0.1")
-    files = Tls(tmp_path / "cert.pem", tmp_path / "key.pem")
-    cert.private_key_pem.write_to_path(str(files.key_file))
-    for pem in cert.cert_chain_pems:
-        pem.write_to_path(str(files.cert_file), append=True)
-    settings = [make_settings(tmp_path, tls=files, ca_file=ca_file) for _ in range(2)]
-    tls = ssl.create_default_context()
-    ca.configure_trust(tls)
-    found = World(tls, settings, [Node(each) for each in settings])
-    for node in found.nodes:
-        await node.start()
-    try:
-        yield found
-    finally:
-        for node in found.nodes:
-            await node.stop()
-
-
-async def meet(alice: Phone, bob: Phone, other: Socket) -> tuple[Room, Room]:
-    """A room of alice's with bob in it, both groups up to date."""
-    room = await alice.create_room()
-    await alice.add(room, bob.account)
-    welcome = mail((await other.entries(bob.mailbox, 1))[0])
-    joined = await bob.join(welcome)
-    await other.ack(**{room.id: welcome.seq, bob.mailbox: 1})
-    return room, joined
+from tests.node.phone import body, phone
+from tests.node.world import World, meet
 
 
 async def test_people_on_two_nodes_talk(world: World) -> None:
