@@ -28,6 +28,7 @@ from node.api.discovery import DiscoveryApi
 from node.api.gate import Gate
 from node.api.log import LogApi
 from node.api.middleware import answer_errors
+from node.api.patience import IDLE, Patience
 from node.api.socket import SocketApi
 from node.clock import Clock, system_clock
 from node.config import ConfigProblem, Settings
@@ -119,6 +120,7 @@ class Node:
                 "This device sends too many messages.",
             ),
         )
+        self._patience = Patience()
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._data_lock: DataLock | None = None
@@ -165,6 +167,8 @@ class Node:
             await self._close()
             raise
         self._spawn(self.delivery.watch())
+        assert self._runner is not None and self._runner.server is not None
+        self._spawn(self._patience.watch(self._runner.server))
         self._spawn(self.peer_wake.watch())
         self._spawn(self._pruner.run())
         await self.federation.start()
@@ -230,6 +234,7 @@ class Node:
             self._application(),
             access_log=None,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
+            keepalive_timeout=IDLE,
             # Names of headers and values are bounded by the signature's own limits.
             max_line_size=16 * 1024,
             max_field_size=16 * 1024,
@@ -255,7 +260,9 @@ class Node:
     def _application(self) -> web.Application:
         settings, limits = self.settings, self.settings.limits
         name, clock = settings.name, self._clock
-        app = web.Application(middlewares=[answer_errors], client_max_size=BODY_MAX)
+        app = web.Application(
+            middlewares=[self._patience.note, answer_errors], client_max_size=BODY_MAX
+        )
         requests = Buckets(
             limits.requests_per_second,
             limits.requests_burst,
