@@ -23,7 +23,16 @@ TelexError
     └── Closed              the client was closed
 """
 
-from protocol.errors import TelexError
+from http import HTTPStatus
+
+from protocol.errors import (
+    AccountDisabled,
+    DeviceRevoked,
+    PeerUntrusted,
+    Refused,
+    SessionReplaced,
+    TelexError,
+)
 
 __all__ = [
     "BadText",
@@ -45,6 +54,7 @@ __all__ = [
     "UnknownMessage",
     "WrongPassword",
     "WrongPhrase",
+    "says_later",
 ]
 
 
@@ -131,3 +141,20 @@ class Closed(ClientError):
 
     def __init__(self) -> None:
         super().__init__("This client was closed; open it again.")
+
+
+_LATER = (AccountDisabled, DeviceRevoked, PeerUntrusted, SessionReplaced)
+"""About this session or the two nodes, and nothing that was sent can help it."""
+
+
+def says_later(error: Refused) -> bool:
+    """Whether a refusal is about the moment, the line or this session.
+
+    Then what was to be sent is kept, however long it takes; every other refusal is
+    about the thing itself, and final.
+    """
+    return (
+        isinstance(error, _LATER)
+        or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        or error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+    )

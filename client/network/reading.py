@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from client.errors import ClientError, NodeNonsense, NodeUnreachable
+from client.errors import ClientError, NodeNonsense, NodeUnreachable, says_later
 from client.model import Alarm
 from client.network.session import Session
 from client.network.transport import Transport
@@ -20,20 +20,12 @@ from client.rooms.welcomes import Welcomes
 from client.storage.heads import have
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note
-from protocol.errors import (
-    NodeBusy,
-    PeerUnreachable,
-    Refused,
-    TooMany,
-    UnknownRoom,
-)
+from protocol.errors import Refused, UnknownRoom
 from protocol.limits import BATCH_ENTRIES
 from protocol.log import LogId
 from protocol.wire import Bundle, Page, Receipt, Submit, Tree, WelcomeMail
 
-__all__ = ["TRANSIENT", "Reading", "Uplink"]
-
-TRANSIENT = (NodeBusy, PeerUnreachable, TooMany)
+__all__ = ["Reading", "Uplink"]
 
 TREE_RETRY = 0.25
 TREE_RETRY_MAX = 30.0
@@ -43,7 +35,6 @@ TREE_TRIES = 12
 """How often a room may be unknown to our node before its Welcome is given up: the
 invitation can overtake the room on the way from the hub, by minutes if the line
 between the nodes breaks in between."""
-"""Refusals that say "later", not "no"."""
 
 FOLLOW_TIMEOUT = 20.0
 """Seconds in which a follower has what its hub has, unless the two are apart."""
@@ -204,10 +195,11 @@ class Reading:
         path = f"/logs/{mail.room}/tree/{mail.tree_hash.hex()}"
         try:
             tree = await self._uplink.transport.get(path, Tree)
-        except (ClientError, *TRANSIENT):
+        except ClientError:
             return False
         except Refused as error:
-            if isinstance(error, UnknownRoom) and self._tries < TREE_TRIES:
+            early = isinstance(error, UnknownRoom) and self._tries < TREE_TRIES
+            if early or says_later(error):
                 return False
             why = f"An invitation could not be used: {error}"
             await self._store.run(lambda tx: self._welcomes.discard(tx, mail, why))

@@ -1,15 +1,13 @@
 """The connection to the node: one session after the other, for as long as we run.
 
-Connect, say what is on our disk, take in what comes, and start over when it breaks:
-after a second, then two, four ... up to a minute, never at the moment at which
-everybody else does, and at once when somebody asks. Nothing is lost in between: the
-node keeps a cursor for this device, and so does the database.
+Connect, say what is on our disk, take in what comes, and start over when it breaks
+(`pace` says when). Nothing is lost in between: the node keeps a cursor for this device,
+and so does the database.
 """
 
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +17,7 @@ from client.account.packages import refill
 from client.clock import Clock
 from client.errors import ClientError
 from client.model import Connection
+from client.network.pace import Pace
 from client.network.reading import Reading, Uplink
 from client.network.session import Session
 from client.rooms.changes import ask_first
@@ -32,12 +31,6 @@ from protocol.log import LogId
 from protocol.wire import Entries, OutcomeFrame, Rooms, RoomState
 
 __all__ = ["Sync"]
-
-FIRST_DELAY = 1.0
-"""Seconds to the second attempt to connect; each further one waits twice that."""
-
-LAST_DELAY = 60.0
-"""Seconds between attempts at most: a node that is back is found within a minute."""
 
 STABLE = 30.0
 """Seconds after which a session counts as good, and the waiting starts anew."""
@@ -76,24 +69,28 @@ class Sync:
         self._me = me
         self._clock = clock
         self._changed = changed
-        self._now = asyncio.Event()
+        self._pace = Pace()
         self._targets: dict[LogId, int] = {}
         self._synced = asyncio.Event()
 
     def hurry(self) -> None:
-        """Connect now, if we wait for the next attempt."""
-        self._now.set()
+        """Connect soon, if we are not connected: somebody waits for it."""
+        if self._uplink.session is None:
+            self._pace.hurry()
 
     async def run(self) -> None:
         """Connect again and again, until cancelled."""
-        failures = 0
         while True:
             self._changed(Connection.CONNECTING, "")
             began = time.monotonic()
+            self._pace.attempt()
+            retry_after = 0
             try:
                 await self._session()
             except (ClientError, Refused) as error:
                 why = str(error)
+                if isinstance(error, Refused):
+                    retry_after = error.retry_after or 0
                 logger.info("the session ended: %s", type(error).__name__)
             except Exception as error:
                 # The disk is full, or a mistake of ours: say so and go on trying.
@@ -107,14 +104,10 @@ class Sync:
                 why = "The node closed the connection."
             self._uplink.transport.forget_address()
             if time.monotonic() - began > STABLE:
-                failures = 0
-            failures += 1
-            self._now.clear()
+                self._pace.stood()
+            self._pace.failed(retry_after)
             self._changed(Connection.OFFLINE, why)
-            delay = min(LAST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay * random.uniform(0.5, 1)):
-                    await self._now.wait()
+            await self._pace.wait()
 
     async def _session(self) -> None:
         session = await Session.open(self._uplink.transport)
@@ -164,6 +157,7 @@ class Sync:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SYNC_TIMEOUT):
                 await self._synced.wait()
+        self._pace.worked()
         self._changed(Connection.ONLINE, "")
         self._reading.mail.set()
         await self._workers.resume()

@@ -9,8 +9,9 @@ import logging
 from functools import partial
 
 from client.account.contacts import has_changed
+from client.errors import NodeUnreachable, says_later
 from client.model import MessageId
-from client.network.reading import TRANSIENT, Reading, Uplink
+from client.network.reading import Reading, Uplink
 from client.rooms.groups import Groups, accounts_of
 from client.rooms.letters import Letters, Stage
 from client.rooms.settler import has_epoch, note_receipt
@@ -24,7 +25,8 @@ from protocol.wire import Receipt
 __all__ = ["Posting"]
 
 TRIES = 10
-"""Times that a message is encrypted anew because the room moved on meanwhile."""
+"""Times that a message is encrypted anew because the room moved on meanwhile, before
+its room rests a little."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,16 +61,28 @@ class Posting:
             await self._send_one(room, n)
 
     async def outcome(self, log: LogId, receipt: Receipt) -> None:
-        """The hub's late answer to something that our node had taken."""
-        row = await self._store.run(
-            lambda tx: tx.one(
+        """The hub's late answer to something that our node had taken.
+
+        A refusal is only noted: the room's worker sends the same bytes again, gets
+        the same answer, and has the time to read what it missed.
+        """
+
+        def note(tx: Tx) -> int | None:
+            row = tx.one(
                 "SELECT n FROM outbox WHERE event_id = ? AND room = ?",
                 receipt.event_id,
                 log,
             )
-        )
-        if row is not None:
-            await self._settle(log, int(row[0]), receipt)
+            if row is not None and receipt.state == "rejected":
+                tx.execute(
+                    "UPDATE outbox SET state = ? WHERE n = ?", Stage.READY, row[0]
+                )
+                return None
+            return None if row is None else int(row[0])
+
+        n = await self._store.run(note)
+        if n is not None:
+            await self._settle(log, n, receipt)
 
     async def _send_one(self, room: LogId, n: int) -> None:
         try:
@@ -81,9 +95,9 @@ class Posting:
             return
         try:
             receipt = await self._uplink.submit(room, data)
-        except TRANSIENT:
-            raise
         except Refused as error:
+            if says_later(error):
+                raise
             await self._refused(room, n, error)
             return
         await self._settle(room, n, receipt)
@@ -118,6 +132,10 @@ class Posting:
         return False
 
     async def _refused(self, room: LogId, n: int, error: Refused) -> None:
+        if says_later(error):
+            # A hub that gave "later" as its last word: other bytes, another word.
+            await self._store.run(lambda tx: _anew(tx, n))
+            raise error
         if not isinstance(error, StaleEpoch):
             logger.info("something for %s was refused: %s", room, error.code)
             await self._store.run(lambda tx: self._drop(tx, room, n, str(error)))
@@ -127,25 +145,8 @@ class Posting:
         await self._reading.wait_for(
             room, partial(has_epoch, self._groups, room, error.epoch or 0)
         )
-        await self._store.run(lambda tx: self._again(tx, n))
-
-    def _again(self, tx: Tx, n: int) -> None:
-        row = tx.one("SELECT kind, tries FROM outbox WHERE n = ?", n)
-        if row is None:
-            return
-        if row[0] != Kind.MESSAGE:
-            # A proposal of an epoch that is over: a commit overtook it, and
-            # leaving is proposed again when that is read.
-            tx.execute("DELETE FROM outbox WHERE n = ?", n)
-        elif row[1] >= TRIES:
-            self._letters.fail(tx, n, "This room changes too fast; try again later.")
-        else:
-            tx.execute(
-                "UPDATE outbox SET submission = NULL, event_id = NULL, state = ?,"
-                " tries = tries + 1 WHERE n = ?",
-                Stage.WAITING,
-                n,
-            )
+        if await self._store.run(lambda tx: _again(tx, n)) % TRIES == 0:
+            raise NodeUnreachable("This room changes too fast to be written to.")
 
     def _drop(self, tx: Tx, room: LogId, n: int, why: str) -> None:
         row = tx.one("SELECT kind FROM outbox WHERE n = ?", n)
@@ -200,3 +201,28 @@ class Posting:
             )
             return False
         return True
+
+
+def _again(tx: Tx, n: int) -> int:
+    """The room's epoch is a newer one: make other bytes; how often that was."""
+    row = tx.one("SELECT kind, tries FROM outbox WHERE n = ?", n)
+    if row is None:
+        return 1
+    if row[0] != Kind.MESSAGE:
+        # A proposal of an epoch that is over: a commit overtook it, and leaving is
+        # proposed again when that is read.
+        tx.execute("DELETE FROM outbox WHERE n = ?", n)
+        return 1
+    _anew(tx, n)
+    return int(row[1]) + 1
+
+
+def _anew(tx: Tx, n: int) -> None:
+    """Let a message be encrypted again; the bytes of other things stay."""
+    tx.execute(
+        "UPDATE outbox SET submission = NULL, event_id = NULL, state = ?,"
+        " tries = tries + 1 WHERE n = ? AND kind = ?",
+        Stage.WAITING,
+        n,
+        Kind.MESSAGE,
+    )

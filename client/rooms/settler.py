@@ -16,8 +16,14 @@ from functools import partial
 from client.account.contacts import Contacts
 from client.account.me import Me
 from client.clock import Clock
-from client.errors import ChangeFailed, ClientError, KeyChanged, NodeNonsense
-from client.network.reading import TRANSIENT, Reading, Uplink
+from client.errors import (
+    ChangeFailed,
+    ClientError,
+    KeyChanged,
+    NodeNonsense,
+    says_later,
+)
+from client.network.reading import Reading, Uplink
 from client.rooms.changes import (
     Built,
     Package,
@@ -100,9 +106,9 @@ class Settler:
             except StaleEpoch as error:
                 lost += 1
                 epoch = error.epoch or 0
-            except TRANSIENT:
-                raise
             except Refused as error:
+                if says_later(error):
+                    raise
                 await self._give_up(room, wishes, str(error))
                 raise ChangeFailed(f"This change was refused: {error}") from error
             await self._store.run(lambda tx: _unstage(tx, room))
@@ -196,9 +202,11 @@ class Settler:
         if accounts:
             try:
                 packages = await self.claim(accounts, room)
-            except (*TRANSIENT, ClientError):
+            except ClientError:
                 raise
             except TelexError as error:
+                if isinstance(error, Refused) and says_later(error):
+                    raise
                 await self._give_up(room, wishes, str(error))
                 raise ChangeFailed(str(error)) from error
         chosen = [w for w in wishes if w.want is not Want.ADD or w.subject in packages]

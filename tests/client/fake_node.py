@@ -386,12 +386,14 @@ class FakeNode:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[FakeNode]:
-    """A fake node on a free port."""
-    node = FakeNode()
+async def running(
+    node: FakeNode | None = None, port: int = 0
+) -> AsyncIterator[FakeNode]:
+    """A fake node (or the one from before) on a port (or a free one)."""
+    node = node or FakeNode()
     runner = web.AppRunner(node.app(), shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
     await site.start()
     port = runner.addresses[0][1]
     node.url = f"http://127.0.0.1:{port}"
