@@ -89,6 +89,7 @@ class Store:
         *,
         on_events: Callable[[list[Event]], None],
         on_foreign_change: Callable[[], None] = lambda: None,
+        idle: float = IDLE,
     ) -> None:
         """Neither callback may block; both are called on the event loop.
 
@@ -96,10 +97,12 @@ class Store:
             path: a database that `schema.migrate` made.
             on_events: gets the events of each batch, before its writers are told.
             on_foreign_change: another process wrote something.
+            idle: seconds between looks for that.
         """
         self._path = path
         self._on_events = on_events
         self._on_foreign_change = on_foreign_change
+        self._idle = idle
         self._jobs: deque[_Job] = deque()
         self._bytes = 0
         self._wake = threading.Condition()
@@ -222,7 +225,7 @@ class Store:
         """The next batch; empty after an idle second, None at the end."""
         with self._wake:
             if not self._jobs and not self._stopping:
-                self._wake.wait(IDLE)
+                self._wake.wait(self._idle)
             if not self._jobs:
                 return None if self._stopping else []
             batch: list[_Job] = []

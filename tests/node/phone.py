@@ -11,7 +11,9 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -27,6 +29,7 @@ from e2ee import (
 from node.app import Node
 from node.config import Limits, Listen, Settings, Tls
 from node.keys import create_keys
+from node.storage.schema import migrate
 from protocol.codec import MSGPACK, decode, decode_json, encode
 from protocol.errors import Problem, refusal
 from protocol.log import (
@@ -85,6 +88,7 @@ def make_settings(
     data.mkdir()
     seed = create_keys(data, name, int(time.time()))
     (directory / f"recovery-{port}.key").write_bytes(b64encode(seed))
+    (data / "node.db").write_bytes(_empty_database())
     settings = Settings(
         name=name,
         data_dir=data,
@@ -99,6 +103,15 @@ def make_settings(
         ),
     )
     return replace(settings, **changes)
+
+
+@cache
+def _empty_database() -> bytes:
+    """A new node's database: migrated once, for all."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "node.db"
+        migrate(path)
+        return path.read_bytes()
 
 
 @asynccontextmanager

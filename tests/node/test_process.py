@@ -67,6 +67,11 @@ class Process:
         head, _, rest = text.partition("[limits]")
         self.config.write_text(head + LIMITS + rest[rest.index("[log]") :])
 
+    def write_json_log(self) -> None:
+        """Set the log to everything, as JSON."""
+        text = self.config.read_text().replace('format = "text"', 'format = "json"')
+        self.config.write_text(text.replace('level = "info"', 'level = "debug"'))
+
     def start(self) -> None:
         """Start `run` and wait until it is up."""
         self.running = subprocess.Popen(
@@ -136,7 +141,7 @@ def test_errors_are_one_sentence(process: Process) -> None:
 
 async def test_a_life_on_the_command_line(process: Process) -> None:
     process.start()
-    code = process.spawn("invite", "--uses", "2", "--expires", "1h").strip()
+    code = process.command("invite", "--uses", "2", "--expires", "1h").strip()
     async with process.phone("alice") as alice:
         await alice.register(code)
         room = await alice.create_room()
@@ -152,23 +157,15 @@ async def test_a_life_on_the_command_line(process: Process) -> None:
         status_code, log = process.end()
         assert status_code == 0
         assert "Traceback" not in log and alice.account not in log
-        # The same data again.
+        # The same data again, and a log for programs.
+        process.write_json_log()
         process.start()
         assert (await alice.submit(alice.message(room))).seq == 2
-        assert process.end(signal.SIGINT)[0] == 0
-
-
-def test_the_log_can_be_json(process: Process) -> None:
-    text = process.config.read_text()
-    process.config.write_text(
-        text.replace('format = "text"', 'format = "json"').replace(
-            'level = "info"', 'level = "debug"'
-        )
-    )
-    process.start()
-    _, log = process.end()
+        status_code, log = process.end(signal.SIGINT)
+    assert status_code == 0 and alice.account not in log
     lines = [json.loads(line) for line in log.splitlines()]
     assert any("listens on" in line["message"] for line in lines)
+    assert any(line["level"] == "debug" for line in lines)
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
 
 

@@ -194,6 +194,8 @@ async def test_a_stopping_node_says_so(tmp_path: Path) -> None:
             frame = await line.receive()
             assert isinstance(frame, ProblemFrame)
             assert frame.problem.code == "node_busy"
+            closed = await line.connection.receive()
+            assert closed.type is aiohttp.WSMsgType.CLOSE
             await stopping
 
 

@@ -216,11 +216,13 @@ async def test_a_stopped_store_refuses_and_keeps_what_it_took(tmp_path: Path) ->
 async def test_another_process_is_noticed(tmp_path: Path) -> None:
     path, noticed = tmp_path / "node.db", asyncio.Event()
     migrate(path)
-    store = Store(path, on_events=lambda _: None, on_foreign_change=noticed.set)
+    store = Store(
+        path, on_events=lambda _: None, on_foreign_change=noticed.set, idle=0.1
+    )
     await store.start()
     try:
         await store.write(add(b"ours"))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.25)
         assert not noticed.is_set()
         with sqlite3.connect(path) as other:
             other.execute("INSERT INTO setting VALUES ('k', 'v')")
