@@ -23,16 +23,7 @@ TelexError
     └── Closed              the client was closed
 """
 
-from http import HTTPStatus
-
-from protocol.errors import (
-    AccountDisabled,
-    DeviceRevoked,
-    PeerUntrusted,
-    Refused,
-    SessionReplaced,
-    TelexError,
-)
+from protocol.errors import TelexError
 
 __all__ = [
     "BadText",
@@ -54,7 +45,6 @@ __all__ = [
     "UnknownMessage",
     "WrongPassword",
     "WrongPhrase",
-    "says_later",
 ]
 
 
@@ -141,20 +131,3 @@ class Closed(ClientError):
 
     def __init__(self) -> None:
         super().__init__("This client was closed; open it again.")
-
-
-_LATER = (AccountDisabled, DeviceRevoked, PeerUntrusted, SessionReplaced)
-"""About this session or the two nodes, and nothing that was sent can help it."""
-
-
-def says_later(error: Refused) -> bool:
-    """Whether a refusal is about the moment, the line or this session.
-
-    Then what was to be sent is kept, however long it takes; every other refusal is
-    about the thing itself, and final.
-    """
-    return (
-        isinstance(error, _LATER)
-        or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        or error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
-    )

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from client.errors import ClientError, NodeNonsense, NodeUnreachable, says_later
+from client.errors import ClientError, NodeNonsense, NodeUnreachable
 from client.model import Alarm
+from client.network.refusals import says_later
 from client.network.session import Session
 from client.network.transport import Transport
 from client.rooms.inbound import Applied, Inbound

@@ -13,9 +13,10 @@ import aiohttp
 import msgspec
 
 from client.errors import NodeNonsense, NodeUnreachable
+from client.network.refusals import refusal_of
 from client.network.transport import REQUEST_TIMEOUT, Transport
 from protocol.codec import encode
-from protocol.errors import Refused, refusal
+from protocol.errors import Refused
 from protocol.limits import BODY_MAX
 from protocol.log import LogId
 from protocol.wire import (
@@ -85,7 +86,7 @@ class Session:
                 return cls(socket, frame)
             case ProblemFrame(problem):
                 await socket.close()
-                raise refusal(problem)
+                raise refusal_of(problem)
             case _:
                 await socket.close()
                 raise NodeNonsense("The node began a session with the wrong frame.")
@@ -116,7 +117,7 @@ class Session:
                 case ProblemFrame(document):
                     # A frame was refused, or the session is about to end: then
                     # this is why.
-                    self._problem = refusal(document)
+                    self._problem = refusal_of(document)
                 case Ready():
                     raise NodeNonsense("The node began one session twice.")
 
@@ -171,7 +172,7 @@ class Session:
         if result.receipt is not None:
             answer.set_result(result.receipt)
         elif result.problem is not None:
-            answer.set_exception(refusal(result.problem))
+            answer.set_exception(refusal_of(result.problem))
         else:
             answer.set_exception(NodeNonsense("The node sent an empty result."))
 

@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,9 +21,10 @@ from yarl import URL
 from client.clock import Clock
 from client.errors import ClientError, NodeNonsense, NodeUnreachable, NodeUntrusted
 from client.model import Profile
+from client.network.refusals import refusal_of
 from protocol.address import DeviceAddress
 from protocol.codec import MSGPACK, decode, decode_json, encode
-from protocol.errors import Malformed, Problem, Refused, SignatureExpired, refusal
+from protocol.errors import Malformed, Problem, Refused, SignatureExpired
 from protocol.identity import KeyPair
 from protocol.signature import sign_request
 from protocol.wire import VERSION, NodeDocument
@@ -303,7 +306,7 @@ class Transport:
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=CONNECTIONS, ssl=_tls_context(self._profile)
+                    limit=CONNECTIONS, ssl=_tls_context(self._profile.ca_file)
                 ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -313,15 +316,15 @@ class Transport:
         return self._http
 
 
-def _tls_context(profile: Profile) -> ssl.SSLContext:
+@lru_cache(maxsize=8)  # reading the system's certificates takes 30 ms
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    if profile.ca_file is not None:
+    if ca_file is not None:
         try:
-            context.load_verify_locations(profile.ca_file)
+            context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
             raise NodeUntrusted(
-                f"The file of certificates {profile.ca_file} cannot be read: give "
-                "another one."
+                f"The file of certificates {ca_file} cannot be read: give another one."
             ) from error
     return context
 
@@ -343,7 +346,7 @@ async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
 
 def _refused(status: int, content: bytes) -> Refused | ClientError:
     with contextlib.suppress(Malformed):
-        return refusal(decode_json(content, Problem))
+        return refusal_of(decode_json(content, Problem))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         # A proxy in front of a node that is down.
         return NodeUnreachable(f"The node does not answer (status {status}).")

@@ -9,16 +9,17 @@ import logging
 from functools import partial
 
 from client.account.contacts import has_changed
-from client.errors import NodeUnreachable, says_later
+from client.errors import NodeUnreachable
 from client.model import MessageId
 from client.network.reading import Reading, Uplink
+from client.network.refusals import refusal_of, says_later
 from client.rooms.groups import Groups, accounts_of
 from client.rooms.letters import Letters, Stage
 from client.rooms.settler import has_epoch, note_receipt
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note, set_status
 from e2ee.errors import E2eeError
-from protocol.errors import Refused, StaleEpoch, TelexError, refusal
+from protocol.errors import Refused, StaleEpoch, TelexError
 from protocol.log import Kind, LogId
 from protocol.wire import Receipt
 
@@ -104,7 +105,9 @@ class Posting:
 
     async def _settle(self, room: LogId, n: int, receipt: Receipt) -> None:
         if receipt.state == "rejected":
-            error = Refused() if receipt.problem is None else refusal(receipt.problem)
+            error = (
+                Refused() if receipt.problem is None else refusal_of(receipt.problem)
+            )
             await self._refused(room, n, error)
             return
         created = await self._store.run(lambda tx: self._note(tx, room, n, receipt))

@@ -21,9 +21,9 @@ from client.errors import (
     ClientError,
     KeyChanged,
     NodeNonsense,
-    says_later,
 )
 from client.network.reading import Reading, Uplink
+from client.network.refusals import refusal_of, says_later
 from client.rooms.changes import (
     Built,
     Package,
@@ -47,7 +47,6 @@ from protocol.errors import (
     Refused,
     StaleEpoch,
     TelexError,
-    refusal,
 )
 from protocol.identity import AccountState, read_credential
 from protocol.limits import CLAIM_ACCOUNTS
@@ -156,7 +155,7 @@ class Settler:
     def _usable(self, claimed: Claimed, state: AccountState) -> list[Package]:
         account = str(state.account)
         if (problem := claimed.failed.get(account)) is not None:
-            raise refusal(problem)
+            raise refusal_of(problem)
         found = [
             self._check(package, state)
             for package in claimed.packages
@@ -243,7 +242,7 @@ class Settler:
     async def _send(self, room: LogId, built: Built) -> None:
         receipt = await self._uplink.submit(room, built.submission, built.bundle)
         if receipt.state == "rejected" and receipt.problem is not None:
-            raise refusal(receipt.problem)
+            raise refusal_of(receipt.problem)
         if receipt.state == "committed":
             await self._store.run(lambda tx: note_receipt(tx, room, receipt))
         await self._reading.wait_for(room, lambda tx: load_staged(tx, room) is None)

@@ -81,13 +81,14 @@ def read_key(path: Path, password: str) -> bytes:
     try:
         document = json.loads(data)
         version = document["version"]
-        strength = Strength(int(document["passes"]), int(document["memory"]))
+        strength = Strength(document["passes"], document["memory"])
         salt, nonce, sealed = (
             b64decode(document[name], validate=True)
             for name in ("salt", "nonce", "key")
         )
-        ours = document["telex"] == "key" and isinstance(version, int)
-    except (ValueError, KeyError, TypeError):
+        numbers = (version, strength.passes, strength.memory)
+        ours = document["telex"] == "key" and all(isinstance(n, int) for n in numbers)
+    except (ValueError, KeyError, TypeError, RecursionError):
         ours = False
     if not ours:
         raise ProfileDamaged(

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from client.model import (
+    Alarm,
     Event,
     Message,
     MessageChanged,
@@ -244,7 +245,11 @@ def events_of(tx: Tx) -> Sequence[Event]:
         room = get_room(tx, room_id)
         if room is not None:
             events.append(RoomChanged(room))
-    return events + tx.events
+    for event in tx.events:
+        if isinstance(event, Alarm):
+            event = Alarm(event.room, visible_line(event.text))
+        events.append(event)
+    return events
 
 
 def _message(row: tuple[Any, ...]) -> Message:
@@ -272,10 +277,12 @@ def _message(row: tuple[Any, ...]) -> Message:
         reply_to=None
         if reply_to is None
         else Quote(
-            MessageId(reply_to), quoted or "", visible_line((quote or "")[:QUOTE_MAX])
+            MessageId(reply_to),
+            visible_line(quoted or ""),
+            visible_line((quote or "")[:QUOTE_MAX]),
         ),
         seq=seq,
-        error=error,
+        error=visible_line(error),
         code=code,
         delivered_to=delivered_to,
         read_by=read_by,
@@ -286,13 +293,13 @@ def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
     id, title, direct, members, status, note, hub, activity, unread, last = row
     return Room(
         id=id,
-        title=visible_line(title) or f"A room at {hub}",
+        title=visible_line(title) or f"A room at {visible_line(hub)}",
         direct=bool(direct),
         unread=unread,
         last=None if last is None else get_message(tx, last),
         members=members,
         active=status == Status.ACTIVE,
-        note=note,
-        hub=hub,
+        note=visible_line(note),
+        hub=visible_line(hub),
         order=activity,
     )

@@ -10,6 +10,8 @@ import pytest
 
 from client import Client, enrol
 from client.account import packages
+from client.network import pace
+from client.rooms import letters, ranking
 from client.storage import keyfile
 from client.storage.keyfile import Strength
 from tests.client.fake_node import NAME, FakeNode, running
@@ -31,6 +33,15 @@ def weak_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 def few_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred key packages for each of a hundred accounts take their time too."""
     monkeypatch.setattr(packages, "KEY_PACKAGES_WANTED", 10)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits that are there for people and for lines, not for what is tested."""
+    monkeypatch.setattr(pace, "GAP", 0.02)
+    monkeypatch.setattr(pace, "FIRST_DELAY", 0.1)
+    monkeypatch.setattr(letters, "RECEIPT_DELAY", 0.3)
+    monkeypatch.setattr(ranking, "STEP", 0.5)
 
 
 @pytest.fixture

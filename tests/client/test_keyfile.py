@@ -74,3 +74,22 @@ def test_any_file_is_a_key_or_an_error_of_ours(tmp_path: Path) -> None:
             assert isinstance(error, ProfileDamaged | ProfileTooNew | WrongPassword)
 
     try_file()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 4000,
+        b'{"telex":"key","version":1,"passes":Infinity,"memory":8192,'
+        b'"salt":"","nonce":"","key":""}',
+        b'{"telex":"key","version":1,"passes":1.5,"memory":8192,'
+        b'"salt":"","nonce":"","key":""}',
+    ],
+)
+def test_numbers_that_are_none_and_deep_files_are_damage(
+    tmp_path: Path, data: bytes
+) -> None:
+    path = tmp_path / "key.json"
+    path.write_bytes(data)
+    with pytest.raises(ProfileDamaged, match="damaged"):
+        read_key(path, "password")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -29,9 +30,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RealNode]]:
     """Two nodes of one private network."""
     authority = trustme.CA()
     base = tmp_path_factory.mktemp("nodes")
-    made = [RealNode.create(base / str(n), authority) for n in range(2)]
-    for node in made:
+
+    def make(n: int) -> RealNode:
+        node = RealNode.create(base / str(n), authority)
         node.start()
+        return node
+
+    with ThreadPoolExecutor() as threads:  # most of it is waiting for processes
+        made = list(threads.map(make, range(2)))
     yield made
     for node in made:
         node.stop()

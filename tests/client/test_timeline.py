@@ -1,11 +1,12 @@
 """Rows and values: pages without overlap, counts, names that cannot do harm."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from client.model import State
+from client.model import Alarm, Event, State
 from client.storage.keyfile import Strength
 from client.storage.store import Store, Tx
 from client.storage.timeline import (
@@ -13,6 +14,7 @@ from client.storage.timeline import (
     Status,
     add_message,
     add_notice,
+    events_of,
     get_room,
     list_messages,
     list_rooms,
@@ -149,26 +151,67 @@ async def test_a_message_is_delivered_when_everybody_has_it(store: Store) -> Non
 
 
 async def test_names_and_texts_are_harmless_when_they_come_out(store: Store) -> None:
+    harm = "\x1b]0;owned\x07\u202e\n\x9b2J"
+
     def work(tx: Tx) -> None:
-        write(tx, 1, text="\x1b]0;owned\x07")
+        write(tx, 1, text=harm)
         add_notice(
             tx,
             ROOM,
             seq=2,
             line=0,
-            device="\x1b[2J" * 500,
+            device=harm * 500,
             time=0,
             code="no_keys",
-            text="\u202emalicious",
+            text=harm,
         )
+        first = tx.one("SELECT id FROM message WHERE seq = 1")
+        assert first is not None
+        add_message(
+            tx,
+            message_id(ROOM, harm, b"quoting"),
+            ROOM,
+            position=place(3),
+            seq=3,
+            device=harm,
+            time=0,
+            text=harm,
+            reply_to=first[0],
+            state=State.FAILED,
+            own=True,
+        )
+        tx.execute("UPDATE message SET sender = ?, error = ?", harm, harm)
+        tx.execute("UPDATE room SET note = ?, title = ?, hub = ?", harm, harm, harm)
+        tx.rooms.add(ROOM)
+        tx.events.append(Alarm(ROOM, harm))
 
+    events: list[Event] = []
+    store.before_commit = lambda tx: events.extend(events_of(tx)) or []  # type: ignore[func-returns-value]
     await store.run(work)
     messages = await store.run(lambda tx: list_messages(tx, ROOM, None, 10))
     rooms = await store.run(list_rooms)
-    shown = [m.text + m.sender + m.device for m in messages] + [r.title for r in rooms]
-    assert not any("\x1b" in s or "\x07" in s or "\u202e" in s for s in shown)
-    assert len(messages[1].device) <= 256
-    assert rooms[-1].title == "A room at x.test"
+    shown = repr([strings(value) for value in (*messages, *rooms, *events)])
+    assert "owned" in shown
+    for harmful in ("\x1b", "\x07", "\u202e", "\x9b"):
+        assert repr(harmful)[1:-1] not in shown and harmful not in shown
+    # Only a message's own text has lines.
+    for message in messages:
+        quote = message.reply_to
+        lines = [message.sender, message.device, message.error]
+        lines += [] if quote is None else [quote.sender, quote.text]
+        assert not any("\n" in line for line in lines)
+    assert messages[-1].reply_to is not None and len(messages[1].device) <= 256
+    assert all("\n" not in room.title + room.note + room.hub for room in rooms)
+
+
+def strings(value: object) -> list[str]:
+    """All strings in an event or value."""
+    if isinstance(value, str):
+        return [value]
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return [s for field in fields for s in strings(getattr(value, field.name))]
+    return []
 
 
 def test_a_message_id_belongs_to_room_device_and_txn() -> None:
