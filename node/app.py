@@ -23,6 +23,7 @@ from federation.service import Federation
 from node.accounts.account import Accounts
 from node.accounts.device import Devices
 from node.accounts.key_package import KeyPackages
+from node.accounts.password import Hasher
 from node.api.account import AccountApi
 from node.api.discovery import DiscoveryApi
 from node.api.gate import Gate
@@ -68,8 +69,18 @@ class StartProblem(TelexError):
 class Node:
     """A running node; `start` it once and `stop` it at the end."""
 
-    def __init__(self, settings: Settings, clock: Clock = system_clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock = system_clock,
+        hasher: Hasher | None = None,
+    ) -> None:
         """Build everything; nothing is opened yet but the key is read.
+
+        Args:
+            settings: of the node.
+            clock: tests may set theirs.
+            hasher: of log-in secrets; None: one at the full cost.
 
         Raises:
             KeyProblem, ConfigProblem, AddressError: a setting or file is wrong.
@@ -95,7 +106,7 @@ class Node:
             on_foreign_change=self._on_foreign_change,
         )
         self.devices = Devices(self.store, name, clock)
-        self.accounts = Accounts(self.store, settings, clock)
+        self.accounts = Accounts(self.store, settings, clock, hasher or Hasher())
         self.hub = Hub(self.store, name, clock, limits.rooms_per_account)
         self.pages = Pages(self.store, name)
         self._pruner = Pruner(self.store, name, clock)

@@ -73,12 +73,15 @@ class Standing:
 class Accounts:
     """What can be done with accounts of this node."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, clock: Clock, hasher: Hasher
+    ) -> None:
+        """`close` closes the hasher too."""
         self._store = store
         self._node = settings.name
         self._registration = settings.registration
         self._clock = clock
-        self._hasher = Hasher()
+        self._hasher = hasher
         attempts = settings.limits.login_attempts
         self._guard = LoginGuard(attempts)
         self._account_guard = LoginGuard(attempts * GUARD_ACCOUNT)

@@ -33,7 +33,10 @@ three passes (`identity.login_secret`), so an attacker pays for both."""
 class Hasher:
     """Makes and checks hashes; `close` it at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: int = MEMORY) -> None:
+        """`memory` in bytes is a part of the cost; hashes made with another one are
+        checked with theirs."""
+        self._memory = memory
         self._threads = ThreadPoolExecutor(THREADS, "telex-hash")
         self._waiting = 0
         self._nobody: bytes | None = None
@@ -44,7 +47,7 @@ class Hasher:
         Raises:
             NodeBusy: too many wait.
         """
-        return await self._run(partial(_make, secret))
+        return await self._run(partial(_make, secret, self._memory))
 
     async def check(self, stored: bytes | None, secret: bytes) -> bool:
         """Whether the secret is the one that was hashed.
@@ -77,8 +80,8 @@ class Hasher:
             self._waiting -= 1
 
 
-def _make(secret: bytes) -> bytes:
-    hashed: bytes = pwhash.argon2id.str(secret, opslimit=PASSES, memlimit=MEMORY)
+def _make(secret: bytes, memory: int) -> bytes:
+    hashed: bytes = pwhash.argon2id.str(secret, opslimit=PASSES, memlimit=memory)
     return hashed
 
 

@@ -10,12 +10,6 @@ from tests.node.phone import Phone, make_settings, phone, running
 from tests.node.world import World, two_nodes
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Argon2id with 1 MiB: a hundred registrations would take a minute else."""
-    monkeypatch.setattr("node.accounts.password.MEMORY", 1024 * 1024)
-
-
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node that anybody may register on."""

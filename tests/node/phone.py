@@ -26,6 +26,7 @@ from e2ee import (
     key_package_info,
     new_key_package,
 )
+from node.accounts.password import Hasher
 from node.app import Node
 from node.config import Limits, Listen, Settings, Tls
 from node.keys import create_keys
@@ -114,10 +115,16 @@ def _empty_database() -> bytes:
         return path.read_bytes()
 
 
+def make_node(settings: Settings) -> Node:
+    """A node that hashes log-in secrets with 1 MiB: a hundred registrations would
+    take a minute else."""
+    return Node(settings, hasher=Hasher(memory=1024 * 1024))
+
+
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Node]:
     """A node in this process, stopped at the end."""
-    node = Node(settings)
+    node = make_node(settings)
     await node.start()
     try:
         yield node

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import time
 
 import pytest
 
+from node.peers.pruning import KEPT, Pruner
 from protocol.errors import PeerUnreachable, StaleEpoch, UnknownAccount
 from protocol.log import Kind, make_submission, read_entry
 from protocol.wire import AccountLog, OutcomeFrame, Page, Rooms
@@ -108,6 +110,36 @@ async def test_a_hub_that_was_away_gets_what_was_written(world: World) -> None:
             entries = await other.entries(room.id, 3)
         assert [read_entry(entry).seq for entry in entries] == [3, 4, 5]
         assert [room.group.decrypt(body(e)).content for e in entries] == texts
+
+
+async def test_a_pruned_outgoing_log_goes_on(world: World) -> None:
+    follower = world.nodes[1]
+    pruner = Pruner(
+        follower.store, follower.settings.name, lambda: time.time() + KEPT + 1
+    )
+    async with (
+        phone(world.nodes[0], "alice", tls=world.tls) as alice,
+        phone(follower, "bob", tls=world.tls) as bob,
+    ):
+        await alice.register()
+        await bob.register()
+        await bob.upload_packages()
+        async with bob.session() as other:
+            _, joined = await meet(alice, bob, other)
+            first, second = (bob.message(joined, text) for text in (b"1", b"2"))
+            await bob.submit(first)
+            await other.entries(joined.id, 1)
+            for _ in range(250):
+                if await pruner.prune():
+                    break
+                await asyncio.sleep(0.02)  # the hub's ack is not stored yet
+            else:
+                pytest.fail("nothing was pruned")
+            again = await bob.submit(first)
+            assert (again.state, again.seq) == ("committed", 3)
+            assert (await bob.submit(second)).state == "pending"
+            entry = (await other.entries(joined.id, 1))[0]
+            assert read_entry(entry).submission == second
 
 
 async def test_who_does_not_exist_elsewhere(world: World) -> None:

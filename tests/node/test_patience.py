@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.api.patience import Patience
-from node.app import Node
-from tests.node.phone import make_settings, phone
+from tests.node.phone import make_node, make_settings, phone
 
 FIRST = 0.4
 WHOLE = b"GET /.well-known/telex HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -34,7 +33,7 @@ async def held(port: int, first: bytes, drop: bytes) -> float:
 
 
 async def test_who_never_finishes_a_head_is_closed(tmp_path: Path) -> None:
-    node = Node(make_settings(tmp_path))
+    node = make_node(make_settings(tmp_path))
     node._patience = Patience(FIRST, every=0.05)
     await node.start()
     try:

@@ -8,7 +8,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from node.app import Node
 from protocol.codec import encode, encode_json
 from protocol.errors import SessionReplaced
 from protocol.limits import WINDOW_BYTES
@@ -20,7 +19,7 @@ from protocol.wire import (
     ResultFrame,
     SubmitFrame,
 )
-from tests.node.phone import Phone, Room, make_settings, phone, running
+from tests.node.phone import Phone, Room, make_node, make_settings, phone, running
 
 
 async def fill(device: Phone, room: Room, count: int, size: int = 10) -> None:
@@ -185,7 +184,7 @@ async def test_a_device_that_writes_too_much_is_slowed(tmp_path: Path) -> None:
 
 async def test_a_stopping_node_says_so(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
-    node = Node(settings)
+    node = make_node(settings)
     await node.start()
     async with phone(node, "alice") as alice:
         await alice.register()

@@ -10,7 +10,7 @@ import trustme
 
 from node.app import Node
 from node.config import Settings, Tls
-from tests.node.phone import Phone, Room, Socket, mail, make_settings
+from tests.node.phone import Phone, Room, Socket, mail, make_node, make_settings
 
 
 @dataclass
@@ -23,7 +23,7 @@ class World:
 
     async def restart(self, at: int) -> None:
         """Start a node again that was stopped."""
-        self.nodes[at] = Node(self.settings[at])
+        self.nodes[at] = make_node(self.settings[at])
         await self.nodes[at].start()
 
 
@@ -41,7 +41,7 @@ async def two_nodes(directory: Path) -> AsyncIterator[World]:
     settings = [make_settings(directory, tls=files, ca_file=ca_file) for _ in range(2)]
     tls = ssl.create_default_context()
     ca.configure_trust(tls)
-    found = World(tls, settings, [Node(each) for each in settings])
+    found = World(tls, settings, [make_node(each) for each in settings])
     for node in found.nodes:
         await node.start()
     try:
