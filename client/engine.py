@@ -52,9 +52,11 @@ from client.rooms.welcomes import Welcomes
 from client.rooms.workers import Workers
 from client.storage.store import Store, Tx
 from client.storage.timeline import (
+    TWIN_NOTE,
     Status,
     events_of,
     get_message,
+    is_twin,
     list_messages,
     list_rooms,
 )
@@ -273,6 +275,8 @@ class Client:
                 raise UnknownRoom
             if row[0] not in (Status.ACTIVE, Status.ASKED, Status.CREATING):
                 raise RoomInactive(row[1] or "You are not in this room any more.")
+            if is_twin(tx, room):
+                raise RoomInactive(TWIN_NOTE)
             if reply_to is not None and get_message(tx, reply_to) is None:
                 raise UnknownMessage
             id = self._letters.write(tx, room, text, reply_to)

@@ -81,6 +81,9 @@ class Rooms:
             room = await self._store.run(lambda tx: _direct_with(tx, account))
             if room is None:
                 room = await self._make([account], direct=True, title=account)
+                # They may have begun one too: then both go on in the same.
+                found = await self._store.run(lambda tx: _direct_with(tx, account))
+                room = found or room
         return await self._get(room)
 
     async def create_group(self, name: str, accounts: Sequence[str]) -> Room:
@@ -185,9 +188,17 @@ class Rooms:
 
     async def _make(self, accounts: list[str], *, direct: bool, title: str) -> LogId:
         await self._settler.claim(accounts)
-        room = await self._store.run(
-            lambda tx: self._create(tx, accounts, direct=direct, title=title)
-        )
+
+        def create(tx: Tx) -> tuple[LogId, bool]:
+            # While the packages were fetched theirs may have come.
+            known = _direct_with(tx, title) if direct else None
+            if known is not None:
+                return known, False
+            return self._create(tx, accounts, direct=direct, title=title), True
+
+        room, new = await self._store.run(create)
+        if not new:
+            return room
         self._settler.adopt(accounts, room)
         async with self._workers.lock(room):
             try:
@@ -301,7 +312,7 @@ def _direct_with(tx: Tx, account: str) -> LogId | None:
         "SELECT id FROM room WHERE direct AND title = ? AND status IN (?, ?, ?)"
         " AND (members > 1 OR status != 'active' OR EXISTS"
         "  (SELECT 1 FROM intent i WHERE i.room = room.id))"
-        " ORDER BY activity DESC",
+        " ORDER BY members > 1 AND status != 'creating' DESC, id",
         account,
         Status.ACTIVE,
         Status.ASKED,

@@ -75,6 +75,7 @@ CREATE TABLE room (
     delivered_told INTEGER NOT NULL DEFAULT 0,
     asked INTEGER NOT NULL DEFAULT 0          -- when we last asked to be re-added
 ) WITHOUT ROWID;
+CREATE INDEX room_title ON room (title, id) WHERE direct;
 
 -- MLS state. Two tables because an epoch is large and changes seldom, ratchets are
 -- small and change with each message.

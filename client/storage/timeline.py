@@ -195,8 +195,19 @@ _MESSAGE = (
     " LEFT JOIN message q ON q.id = m.reply_to AND q.room = m.room"
 )
 
+TWIN_NOTE = "You both began this chat at the same moment; it goes on in the other one."
+"""Said of the room that two people stop using."""
+
+# Two people who begin a chat at once get two rooms. Both know both ids: they go on in
+# the room with the smaller one, for as long as both of them are in it.
+_IS_TWIN = (
+    " (r.direct AND EXISTS (SELECT 1 FROM room o WHERE o.direct AND o.title = r.title"
+    "   AND o.id < r.id AND o.members > 1 AND o.status IN ('active', 'asked')))"
+)
+
 _ROOM = (
     "SELECT r.id, r.title, r.direct, r.members, r.status, r.note, r.hub, r.activity,"
+    f"{_IS_TWIN},"
     " (SELECT count(*) FROM message m WHERE m.room = r.id AND m.own = 0"
     "   AND m.kind = 'text' AND m.seq > r.read),"
     " (SELECT m.id FROM message m WHERE m.room = r.id ORDER BY m.position DESC LIMIT 1)"
@@ -228,6 +239,12 @@ def get_room(tx: Tx, room: LogId) -> Room | None:
     return None if row is None else _room(tx, row)
 
 
+def is_twin(tx: Tx, room: LogId) -> bool:
+    """Whether a direct chat goes on in another room, and not in this one."""
+    row = tx.one(f"SELECT 1 FROM room r WHERE r.id = ? AND {_IS_TWIN}", room)
+    return row is not None
+
+
 def list_rooms(tx: Tx) -> list[Room]:
     """All rooms, the one with the newest line first."""
     return [_room(tx, row) for row in tx.all(f"{_ROOM} ORDER BY r.activity DESC, r.id")]
@@ -241,7 +258,7 @@ def events_of(tx: Tx) -> Sequence[Event]:
         if message is not None:
             events.append(MessageChanged(message))
             tx.rooms.add(message.room)
-    for room_id in sorted(tx.rooms):
+    for room_id in sorted(_with_twins(tx)):
         room = get_room(tx, room_id)
         if room is not None:
             events.append(RoomChanged(room))
@@ -250,6 +267,21 @@ def events_of(tx: Tx) -> Sequence[Event]:
             event = Alarm(event.room, visible_line(event.text))
         events.append(event)
     return events
+
+
+def _with_twins(tx: Tx) -> set[LogId]:
+    """The rooms that changed, and those that look different because of it."""
+    rooms = set(tx.rooms)
+    for room in tx.rooms:
+        rooms |= {
+            LogId(row[0])
+            for row in tx.all(
+                "SELECT o.id FROM room r JOIN room o ON o.title = r.title"
+                " AND o.direct AND o.id > r.id WHERE r.id = ? AND r.direct",
+                room,
+            )
+        }
+    return rooms
 
 
 def _message(row: tuple[Any, ...]) -> Message:
@@ -290,7 +322,7 @@ def _message(row: tuple[Any, ...]) -> Message:
 
 
 def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
-    id, title, direct, members, status, note, hub, activity, unread, last = row
+    id, title, direct, members, status, note, hub, activity, twin, unread, last = row
     return Room(
         id=id,
         title=visible_line(title) or f"A room at {visible_line(hub)}",
@@ -298,8 +330,8 @@ def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
         unread=unread,
         last=None if last is None else get_message(tx, last),
         members=members,
-        active=status == Status.ACTIVE,
-        note=visible_line(note),
+        active=status == Status.ACTIVE and not twin,
+        note=visible_line(note) or (TWIN_NOTE if twin else ""),
         hub=visible_line(hub),
         order=activity,
     )

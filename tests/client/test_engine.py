@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,11 @@ from client import (
     MessageChanged,
     State,
 )
+from client.content import Text
 from client.errors import BadText, RoomInactive
+from client.rooms.changes import Package
+from client.storage.store import Tx
+from protocol.codec import encode
 from protocol.errors import NotAllowed, UnknownAccount, UnknownRoom
 from protocol.log import LogId
 from protocol.policy import Role
@@ -122,6 +127,79 @@ async def test_a_direct_chat_is_made_once(join: Join) -> None:
     await until(bob.rooms)
     third = await bob.start_direct(ALICE)
     assert first.id == second.id == third.id
+
+
+async def test_two_who_begin_at_once_go_on_in_the_same_room(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    both = asyncio.Barrier(2)
+    for client in (alice, bob):
+        settler = client._rooms._settler
+
+        async def claim(
+            accounts: Sequence[str],
+            room: LogId | None = None,
+            *,
+            claim: Any = settler.claim,
+        ) -> dict[str, list[Package]]:
+            packages: dict[str, list[Package]] = await claim(accounts, room)
+            if room is None:  # before the room is made
+                await both.wait()
+            return packages
+
+        monkeypatch.setattr(settler, "claim", claim)
+    await asyncio.gather(alice.start_direct(BOB), bob.start_direct(ALICE))
+    used: set[str] = set()
+    for client in (alice, bob):
+        rooms = await until(
+            client.rooms, lambda r: len(r) == 2 and sum(x.active for x in r) == 1
+        )
+        (active,) = (room for room in rooms if room.active)
+        (twin,) = (room for room in rooms if not room.active)
+        assert "at the same moment" in twin.note and active.id < twin.id
+        with pytest.raises(RoomInactive, match="at the same moment"):
+            await client.send_text(twin.id, "to whom?")
+        used.add(active.id)
+    assert len(used) == 1
+    assert (await alice.start_direct(BOB)).id == active.id
+    assert (await bob.start_direct(ALICE)).id == active.id
+    for client in (alice, bob):
+        await client.send_text(active.id, f"from {client.account}")
+    for client in (alice, bob):
+        await until(partial(texts, client, active.id), lambda t: len(t) == 2)
+    # What was written before it was known comes through, and is no secret.
+    await bob._store.run(lambda tx: bob._letters.write(tx, twin.id, "early", None))
+    bob._workers.poke(twin.id)
+    await until(partial(texts, alice, twin.id), lambda t: t == ["early"])
+    # When that room ends the other one is still there.
+    await alice.leave(active.id)
+    for client in (alice, bob):
+        await until(partial(room_of, client, twin.id), lambda r: r and r.active)
+    assert (await bob.start_direct(ALICE)).id == twin.id
+
+
+async def test_a_message_of_a_kind_from_the_future_shows_as_such(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+
+    def newer(txn: bytes, seq: int, head: bytes, body: object) -> bytes:
+        return encode([1, txn, seq, head, "hologram", {"shape": "\x1b[2J"}])
+
+    def write(tx: Tx) -> bytes:
+        n = alice._letters._queue(tx, room.id, bytes(16), Text("x"), "")
+        with monkeypatch.context() as patch:
+            patch.setattr("client.rooms.letters.write_content", newer)
+            return alice._letters.encrypt(tx, n) or b""
+
+    await alice._store.run(write)
+    alice._workers.poke(room.id)
+    await until(partial(codes, bob, room.id), lambda c: "unknown_content" in c)
+    notice = (await bob.messages(room.id))[-1]
+    assert "update" in notice.text and notice.sender == ALICE
 
 
 async def test_what_cannot_be_started_leaves_nothing_behind(join: Join) -> None:
