@@ -5,8 +5,8 @@
            └─ certifies  device: one key for requests, one for MLS leaves
 
 The account log at the account's node is hash-chained and signed: `genesis` and
-`ask_rotate` by the root, `device_add` and `device_revoke` by the ASK of that
-moment. Reading it is a pure function over bytes and a pinned root, so a client
+`ask_rotate` by the root, `device_add`, `device_renew` and `device_revoke` by the ASK
+of that moment. Reading it is a pure function over bytes and a pinned root, so a client
 believes no node. An MLS credential carries the two certificates of one device,
 so whoever holds the root key can check a leaf without asking anybody.
 
@@ -52,6 +52,7 @@ __all__ = [
     "make_credential",
     "read_account_log",
     "read_credential",
+    "renew_device",
     "revoke_device",
     "root_key",
     "rotate_ask",
@@ -303,6 +304,8 @@ class EntryKind(StrEnum):
 
     GENESIS = "genesis"
     DEVICE_ADD = "device_add"
+    DEVICE_RENEW = "device_renew"
+    """The same device and keys, for longer."""
     DEVICE_REVOKE = "device_revoke"
     ASK_ROTATE = "ask_rotate"
 
@@ -315,7 +318,7 @@ class _AccountEntry(msgspec.Struct, array_like=True, frozen=True):
     time: int
     kind: str
     body: bytes
-    """genesis, ask_rotate: Signed AskCertificate; device_add: Signed
+    """genesis, ask_rotate: Signed AskCertificate; device_add, device_renew: Signed
     DeviceCertificate; device_revoke: the device's 16-character id in ASCII."""
 
 
@@ -371,12 +374,18 @@ def add_device(
     state: AccountState, ask: KeyPair, auth_key: bytes, mls_key: bytes, now: int
 ) -> bytes:
     """An entry that certifies a device, signed by the ASK."""
-    device = DeviceAddress(state.account, device_id(auth_key, mls_key))
-    payload = encode(
-        DeviceCertificate(str(device), auth_key, mls_key, now, now + DEVICE_LIFETIME)
-    )
-    signed = Signed(payload, sign("device", ask, payload))
-    return _next(state, now, EntryKind.DEVICE_ADD, encode(signed), ask)
+    body = _certify_device(state.account, ask, auth_key, mls_key, now)
+    return _next(state, now, EntryKind.DEVICE_ADD, body, ask)
+
+
+def renew_device(state: AccountState, ask: KeyPair, device: str, now: int) -> bytes:
+    """An entry that lets a device live on, signed by the ASK; `device`: its short id.
+
+    Its keys and address stay; a year begins anew.
+    """
+    old = state.devices[device].certificate
+    body = _certify_device(state.account, ask, old.auth_key, old.mls_key, now)
+    return _next(state, now, EntryKind.DEVICE_RENEW, body, ask)
 
 
 def revoke_device(state: AccountState, ask: KeyPair, device: str, now: int) -> bytes:
@@ -473,7 +482,20 @@ def _continue(
             )
         case EntryKind.DEVICE_ADD:
             device, added = _read_device(state, entry.body)
+            if device in state.devices or device in state.revoked:
+                raise IdentityError("A device stands twice in an account log.")
+            if len(state.devices) >= DEVICES_MAX:
+                raise IdentityError(f"An account has at most {DEVICES_MAX} devices.")
             return replace(state, devices={**state.devices, device: added})
+        case EntryKind.DEVICE_RENEW:
+            device, renewed = _read_device(state, entry.body)
+            # The id follows from the keys, so they are the same ones.
+            before = state.devices.get(device)
+            if before is None:
+                raise IdentityError("A device is renewed that does not exist.")
+            if renewed.certificate.expires <= before.certificate.expires:
+                raise IdentityError("A device is renewed for no longer than before.")
+            return replace(state, devices={**state.devices, device: renewed})
         case EntryKind.DEVICE_REVOKE:
             device = entry.body.decode("ascii", "replace")
             if device not in state.devices:
@@ -506,10 +528,6 @@ def _read_device(state: AccountState, body: bytes) -> tuple[str, Device]:
         raise IdentityError("A device's certificate cannot be read.") from error
     _check_device(signed, certificate, state.account, state.ask)
     device = certificate.device.rpartition("/")[2]
-    if device in state.devices or device in state.revoked:
-        raise IdentityError("A device stands twice in an account log.")
-    if len(state.devices) >= DEVICES_MAX:
-        raise IdentityError(f"An account has at most {DEVICES_MAX} devices.")
     return device, Device(certificate, signed, state.ask_signed)
 
 
@@ -521,6 +539,16 @@ def _certify_ask(
 ) -> Signed:
     payload = encode(AskCertificate(str(account), root.public, ask, serial, now))
     return Signed(payload, sign("ask", root, payload))
+
+
+def _certify_device(
+    account: AccountAddress, ask: KeyPair, auth_key: bytes, mls_key: bytes, now: int
+) -> bytes:
+    device = DeviceAddress(account, device_id(auth_key, mls_key))
+    payload = encode(
+        DeviceCertificate(str(device), auth_key, mls_key, now, now + DEVICE_LIFETIME)
+    )
+    return encode(Signed(payload, sign("device", ask, payload)))
 
 
 def _next(

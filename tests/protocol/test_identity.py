@@ -1,6 +1,7 @@
 """The account log and credentials: what holds, and all that does not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from protocol.identity import (
     make_credential,
     read_account_log,
     read_credential,
+    renew_device,
     revoke_device,
     root_key,
     rotate_ask,
@@ -188,3 +190,31 @@ def test_no_repr_shows_a_seed() -> None:
     pair = root_key(bytes(32))
     assert pair.seed.hex() not in repr(pair) and repr(pair.seed) not in repr(pair)
     assert pair == KeyPair.from_seed(pair.seed)
+
+
+def test_a_device_is_renewed_with_its_keys_and_only_for_longer() -> None:
+    person = Person("alice@example.org")
+    terminal = person.device()
+    name, late = terminal.address.device, NOW + DEVICE_LIFETIME - 1
+    before = person.state
+    entry = renew_device(before, person.ask, name, late)
+    after = read_account_log(before.account, [entry], after=before)
+    assert list(after.devices) == [name] and after.seq == before.seq + 1
+    renewed = after.devices[name].certificate
+    assert renewed.expires == late + DEVICE_LIFETIME
+    assert renewed.mls_key == terminal.mls.public
+    credential = make_credential(after, terminal.address)
+    assert read_credential(credential, late + 2).device == terminal.address
+    with pytest.raises(IdentityError, match="expired"):
+        read_credential(terminal.credential, late + 2)
+    # Not by another key, not for a shorter time, not for one that is no device.
+    gone = revoke_device(before, person.ask, name, late)
+    revoked = read_account_log(before.account, [gone], after=before)
+    again = replace(before, seq=revoked.seq, head=revoked.head)
+    for state, bad in (
+        (before, renew_device(before, person.root, name, late)),
+        (after, renew_device(after, person.ask, name, NOW)),
+        (revoked, renew_device(again, person.ask, name, late)),
+    ):
+        with pytest.raises(IdentityError):
+            read_account_log(before.account, [bad], after=state)
