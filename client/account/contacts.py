@@ -20,7 +20,7 @@ from protocol.identity import AccountState, Credential, read_account_log
 from protocol.log import GENESIS, LogId
 from protocol.wire import AccountLog
 
-__all__ = ["Contacts", "check_root", "save_account"]
+__all__ = ["Contacts", "check_root", "known_log", "save_account"]
 
 FETCHES = 4
 """Account logs fetched at one time."""
@@ -74,6 +74,11 @@ def save_account(tx: Tx, state: AccountState, entries: list[bytes]) -> None:
         state.head,
         encode(entries),
     )
+
+
+def known_log(tx: Tx, account: str) -> list[bytes]:
+    """An account log, as far as it was read."""
+    return _known(tx, account)[1]
 
 
 class Contacts:

@@ -10,9 +10,9 @@ from protocol.log import LogId, mailbox_id
 __all__ = ["Me", "get_meta", "set_meta"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Me:
-    """This device."""
+    """This device; of all this only the credential ever changes."""
 
     device: DeviceAddress
     auth: KeyPair
@@ -22,7 +22,7 @@ class Me:
     ask: KeyPair | None
     """Certifies devices, on devices that may."""
     credential: bytes = field(repr=False)
-    """The MLS credential's identity."""
+    """The MLS credential's identity; a newer one when the certificate was renewed."""
 
     @property
     def account(self) -> AccountAddress:

@@ -12,6 +12,7 @@ from client.clock import Clock
 from client.network.transport import Transport
 from client.storage.store import Store, Tx
 from e2ee import KeyPackageBundle, new_key_package
+from protocol.identity import read_credential
 from protocol.limits import KEY_PACKAGES_WANTED
 from protocol.wire import KeyPackageCount, KeyPackageUpload
 
@@ -30,13 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 def new_bundle(me: Me, clock: Clock, *, last_resort: bool = False) -> KeyPackageBundle:
-    """A new key package with its private keys."""
+    """A new key package with its private keys, for as long as our certificate."""
     now = clock.now()
+    expires = read_credential(me.credential, None).expires
     return new_key_package(
         signature_private=me.mls.seed,
         identity=me.credential,
         not_before=now - GRACE,
-        not_after=now + LIFETIME,
+        not_after=min(now + LIFETIME, max(expires, now + 1)),
         last_resort=last_resort,
     )
 

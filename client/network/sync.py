@@ -14,6 +14,7 @@ from functools import partial
 
 from client.account.me import Me
 from client.account.packages import refill
+from client.account.renewal import Renewal
 from client.clock import Clock
 from client.errors import ClientError
 from client.model import Connection
@@ -70,6 +71,7 @@ class Sync:
         self._clock = clock
         self._changed = changed
         self._pace = Pace()
+        self._renewal = Renewal(store, uplink.transport, me, clock)
         self._targets: dict[LogId, int] = {}
         self._synced = asyncio.Event()
 
@@ -151,9 +153,10 @@ class Sync:
         for log in list(self._targets):
             await self._reached(log)
         try:
+            await self._renewal.renew()
             await refill(self._store, self._uplink.transport, self._me, self._clock)
         except Refused as error:
-            logger.warning("key packages were refused: %s", error.code)
+            logger.warning("our keys could not be renewed: %s", error.code)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SYNC_TIMEOUT):
                 await self._synced.wait()

@@ -189,6 +189,7 @@ def build(
     staged = group.commit(
         add=[package.data for package in add.values()],
         remove=sorted(remove),
+        identity=_renewed(group, me),
         now=clock.now(),
     )
     devices = {package.ref: package.device for package in add.values()}
@@ -213,6 +214,14 @@ def build(
         staged.encode(),
     )
     return built
+
+
+def _renewed(group: Group, me: Me) -> bytes | None:
+    """Our credential, if the group shows the one before it was renewed."""
+    for member in group.members():
+        if member.leaf == group.own_leaf and member.identity != me.credential:
+            return me.credential
+    return None
 
 
 def _select(

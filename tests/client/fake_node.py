@@ -265,6 +265,13 @@ class FakeNode:
         after = int(request.query.get("after", 0))
         return _answer(AccountLog(account, self.accounts[account][after:]))
 
+    async def extend_log(self, request: web.Request) -> web.Response:
+        if "renewal" in self.fail:
+            raise self.fail.pop("renewal")
+        account = request.match_info["name"]
+        self.accounts[account] += (await _body(request, AccountLog)).entries
+        return _answer(AccountLog(account, self.accounts[account]))
+
     async def put_packages(self, request: web.Request) -> web.Response:
         body = await _body(request, KeyPackageUpload)
         device = _keyid(request)
@@ -374,6 +381,7 @@ class FakeNode:
         app.router.add_post(f"{v1}/accounts/{{name}}/login", self.login)
         app.router.add_post(f"{v1}/accounts/{{name}}/devices", self.add_device)
         app.router.add_get(f"{v1}/accounts/{{name}}/log", self.account_log)
+        app.router.add_post(f"{v1}/accounts/{{name}}/log", self.extend_log)
         app.router.add_put(f"{v1}/key-packages", self.put_packages)
         app.router.add_get(f"{v1}/key-packages", self.count_packages)
         app.router.add_post(f"{v1}/key-packages/claim", self.claim)
