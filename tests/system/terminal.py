@@ -52,6 +52,7 @@ class Terminal:
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
+        self._tail = b""
         self._master, slave = pty.openpty()
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
@@ -79,6 +80,7 @@ class Terminal:
             if not data:
                 return
             with self._lock:
+                self._tail = (self._tail + data)[-2000:]
                 self._stream.feed(data)
 
     @property
@@ -123,7 +125,8 @@ class Terminal:
             time.sleep(0.05)
         raise ScreenTimeout(
             f"waited {timeout} s for {what!r}; "
-            f"exit status {self.process.poll()}; the screen:\n{self.text}"
+            f"exit status {self.process.poll()}; the screen:\n{self.text}\n"
+            f"the last bytes were {self._tail!r}"
         )
 
     def close(self) -> None:
