@@ -17,6 +17,7 @@ import trustme
 from client import Client, Profile, State
 from client.errors import NodeUntrusted
 from protocol.errors import UnknownAccount
+from protocol.identity import DEVICE_LIFETIME
 from tests.client.people import PASSWORD, messages_of, online, room_of, texts, until
 from tests.client.real_node import RealNode
 
@@ -155,7 +156,6 @@ async def test_nothing_is_lost_or_doubled_when_the_node_is_killed(
             await until(partial(texts, bob, room.id), lambda t: len(t) >= 3)
             nodes[0].kill()
             await asyncio.to_thread(nodes[0].start)
-    alice.reconnect()
     await until(partial(texts, bob, room.id), lambda t: len(t) >= 30)
     assert await texts(bob, room.id) == said
     assert await texts(alice, room.id) == said
@@ -211,6 +211,26 @@ async def test_the_echo_bot_of_the_examples_answers(
     finally:
         bot.terminate()
         await bot.wait()
+
+
+async def test_a_node_takes_a_renewed_certificate(
+    nodes: list[RealNode], enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await enter(nodes[0], "alice"), await enter(nodes[1], "bob")
+    old = alice._me.credential
+    await alice.close()
+    # A second of its year is gone: time for a new one.
+    monkeypatch.setattr("client.account.renewal.RENEW_BEFORE", DEVICE_LIFETIME)
+    await asyncio.sleep(1.1)
+    async with await Client.open(alice.profile, password=PASSWORD) as again:
+        await online(again)
+        assert again._me.credential != old
+        room = await again.start_direct(bob.account)
+        await again.send_text(room.id, "as good as new")
+        await until(partial(texts, bob, room.id), lambda t: len(t) == 1)
+        # Whoever adds it from now on finds it in its account log.
+        group = await bob.create_group("Garden", [again.account])
+        await until(partial(room_of, again, group.id))
 
 
 async def test_a_clock_that_is_hours_off_is_learned_from_the_refusal(
