@@ -52,7 +52,7 @@ _decoder = msgspec.msgpack.Decoder(FromNode)
 
 
 class Session:
-    """An open session; get one from `open_session`."""
+    """An open session; get one from `Session.open`."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, ready: Ready) -> None:
         self._socket = socket
