@@ -132,6 +132,25 @@ async def test_quick_messages_keep_their_order(
         assert texts == [str(number) for number in range(8)]
 
 
+async def test_what_is_typed_right_after_enter_is_kept(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    """A terminal delivers a fast typist's keys in one read: none waits for another."""
+    room = client.add_room(BOB, direct=True)
+    async with looking(tmp_path, client=client) as sight:
+        await sight.sees("Nothing here yet")
+        for key in ("o", "n", "e", "enter", "enter", "t", "w", "o"):
+            sight.app.post_message(events.Key(key, key if len(key) == 1 else "\r"))
+        await sight.until(lambda: len(client.all_messages(room)) == 1)
+        await sight.rest()
+        assert [m.text for m in client.all_messages(room)] == ["one"]
+        await sight.sees("two")
+        await sight.press("enter")
+        await sight.until(
+            lambda: [m.text for m in client.all_messages(room)] == ["one", "two"]
+        )
+
+
 async def test_reply_and_its_cancelling(client: FakeClient, tmp_path: Path) -> None:
     room = client.add_room(BOB, direct=True)
     client.hear(room, BOB, "the question", seen=True)

@@ -161,7 +161,6 @@ class OpenRoom(RoomActions):
         if self.room_id is None:
             return
         reply = self._reply.id if self._reply else None
-        self.composer.put("")
         self._set_reply(None)
         self.timeline.forget_unread()
         self._send(self.room_id, event.text, reply)

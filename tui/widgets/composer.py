@@ -79,7 +79,11 @@ class Composer(TextArea):
         if over > 0:
             self.notify(say("composer.long", over=over), severity="warning")
             return
-        self.post_message(TextWritten(self.text.strip("\n")))
+        # Emptied here, not by who handles the message: what is typed until then
+        # belongs to the next one.
+        text = self.text.strip("\n")
+        self.put("")
+        self.post_message(TextWritten(text))
 
     def action_new_line(self) -> None:
         """Begin a new line."""
