@@ -376,6 +376,11 @@ def _store_devices(transaction: Transaction, state: AccountState, now: int) -> N
     for short, device in state.devices.items():
         address = f"{state.account}/{short}"
         if address in known:
+            connection.execute(  # its certificate may have been renewed
+                update(_device)
+                .where(_device.c.address == address)
+                .values(expires=device.certificate.expires)
+            )
             continue
         connection.execute(
             insert(_device).values(

@@ -25,7 +25,12 @@ from protocol.errors import (
     TooMany,
     UnknownKey,
 )
-from protocol.identity import add_device, revoke_device, rotate_ask
+from protocol.identity import (
+    add_device,
+    renew_device,
+    revoke_device,
+    rotate_ask,
+)
 from protocol.wire import (
     AccountLog,
     AddDevice,
@@ -167,6 +172,22 @@ async def test_a_second_device_is_added_and_revoked(node: Node, alice: Phone) ->
             await second.upload_packages()
         claimed = await alice.claim(alice.account)
         assert claimed.failed[alice.account].code == "no_key_package"
+
+
+async def test_a_renewed_certificate_lets_a_device_in_for_longer(
+    node: Node, alice: Phone
+) -> None:
+    day = 24 * 3600
+    before = (await node.devices.get(alice.address)).expires
+    renewal = renew_device(
+        alice.person.state,
+        alice.person.ask,
+        alice.terminal.address.device,
+        int(time.time()) + day,
+    )
+    path = f"/telex/v1/accounts/{alice.account}/log"
+    await alice.call("POST", path, AccountLog(alice.account, [renewal]), AccountLog)
+    assert (await node.devices.get(alice.address)).expires >= before + day - 5
 
 
 async def test_an_account_log_does_not_fork(alice: Phone, bob: Phone) -> None:
