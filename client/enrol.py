@@ -27,20 +27,18 @@ from client.network.transport import Signer, Transport
 from client.storage import keyfile
 from client.storage.heads import start_log
 from client.storage.store import Store, Tx
-from protocol.address import AccountAddress, DeviceAddress, parse_account
-from protocol.errors import AccountTaken, IdentityError, Refused
-from protocol.identity import (
+from protocol.account_log import (
     AccountState,
-    KeyPair,
     add_device,
-    device_id,
     genesis,
-    login_secret,
     make_credential,
     read_account_log,
-    root_key,
     rotate_ask,
 )
+from protocol.address import AccountAddress, DeviceAddress, parse_account
+from protocol.credential import device_id
+from protocol.errors import AccountTaken, IdentityError, Refused
+from protocol.key import KeyPair, login_secret, root_key
 from protocol.wire import AccountLog, AddDevice, Login, Register
 
 __all__ = ["PASSWORD_MIN", "log_in", "read_phrase", "register"]

@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 
 from protocol.codec import encode
 from protocol.errors import IdentityError
-from protocol.identity import KeyPair, sign, verify
+from protocol.key import KeyPair, sign, verify
 
 __all__ = ["ANSWER_HEADER", "sign_answer", "verify_answer"]
 

@@ -16,7 +16,7 @@ from protocol.errors import (
     Malformed,
     TooLarge,
 )
-from protocol.identity import verify
+from protocol.key import verify
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, SUBMISSION_MAX
 from protocol.log import Checkpoint, chain, parse_log_id
 from protocol.node_identity import NodeIdentity

@@ -37,7 +37,7 @@ from federation.signer import NodeSigner
 from federation.transport import Call, Transport
 from protocol.address import parse_account, parse_node
 from protocol.errors import IdentityError, PeerRefused, PeerUntrusted, Refused
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.log import LogId, parse_log_id
 from protocol.wire import AccountLog, Claim, Claimed, Page, Receipt, Submit, Tree
 

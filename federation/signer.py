@@ -3,7 +3,7 @@
 from federation.answer import sign_answer
 from federation.ports import PendingStream
 from protocol.codec import encode
-from protocol.identity import KeyPair, sign
+from protocol.key import KeyPair, sign
 from protocol.log import Checkpoint, LogId
 from protocol.node_identity import key_id
 from protocol.signature import Claim, sign_request

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from protocol.errors import IdentityError, TelexError
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.node_identity import (
     NodeIdentity,
     begin_node_log,

@@ -16,7 +16,7 @@ import msgspec
 from protocol.address import parse_node
 from protocol.codec import decode, encode
 from protocol.errors import AddressError, IdentityError, Malformed
-from protocol.identity import KeyPair, Signed, sign, verify
+from protocol.key import KeyPair, Signed, sign, verify
 from protocol.log import GENESIS, chain
 
 __all__ = [

@@ -14,8 +14,8 @@ from typing import Protocol
 import msgspec
 
 from protocol.codec import decode, encode
+from protocol.credential import credential_device, read_credential
 from protocol.errors import IdentityError, NotAllowed
-from protocol.identity import credential_device, read_credential
 from protocol.limits import MEMBERS_MAX
 
 __all__ = [

@@ -43,7 +43,7 @@ class Register(msgspec.Struct):
     name: str
     """The part before the @."""
     login_secret: bytes
-    """32 bytes made from the password (`identity.login_secret`); the password
+    """32 bytes made from the password (`key.login_secret`); the password
     itself never leaves the device."""
     log: list[bytes]
     """The first entries of the account log: genesis and the first device."""

@@ -13,10 +13,11 @@ from client.errors import KeyChanged, NodeNonsense
 from client.model import Alarm
 from client.network.transport import Transport
 from client.storage.store import Store, Tx
+from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
 from protocol.codec import decode, encode
+from protocol.credential import Credential
 from protocol.errors import IdentityError, Malformed
-from protocol.identity import AccountState, Credential, read_account_log
 from protocol.log import GENESIS, LogId
 from protocol.wire import AccountLog
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from client.storage.store import Tx
 from protocol.address import AccountAddress, DeviceAddress, parse_device
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.log import LogId, mailbox_id
 
 __all__ = ["Me", "get_meta", "set_meta"]

@@ -12,7 +12,7 @@ from client.clock import Clock
 from client.network.transport import Transport
 from client.storage.store import Store, Tx
 from e2ee import KeyPackageBundle, new_key_package
-from protocol.identity import read_credential
+from protocol.credential import read_credential
 from protocol.limits import KEY_PACKAGES_WANTED
 from protocol.wire import KeyPackageCount, KeyPackageUpload
 

@@ -15,14 +15,14 @@ from client.clock import Clock
 from client.errors import KeyChanged, NodeNonsense
 from client.network.transport import Transport
 from client.storage.store import Store, Tx
-from protocol.errors import IdentityError
-from protocol.identity import (
+from protocol.account_log import (
     AccountState,
     make_credential,
     read_account_log,
-    read_credential,
     renew_device,
 )
+from protocol.credential import read_credential
+from protocol.errors import IdentityError
 from protocol.wire import AccountLog
 
 __all__ = ["RENEW_BEFORE", "Renewal"]

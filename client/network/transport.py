@@ -25,7 +25,7 @@ from client.network.refusals import refusal_of
 from protocol.address import DeviceAddress
 from protocol.codec import MSGPACK, decode, decode_json, encode
 from protocol.errors import Malformed, Problem, Refused, SignatureExpired
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.signature import sign_request
 from protocol.wire import VERSION, NodeDocument
 

@@ -30,8 +30,8 @@ from client.storage.timeline import (
 from e2ee import Group, StagedCommit, key_package_info
 from e2ee.errors import E2eeError, FutureEpoch, InvalidMessage
 from protocol.codec import decode
+from protocol.credential import read_credential
 from protocol.errors import IdentityError, Malformed, TelexError
-from protocol.identity import read_credential
 from protocol.log import (
     Entry,
     Kind,

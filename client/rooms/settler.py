@@ -41,6 +41,8 @@ from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note
 from e2ee import key_package_info
 from e2ee.errors import E2eeError
+from protocol.account_log import AccountState
+from protocol.credential import read_credential
 from protocol.errors import (
     IdentityError,
     NotFound,
@@ -48,7 +50,6 @@ from protocol.errors import (
     StaleEpoch,
     TelexError,
 )
-from protocol.identity import AccountState, read_credential
 from protocol.limits import CLAIM_ACCOUNTS
 from protocol.log import LogId
 from protocol.wire import Claim, Claimed, ClaimedPackage, Receipt

@@ -22,8 +22,8 @@ from e2ee import Group
 from e2ee.errors import E2eeError
 from protocol.address import parse_node
 from protocol.codec import decode
+from protocol.credential import read_credential
 from protocol.errors import AddressError, IdentityError, Malformed, TelexError
-from protocol.identity import read_credential
 from protocol.log import Entry, Kind, LogId, Submission, parse_log_id
 from protocol.policy import account_of
 from protocol.wire import WelcomeMail

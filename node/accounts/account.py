@@ -27,7 +27,9 @@ from node.storage.tables import (
     KeyPackageRow,
     core,
 )
+from protocol.account_log import AccountState, read_account_log
 from protocol.address import AccountAddress, parse_account, parse_device
+from protocol.credential import CLOCK_SLACK
 from protocol.errors import (
     AccountDisabled,
     AccountTaken,
@@ -40,7 +42,6 @@ from protocol.errors import (
     UnknownAccount,
     UnknownKey,
 )
-from protocol.identity import CLOCK_SLACK, AccountState, read_account_log
 from protocol.log import mailbox_id
 from protocol.wire import AccountLog, AddDevice, Register
 

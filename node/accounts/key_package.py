@@ -24,6 +24,7 @@ from node.storage.tables import (
 )
 from protocol.address import parse_account
 from protocol.codec import decode, encode
+from protocol.credential import read_credential
 from protocol.errors import (
     AccountDisabled,
     AddressError,
@@ -37,7 +38,6 @@ from protocol.errors import (
     TooMany,
     UnknownAccount,
 )
-from protocol.identity import read_credential
 from protocol.limits import (
     CLAIM_ACCOUNTS,
     DEVICES_MAX,

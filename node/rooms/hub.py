@@ -32,6 +32,7 @@ from node.rooms.room import (
 )
 from node.storage.chain import ROOM, append, create_log, find_entry, get_log
 from node.storage.store import Store, Transaction
+from protocol.credential import credential_device
 from protocol.errors import (
     BadRequest,
     IdentityError,
@@ -41,7 +42,6 @@ from protocol.errors import (
     TooMany,
     UnknownRoom,
 )
-from protocol.identity import credential_device
 from protocol.log import Kind, LogId
 from protocol.policy import RoomValidator
 from protocol.wire import Bundle, Receipt

@@ -15,8 +15,8 @@ from node.storage.tables import (
     TreeRow,
     core,
 )
+from protocol.credential import read_credential
 from protocol.errors import DeviceRevoked, InvalidCommit, UnknownKey
-from protocol.identity import read_credential
 from protocol.log import LogId
 
 __all__ = [

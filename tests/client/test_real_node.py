@@ -16,8 +16,8 @@ import trustme
 
 from client import Client, Profile, State
 from client.errors import NodeUntrusted
+from protocol.credential import DEVICE_LIFETIME
 from protocol.errors import UnknownAccount
-from protocol.identity import DEVICE_LIFETIME
 from tests.client.people import PASSWORD, messages_of, online, room_of, texts, until
 from tests.client.real_node import RealNode
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from client import Client
 from client.rooms.groups import leaf_of
 from e2ee import key_package_info
+from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
 from protocol.errors import NodeFault
-from protocol.identity import AccountState, read_account_log
 from protocol.log import LogId
 from tests.client.fake_node import NAME, FakeNode
 from tests.client.people import PASSWORD, online, profile, room_of, texts, until

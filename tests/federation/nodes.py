@@ -14,7 +14,7 @@ from federation.policy import PeerPolicy
 from federation.ports import SystemClock
 from federation.service import Federation
 from protocol.codec import encode_json
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.node_identity import begin_node_log, key_id, next_revision, read_node_log
 from protocol.wire import VERSION, NodeDocument
 from tests.federation.clock import FakeClock

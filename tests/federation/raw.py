@@ -10,7 +10,7 @@ from yarl import URL
 
 from protocol.codec import MSGPACK, decode_json
 from protocol.errors import Problem
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.signature import sign_request
 from tests.federation.nodes import TestNode
 

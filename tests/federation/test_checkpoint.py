@@ -11,7 +11,7 @@ from federation.ports import PendingStream
 from federation.signer import NodeSigner
 from protocol.codec import encode
 from protocol.errors import BadCheckpoint, Refused
-from protocol.identity import sign
+from protocol.key import sign
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES
 from protocol.log import GENESIS, Checkpoint, LogId, chain
 from protocol.node_identity import NodeIdentity, begin_node_log, read_node_log

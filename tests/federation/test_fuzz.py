@@ -16,7 +16,7 @@ from federation.pinning import PeerBook
 from federation.refusal import read_refusal
 from protocol.codec import decode, decode_json, encode, encode_json
 from protocol.errors import IdentityError, Malformed, Refused
-from protocol.identity import sign
+from protocol.key import sign
 from protocol.wire import NodeDocument, Push, PushAck
 from tests.federation.clock import FakeClock
 from tests.federation.link import FOLLOWER, HUB, Link

@@ -11,7 +11,7 @@ from federation.policy import PeerPolicy
 from federation.ports import PendingStream
 from federation.signer import NodeSigner
 from protocol.codec import JSON, decode, decode_json, encode, encode_json
-from protocol.identity import KeyPair
+from protocol.key import KeyPair
 from protocol.limits import BODY_MAX
 from protocol.log import GENESIS, LogId, chain
 from protocol.wire import Hello, Push, PushAck

@@ -3,16 +3,16 @@
 import os
 from dataclasses import dataclass, field
 
-from protocol.address import DeviceAddress, parse_account
-from protocol.identity import (
+from protocol.account_log import (
     AccountState,
-    KeyPair,
     add_device,
-    device_id,
     genesis,
     make_credential,
     read_account_log,
 )
+from protocol.address import DeviceAddress, parse_account
+from protocol.credential import device_id
+from protocol.key import KeyPair
 
 NOW = 1_790_000_000
 

@@ -10,6 +10,7 @@ import pytest
 
 from node.admin import disable, invite
 from node.app import Node
+from protocol.account_log import add_device, renew_device, revoke_device, rotate_ask
 from protocol.errors import (
     AccountDisabled,
     AccountTaken,
@@ -24,12 +25,6 @@ from protocol.errors import (
     RegistrationClosed,
     TooMany,
     UnknownKey,
-)
-from protocol.identity import (
-    add_device,
-    renew_device,
-    revoke_device,
-    rotate_ask,
 )
 from protocol.wire import (
     AccountLog,

@@ -7,8 +7,8 @@ import pytest
 from e2ee import Extension, Group, KeyPackageBundle, PublicGroup, new_key_package
 from e2ee.errors import DuplicateKey
 from e2ee.member import UnsafeAllowAll
+from protocol.credential import DEVICE_LIFETIME
 from protocol.errors import IdentityError, NotAllowed
-from protocol.identity import DEVICE_LIFETIME
 from protocol.policy import TELEX_ROOM, Role, RoomPolicy, RoomValidator
 from tests.helpers.people import NOW, Person, Terminal
 

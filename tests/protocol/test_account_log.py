@@ -7,25 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.address import parse_account
-from protocol.codec import decode, encode
-from protocol.errors import IdentityError
-from protocol.identity import (
-    DEVICE_LIFETIME,
-    KeyPair,
-    Signed,
-    credential_device,
-    login_secret,
+from protocol.account_log import (
     make_credential,
     read_account_log,
-    read_credential,
     renew_device,
     revoke_device,
-    root_key,
     rotate_ask,
-    sign,
-    verify,
 )
+from protocol.address import parse_account
+from protocol.codec import decode, encode
+from protocol.credential import DEVICE_LIFETIME, credential_device, read_credential
+from protocol.errors import IdentityError
+from protocol.key import KeyPair, Signed, login_secret, root_key, sign, verify
 from tests.helpers.fuzz import fuzzing
 from tests.helpers.people import NOW, Person, key
 

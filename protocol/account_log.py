@@ -1,302 +1,45 @@
-"""Who a person and a device are: keys, certificates and the account log.
+"""The account log: which devices a person has, hash-chained and signed.
 
-    root key        from the 24-word phrase; *is* the person; on no device
-      └─ certifies  account signing key (ASK), on devices that may manage devices
-           └─ certifies  device: one key for requests, one for MLS leaves
-
-The account log at the account's node is hash-chained and signed: `genesis` and
-`ask_rotate` by the root, `device_add`, `device_renew` and `device_revoke` by the ASK
-of that moment. Reading it is a pure function over bytes and a pinned root, so a client
-believes no node. An MLS credential carries the two certificates of one device,
-so whoever holds the root key can check a leaf without asking anybody.
+It stands at the account's node: `genesis` and `ask_rotate` by the root, `device_add`,
+`device_renew` and `device_revoke` by the ASK of that moment. Reading it is a pure
+function over bytes and a pinned root, so a client believes no node.
 
 What it does not protect: a node can withhold the newest entries of a log (clients
 keep the highest (seq, hash) that they saw, so it cannot take any back).
 """
 
-import hashlib
-import hmac
-from base64 import b32encode
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import msgspec
-from nacl import bindings, pwhash
 
-from protocol.address import (
-    AccountAddress,
-    DeviceAddress,
-    parse_account,
-    parse_device,
-)
+from protocol.address import AccountAddress, DeviceAddress
 from protocol.codec import decode, encode
-from protocol.errors import AddressError, IdentityError, Malformed
+from protocol.credential import (
+    DEVICE_LIFETIME,
+    AskCertificate,
+    CredentialIdentity,
+    DeviceCertificate,
+    check_device,
+    device_id,
+)
+from protocol.errors import IdentityError, Malformed
+from protocol.key import KeyPair, Signed, sign, verify
 from protocol.limits import ACCOUNT_LOG_ENTRIES, DEVICES_MAX
 from protocol.log import GENESIS, chain
 
 __all__ = [
-    "DEVICE_LIFETIME",
     "AccountState",
-    "AskCertificate",
-    "Credential",
     "Device",
-    "DeviceCertificate",
     "EntryKind",
-    "KeyPair",
-    "Signed",
     "add_device",
-    "credential_device",
-    "device_id",
     "genesis",
-    "login_secret",
     "make_credential",
     "read_account_log",
-    "read_credential",
     "renew_device",
     "revoke_device",
-    "root_key",
     "rotate_ask",
-    "sign",
-    "verify",
 ]
-
-DEVICE_LIFETIME = 366 * 24 * 3600
-"""Seconds that a device certificate holds: a year, renewed by the device."""
-
-CLOCK_SLACK = 24 * 3600
-"""Seconds by which a certificate may begin in our future: clocks are wrong."""
-
-CREDENTIAL_MAX = 1024
-"""Bytes of a credential; it stands in every leaf of a group's tree."""
-
-
-# --- keys and signatures -----------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """An Ed25519 key: its 32-byte public half, and the seed that nobody prints."""
-
-    public: bytes
-    seed: bytes = field(repr=False)
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> "KeyPair":
-        """The key of a 32-byte seed."""
-        public, _ = bindings.crypto_sign_seed_keypair(seed)
-        return cls(public, seed)
-
-
-def sign(label: str, key: KeyPair, payload: bytes) -> bytes:
-    """64 bytes: an Ed25519 signature that holds for this label alone."""
-    message = _labelled(label, payload)
-    return bindings.crypto_sign(message, key.seed + key.public)[:64]
-
-
-def verify(label: str, public: bytes, payload: bytes, signature: bytes) -> None:
-    """Check a signature made by `sign` with the same label.
-
-    Raises:
-        IdentityError: it does not hold.
-    """
-    if len(public) != 32 or len(signature) != 64:
-        raise IdentityError("A key or signature has the wrong length.")
-    try:
-        bindings.crypto_sign_open(signature + _labelled(label, payload), public)
-    except Exception as error:  # nacl raises several kinds; all mean "no"
-        raise IdentityError(f"A signature ({label}) does not hold.") from error
-
-
-def _labelled(label: str, payload: bytes) -> bytes:
-    return b"telex " + label.encode() + b" 1\0" + payload
-
-
-def root_key(entropy: bytes) -> KeyPair:
-    """The root key of a 24-word phrase, from the phrase's 32 bytes of entropy."""
-    extracted = hmac.digest(bytes(32), entropy, "sha256")
-    return KeyPair.from_seed(hmac.digest(extracted, b"telex root 1\x01", "sha256"))
-
-
-def login_secret(account: AccountAddress, password: str) -> bytes:
-    """32 bytes that stand for the password at the account's node.
-
-    Argon2id (3 passes, 64 MiB) salted by the account, about 0.1 s; the node stores
-    a hash of it and never sees the password, which may therefore also unlock the
-    device's database.
-    """
-    salt = hashlib.blake2b(
-        str(account).encode(), digest_size=16, person=b"telex login 1"
-    ).digest()
-    return pwhash.argon2id.kdf(
-        32, password.encode(), salt, opslimit=3, memlimit=64 * 1024 * 1024
-    )
-
-
-def device_id(auth_key: bytes, mls_key: bytes) -> str:
-    """A device's id: 16 characters that follow from its two public keys."""
-    digest = hashlib.blake2b(
-        auth_key + mls_key, digest_size=10, person=b"telex device 1"
-    ).digest()
-    return b32encode(digest).decode().lower()
-
-
-# --- certificates ------------------------------------------------------------
-
-
-class Signed(msgspec.Struct, array_like=True, frozen=True):
-    """Bytes and a signature over exactly them."""
-
-    payload: bytes
-    signature: bytes
-
-
-class AskCertificate(msgspec.Struct, array_like=True, frozen=True):
-    """By the root (label `ask`): this key signs for the account."""
-
-    account: str
-    root: bytes
-    ask: bytes
-    serial: int
-    """1 for the first, one more at each rotation; a lower one is void."""
-    created: int
-    """Unix seconds."""
-
-
-class DeviceCertificate(msgspec.Struct, array_like=True, frozen=True):
-    """By the ASK (label `device`): these two keys are a device of the account."""
-
-    device: str
-    """The device's address."""
-    auth_key: bytes
-    """Ed25519, signs requests (RFC 9421)."""
-    mls_key: bytes
-    """Ed25519, the signature key of the device's MLS leaves."""
-    created: int
-    expires: int
-    """Unix seconds."""
-
-
-class _CredentialIdentity(msgspec.Struct, array_like=True, frozen=True):
-    version: int
-    ask: Signed
-    device: Signed
-    log_seq: int
-    log_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A device's credential, checked up to the root key it names.
-
-    The caller still compares `root` with the root key it knows for the account.
-    """
-
-    account: AccountAddress
-    device: DeviceAddress
-    root: bytes
-    ask: bytes
-    ask_serial: int
-    auth_key: bytes
-    mls_key: bytes
-    expires: int
-    log_seq: int
-    """The head of the account log when the credential was made."""
-    log_hash: bytes
-
-
-def make_credential(state: "AccountState", device: DeviceAddress) -> bytes:
-    """The MLS credential identity of one device of an account.
-
-    Args:
-        state: the account log, as read.
-        device: a device that it lists.
-    """
-    entry = state.devices[device.device]
-    return encode(
-        _CredentialIdentity(1, entry.ask, entry.signed, state.seq, state.head)
-    )
-
-
-def read_credential(identity: bytes, now: int | None) -> Credential:
-    """Check an MLS credential identity: root → ASK → device, and its dates.
-
-    Args:
-        identity: the bytes in the leaf.
-        now: unix seconds; None: its dates were judged when its leaf came in.
-
-    Raises:
-        IdentityError: says which link of the chain does not hold.
-    """
-    if len(identity) > CREDENTIAL_MAX:
-        raise IdentityError("A credential is longer than 1 KiB.")
-    try:
-        parts = decode(identity, _CredentialIdentity)
-        ask = decode(parts.ask.payload, AskCertificate)
-        certificate = decode(parts.device.payload, DeviceCertificate)
-        account = parse_account(ask.account)
-        device = parse_device(certificate.device)
-    except (Malformed, AddressError) as error:
-        raise IdentityError("A credential cannot be read.") from error
-    if parts.version != 1:
-        raise IdentityError("A credential is of a version that is not known here.")
-    verify("ask", ask.root, parts.ask.payload, parts.ask.signature)
-    _check_device(parts.device, certificate, account, ask.ask)
-    if now is not None and not (
-        certificate.created - CLOCK_SLACK <= now <= certificate.expires
-    ):
-        raise IdentityError(f"The certificate of {device} has expired.")
-    return Credential(
-        account=account,
-        device=device,
-        root=ask.root,
-        ask=ask.ask,
-        ask_serial=ask.serial,
-        auth_key=certificate.auth_key,
-        mls_key=certificate.mls_key,
-        expires=certificate.expires,
-        log_seq=parts.log_seq,
-        log_hash=parts.log_hash,
-    )
-
-
-def credential_device(identity: bytes) -> str:
-    """The device address in a credential, read without any check.
-
-    For leaves whose credential was checked when they came in: a certificate that
-    expires later must not make a group unreadable.
-
-    Raises:
-        IdentityError: it cannot be read.
-    """
-    try:
-        parts = decode(identity, _CredentialIdentity)
-        return decode(parts.device.payload, DeviceCertificate).device
-    except Malformed as error:
-        raise IdentityError("A credential cannot be read.") from error
-
-
-def _check_device(
-    signed: Signed,
-    certificate: DeviceCertificate,
-    account: AccountAddress,
-    ask: bytes,
-) -> None:
-    verify("device", ask, signed.payload, signed.signature)
-    try:
-        device = parse_device(certificate.device)
-    except AddressError as error:
-        raise IdentityError("A certificate names no device.") from error
-    if device.account != account:
-        raise IdentityError("A certificate is for a device of another account.")
-    if len(certificate.auth_key) != 32 or len(certificate.mls_key) != 32:
-        raise IdentityError("A device's keys have 32 bytes each.")
-    if device.device != device_id(certificate.auth_key, certificate.mls_key):
-        raise IdentityError("A device's id does not follow from its keys.")
-    if not 0 < certificate.expires - certificate.created <= 2 * DEVICE_LIFETIME:
-        raise IdentityError("A device certificate's dates make no sense.")
-
-
-# --- the account log ---------------------------------------------------------
 
 
 class EntryKind(StrEnum):
@@ -526,12 +269,20 @@ def _read_device(state: AccountState, body: bytes) -> tuple[str, Device]:
         certificate = decode(signed.payload, DeviceCertificate)
     except Malformed as error:
         raise IdentityError("A device's certificate cannot be read.") from error
-    _check_device(signed, certificate, state.account, state.ask)
+    check_device(signed, certificate, state.account, state.ask)
     device = certificate.device.rpartition("/")[2]
     return device, Device(certificate, signed, state.ask_signed)
 
 
-# --- writing entries ---------------------------------------------------------
+def make_credential(state: "AccountState", device: DeviceAddress) -> bytes:
+    """The MLS credential identity of one device of an account.
+
+    Args:
+        state: the account log, as read.
+        device: a device that it lists.
+    """
+    entry = state.devices[device.device]
+    return encode(CredentialIdentity(1, entry.ask, entry.signed, state.seq, state.head))
 
 
 def _certify_ask(
