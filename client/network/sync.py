@@ -39,7 +39,7 @@ STABLE = 30.0
 SYNC_TIMEOUT = 30.0
 """Seconds for reading what came while away, before we call ourselves online."""
 
-JOIN_GRACE = 8.0
+JOIN_GRACE = 2.0
 """Seconds for a Welcome to come before a room that we are in without keys is asked."""
 
 ACKED_LOGS = 500
