@@ -242,9 +242,12 @@ async def test_the_backoff_survives_a_restart(
     log = hub.store.room("garden", [follower.name])
     hub.store.append(log, b"one")
     hub.running.wake(follower.name)
-    await eventually(lambda: follower.name in hub.store.peers)
+    peers = hub.store.peers
+    await eventually(lambda: follower.name in peers and peers[follower.name].fails == 1)
+    # Only now does it wait: an advance before the failure would be lost.
+    await eventually(lambda: clock.wakes_at(peers[follower.name].next_try))
     clock.advance(1)
-    await eventually(lambda: hub.store.peers[follower.name].fails == 2)
+    await eventually(lambda: peers[follower.name].fails == 2)
     await hub.stop()
     await hub.start()
     record = hub.store.peers[follower.name]
