@@ -94,6 +94,8 @@ def parse_account(text: str) -> AccountAddress:
             "for example alice@example.org."
         )
     if not _LOCAL.fullmatch(local):
+        if _LOCAL.fullmatch(local.lower()) and local.isascii():
+            raise AddressError(f"Write the name in lower case: {local.lower()}.")
         raise AddressError(
             f"{_shown(local)} cannot be a name: use 1 to 64 of a-z, 0-9, dot, "
             "hyphen and underscore, with a letter or digit at both ends."

@@ -53,7 +53,7 @@ async def test_register_finds_mistakes_without_asking_the_node(tmp_path: Path) -
         await to_register(sight)
         await fill(sight, "Alice@example.org", "", "short", "other")
         await sight.sees(
-            "cannot be a name",
+            "in lower case",
             "Write the invite code",
             "Use at least 8 characters",
         )
@@ -62,7 +62,7 @@ async def test_register_finds_mistakes_without_asking_the_node(tmp_path: Path) -
         assert isinstance(focused, Input) and focused.value == "Alice@example.org"
         # Mending a field takes its error back.
         await sight.press("backspace")
-        await sight.misses("cannot be a name")
+        await sight.misses("in lower case")
 
 
 async def test_register_passwords_must_agree(tmp_path: Path) -> None:
