@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from client import Client, Connection, Message, Profile, Room
+from client import Client, Connection, Message, Profile, Room, State
 from protocol.log import LogId
+from tests.client.fake_node import NAME
 
-__all__ = ["PASSWORD", "messages_of", "online", "texts", "until"]
+__all__ = [
+    "ALICE",
+    "BOB",
+    "CAROL",
+    "PASSWORD",
+    "all_bytes",
+    "codes",
+    "messages_of",
+    "online",
+    "opened",
+    "state_of",
+    "texts",
+    "until",
+]
 
 PASSWORD = "a long password"
+ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
 PATIENCE = 10.0
 """Seconds until a test gives up: far more than anything here takes."""
 
@@ -61,3 +77,28 @@ async def room_of(client: Client, room: LogId) -> Room | None:
 def profile(tmp_path: Path, name: str, url: str | None) -> Profile:
     """Where a client lives."""
     return Profile(tmp_path / name, node_url=url)
+
+
+async def codes(client: Client, room: LogId) -> list[str]:
+    """The notices of a room, by code."""
+    return [m.code for m in await client.messages(room) if m.kind == "notice"]
+
+
+def all_bytes(folder: Path) -> bytes:
+    """Everything that lies in a folder."""
+    return b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+
+
+async def state_of(client: Client, room: LogId, text: str) -> State:
+    """What became of the one message with this text."""
+    (message,) = await messages_of(client, room, text)
+    return message.state
+
+
+@contextlib.asynccontextmanager
+async def opened(tmp_path: Path, name: str, url: str | None) -> AsyncIterator[Client]:
+    """A client of a profile that exists already."""
+    async with await Client.open(
+        profile(tmp_path, name, url), password=PASSWORD
+    ) as client:
+        yield client

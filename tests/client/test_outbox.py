@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from client import (
-    Client,
     Connection,
     ConnectionChanged,
     MessageRemoved,
@@ -20,44 +17,21 @@ from client import (
 )
 from client.errors import UnknownMessage
 from protocol.errors import NotAllowed, StaleEpoch, TooMany
-from protocol.log import LogId
 from tests.client.conftest import Join
-from tests.client.fake_node import NAME, FakeNode
+from tests.client.fake_node import FakeNode
 from tests.client.people import (
+    ALICE,
+    BOB,
     PASSWORD,
+    all_bytes,
     messages_of,
     online,
-    profile,
+    opened,
     room_of,
+    state_of,
     texts,
     until,
 )
-
-ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
-
-
-async def codes(client: Client, room: LogId) -> list[str]:
-    """The notices of a room, by code."""
-    return [m.code for m in await client.messages(room) if m.kind == "notice"]
-
-
-def all_bytes(folder: Path) -> bytes:
-    """Everything that lies in a folder."""
-    return b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
-
-
-async def state_of(client: Client, room: LogId, text: str) -> State:
-    (message,) = await messages_of(client, room, text)
-    return message.state
-
-
-@contextlib.asynccontextmanager
-async def opened(tmp_path: Path, name: str, url: str | None) -> AsyncIterator[Client]:
-    async with await Client.open(
-        profile(tmp_path, name, url), password=PASSWORD
-    ) as client:
-        yield client
-
 
 # --- the outbox, restarts, no network -------------------------------------------------
 
