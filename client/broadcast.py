@@ -9,6 +9,7 @@ memory and sees the newest state when it comes back.
 import asyncio
 from collections.abc import AsyncIterator, Hashable, Iterable
 from typing import TypeVar
+from weakref import WeakSet
 
 from client.model import (
     Alarm,
@@ -79,7 +80,8 @@ class Broadcast:
     """Hands each event to all subscribers; lives on the event loop's thread."""
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        # Weak: who stops reading only drops its subscription, and it is gone.
+        self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._closed = False
 
     def subscribe(self) -> Subscription:
@@ -88,13 +90,8 @@ class Broadcast:
         if self._closed:
             subscription.close()
         else:
-            self._subscriptions.append(subscription)
+            self._subscriptions.add(subscription)
         return subscription
-
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a subscriber."""
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
 
     def publish(self, events: Iterable[Event]) -> None:
         """Give events to everybody who listens."""

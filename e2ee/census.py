@@ -92,12 +92,6 @@ class Census:
             if supported.get(type_, 0) != self.leaves:
                 raise InvalidLeaf("a member does not support a credential type in use")
 
-    def supports_proposal(self, type_: int) -> bool:
-        """Whether every member supports a proposal type."""
-        if type_ in DEFAULT_PROPOSALS:
-            return True
-        return self._supported[1].get(type_, 0) == self.leaves
-
     def check_extensions(self, types: Iterable[int]) -> None:
         """Raise `UnsupportedExtension` unless all support a group's extensions."""
         supported = self._supported[0]

@@ -30,7 +30,6 @@ from e2ee.errors import (
 )
 from e2ee.extension import (
     Credential,
-    Extension,
     Extensions,
     RequiredCapabilities,
     encode_extensions,
@@ -271,8 +270,3 @@ def sign_leaf(
         tbs + vector(signature),
         tbs,
     )
-
-
-def leaf_extension(leaf: LeafNode, type_: int) -> Extension | None:
-    """Find one of a leaf's extensions."""
-    return next((e for e in leaf.extensions if e.type == type_), None)

@@ -1,6 +1,7 @@
 """Events: newest wins, order of messages stays, memory stays bounded."""
 
 import asyncio
+import weakref
 
 from client.broadcast import QUEUE_MAX, Broadcast
 from client.model import (
@@ -81,3 +82,13 @@ async def test_a_waiting_reader_wakes_up() -> None:
     await asyncio.sleep(0)
     broadcast.publish([message(1)])
     assert await asyncio.wait_for(waiting, 1) == message(1)
+
+
+async def test_who_stops_reading_costs_nothing() -> None:
+    broadcast = Broadcast()
+    kept, dropped = broadcast.subscribe(), broadcast.subscribe()
+    gone = weakref.ref(dropped)
+    del dropped
+    assert gone() is None
+    broadcast.publish([room(1)])
+    assert await anext(kept) == room(1)
