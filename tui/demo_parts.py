@@ -122,7 +122,9 @@ class Processes:
     async def stop(self) -> None:
         """End every process: ask, wait, kill; the last one started goes first."""
         for running in reversed(self._running):
-            _signal(running.process.pid, signal.SIGTERM)
+            # The id of a process that ended may be somebody else's by now.
+            if running.process.returncode is None:
+                _signal(running.process.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 for running in self._running:

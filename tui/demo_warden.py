@@ -49,6 +49,10 @@ def stop(groups: list[int]) -> None:
 
 
 def _alive(group: int) -> bool:
+    # 0 would mean this process's own group; getsid(0) is 0 as well where the
+    # leader of the session lives outside of a container's process namespace.
+    if group <= 0:
+        return False
     try:
         return os.getsid(group) == group
     except OSError:

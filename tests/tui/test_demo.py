@@ -81,10 +81,21 @@ def test_the_warden_touches_nothing_after_done(tmp_path: Path) -> None:
 def test_the_warden_leaves_strangers_alone(tmp_path: Path) -> None:
     # Not the leader of a session: an id that somebody else has now.
     stranger = subprocess.Popen([sys.executable, "-c", "import time;time.sleep(60)"])
-    demo_warden.stop([stranger.pid, 0, 2**22 + 1])
+    demo_warden.stop([stranger.pid, 2**22 + 1])
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
+
+
+def test_the_warden_never_takes_its_own_group_for_one_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # In a container whose session leader lives outside, getsid(0) is 0.
+    sent: list[int] = []
+    monkeypatch.setattr(os, "getsid", lambda pid: pid)
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(group))
+    demo_warden.stop([0, -1])
+    assert sent == []
 
 
 async def test_processes_are_stopped_and_their_logs_are_read(tmp_path: Path) -> None:
