@@ -55,3 +55,15 @@ CLOCK_FUTURE = 60
 
 SIGNATURE_LIFETIME = 120
 """Seconds between `created` and `expires` in what we sign."""
+
+LINK_MAX = 4096
+"""Bytes of one half of a device link: keys, a root, a name, and room to spare."""
+
+LINK_SECONDS = 600
+"""Seconds that a link can be answered: to walk to the other device and type."""
+
+SEGMENT_MAX = 1024 * 1024
+"""Bytes of one segment of a vault: sent again whole when a line breaks."""
+
+VAULTS_MAX = 16
+"""Vaults of an account: a backup, the one it replaces, and devices being linked."""

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from protocol.errors import Problem
+from protocol.key import Signed
 from protocol.log import LogId
 
 VERSION = "1"
@@ -73,6 +74,75 @@ class AccountLog(msgspec.Struct):
 
     account: str
     entries: list[bytes]
+    seq: int = 0
+    """How many entries the node has in all."""
+    hash: bytes = b""
+    """The chain's hash after entry `seq`: what the node stands for."""
+
+
+class Recover(msgspec.Struct):
+    """`POST /telex/v1/accounts/{name}/recover`: by the root key, without password.
+
+    Without entries it answers the `AccountLog`, so that the next ones can be made;
+    with entries (a new account signing key, then a device) it appends them, takes
+    `login_secret` in place of the one before, and is signed by the new device.
+    """
+
+    proof: Signed
+    """By the root key, label `recover`, over a `RecoverProof`."""
+    entries: list[bytes] = []
+    login_secret: bytes = b""
+
+
+class RecoverProof(msgspec.Struct, array_like=True, frozen=True):
+    """What the root key signs to be shown its account."""
+
+    account: str
+    time: int
+    """Unix seconds; held against the window of request signatures."""
+    nonce: bytes
+    """16 random bytes; a proof is taken once."""
+
+
+class LinkSlot(msgspec.Struct):
+    """Half of a meeting of two devices of one account, sealed for the node.
+
+    `PUT /telex/v1/links/{id}/offer`, unsigned, by the device that is to be linked;
+    `GET` of it and `PUT /telex/v1/links/{id}/answer` by a device of this node;
+    `GET .../answer?timeout=S` by the one that waits, unsigned, at most 25 seconds at
+    a time. `id`: 32 hex digits. A slot lives ten minutes and is written once.
+    """
+
+    data: bytes
+    """At most `limits.LINK_MAX` bytes."""
+
+
+class Vault(msgspec.Struct):
+    """A run of sealed segments that an account keeps at its node.
+
+    `PUT /telex/v1/vaults/{vault}/{n}?kind=K` stores segment n (1, 2, 3 ... without
+    gaps; the same bytes again change nothing) as `application/octet-stream`; `GET`
+    of the same path answers it, `GET /telex/v1/vaults/{vault}` this struct, and
+    `DELETE` ends the vault. `vault`: 32 hex digits.
+    """
+
+    vault: str
+    kind: Literal["backup", "transfer"]
+    """A transfer is dropped by itself after a week."""
+    segments: int
+    size: int
+    """Bytes in all."""
+    created: int
+    """Unix seconds."""
+
+
+class Vaults(msgspec.Struct):
+    """`GET /telex/v1/vaults`: all of an account's, and what room is left."""
+
+    vaults: list[Vault]
+    used: int
+    quota: int
+    """Bytes."""
 
 
 class Empty(msgspec.Struct):
@@ -197,6 +267,33 @@ class Tree(msgspec.Struct):
     """`GET .../logs/{log}/tree/{hash}`: a ratchet tree by its tree hash (hex)."""
 
     ratchet_tree: bytes
+
+
+class GroupState(msgspec.Struct):
+    """`GET .../logs/{room}/group`: what a member's device joins by, by itself.
+
+    Answered by the room's hub, through the node of whoever asks.
+    """
+
+    seq: int
+    """The newest entry when this was read."""
+    hash: bytes
+    """The chain's hash at `seq`."""
+    epoch: int
+    group_info: bytes
+    """MLSMessage(GroupInfo) with `external_pub`, without the tree."""
+    tree_hash: bytes
+    """Names the tree to fetch."""
+
+
+class Roster(msgspec.Struct):
+    """`GET .../logs/{room}/roster`: to which devices the node lets the room's
+    entries go; members hold it against the MLS group."""
+
+    seq: int
+    """The newest entry when this was read."""
+    devices: list[str]
+    accounts: list[str]
 
 
 class RoomState(msgspec.Struct):
