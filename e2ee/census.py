@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from e2ee.codepoint import DEFAULT_EXTENSIONS, DEFAULT_PROPOSALS
-from e2ee.errors import DuplicateKey, InvalidLeaf, UnsupportedExtension
+from e2ee.errors import (
+    CapabilityMissing,
+    CredentialUnsupported,
+    DuplicateEncryptionKey,
+    DuplicateSignatureKey,
+    UnsupportedExtension,
+)
 from e2ee.extension import RequiredCapabilities
 from e2ee.leaf import LeafNode
 
@@ -81,16 +87,18 @@ class Census:
     def check_unique(self) -> None:
         """Raise `DuplicateKey` if any two nodes or leaves share a key."""
         if len(self._encryption_keys) != self.nodes:
-            raise DuplicateKey("an encryption key stands twice in the tree")
+            raise DuplicateEncryptionKey("an encryption key stands twice in the tree")
         if len(self._signature_keys) != self.leaves:
-            raise DuplicateKey("a signature key stands twice in the tree")
+            raise DuplicateSignatureKey("a signature key stands twice in the tree")
 
     def check_credentials(self) -> None:
         """Raise `InvalidLeaf` unless all support all credential types in use."""
         supported = self._supported[2]
         for type_ in self._credentials:
             if supported.get(type_, 0) != self.leaves:
-                raise InvalidLeaf("a member does not support a credential type in use")
+                raise CredentialUnsupported(
+                    "a member does not support a credential type in use"
+                )
 
     def check_extensions(self, types: Iterable[int]) -> None:
         """Raise `UnsupportedExtension` unless all support a group's extensions."""
@@ -111,6 +119,6 @@ class Census:
         ):
             for type_ in needed:
                 if type_ not in default and supported.get(type_, 0) != self.leaves:
-                    raise UnsupportedExtension(
+                    raise CapabilityMissing(
                         "a member lacks a capability that the group requires"
                     )

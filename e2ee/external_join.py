@@ -14,7 +14,10 @@ from e2ee.commit_builder import make_group_info
 from e2ee.commit_processor import EXTERNAL_INIT_LABEL
 from e2ee.crypto import SHA256, Rng
 from e2ee.epoch import Epoch, start_epoch
-from e2ee.errors import InvalidGroupInfo, UnsupportedSuite
+from e2ee.errors import (
+    ExternalPubMissing,
+    UnsupportedSuite,
+)
 from e2ee.extension import Credential, find_extension
 from e2ee.framing import (
     AuthData,
@@ -95,7 +98,7 @@ class ExternalJoin:
         # (1) A fresh init secret for the group's external key.
         data = find_extension(self.info.extensions, EXTERNAL_PUB)
         if data is None:
-            raise InvalidGroupInfo("the GroupInfo has no external_pub")
+            raise ExternalPubMissing("the GroupInfo has no external_pub")
         external_pub = decode(data, Reader.vector)
         kem_output, hpke = suite.hpke.setup_sender(external_pub, b"", self.rng)
         init_secret = hpke.export(EXTERNAL_INIT_LABEL, suite.hash.size)

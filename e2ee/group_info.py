@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from e2ee.codec import Reader, u32, vector
 from e2ee.codepoint import GROUP_INFO, RATCHET_TREE
 from e2ee.crypto import equal
-from e2ee.errors import InvalidGroupInfo, TreeHashMismatch
+from e2ee.errors import (
+    SignerMissing,
+    TreeHashMismatch,
+    TreeMissing,
+)
 from e2ee.extension import (
     Extension,
     Extensions,
@@ -101,7 +105,7 @@ def find_tree(suite: CipherSuite, info: GroupInfo, given: bytes | None) -> Ratch
     inside = find_extension(info.extensions, RATCHET_TREE)
     data = inside if inside is not None else given
     if data is None:
-        raise InvalidGroupInfo("there is no ratchet tree")
+        raise TreeMissing("there is no ratchet tree")
     tree = RatchetTree.decode(suite, data)
     if not equal(tree.tree_hash(), info.context.tree_hash):
         raise TreeHashMismatch("the tree is not the one that the group has")
@@ -117,5 +121,5 @@ def verify_group_info(tree: RatchetTree, info: GroupInfo) -> None:
     """
     signer = tree.leaf(info.signer)
     if signer is None:
-        raise InvalidGroupInfo("the signer of the GroupInfo is not a member")
+        raise SignerMissing("the signer of the GroupInfo is not a member")
     info.verify(tree.suite, signer.signature_key)

@@ -13,10 +13,12 @@ from e2ee.codepoint import (
 from e2ee.crypto import equal
 from e2ee.epoch import Epoch, PskLookup, enter_epoch, gather_psks
 from e2ee.errors import (
+    BadPathSecret,
     InvalidGroupInfo,
     InvalidWelcome,
     Misuse,
     NoMatchingKeyPackage,
+    NotInTree,
     UnsupportedSuite,
 )
 from e2ee.framing import unwrap
@@ -130,7 +132,7 @@ def join_group(
         (at for at, leaf in tree.leaves() if leaf.encoded == own.encoded), None
     )
     if own_leaf is None:
-        raise InvalidWelcome("we are not in the group's tree")
+        raise NotInTree("we are not in the group's tree")
     keys = {2 * own_leaf: bundle.encryption_private}
     if secrets.path_secret is not None:
         keys |= path_keys(tree, own_leaf, info.signer, secrets.path_secret)
@@ -160,15 +162,15 @@ def path_keys(
         InvalidWelcome: They are not the tree's.
     """
     if signer == own_leaf or len(path_secret) != tree.suite.hash.size:
-        raise InvalidWelcome("the path secret is not one")
+        raise BadPathSecret("the path secret is not one")
     start = common_ancestor(2 * own_leaf, 2 * signer)
     filtered = [node for node, _ in tree.filtered_direct_path(signer)]
     if start not in filtered:
-        raise InvalidWelcome("the path secret belongs to no node")
+        raise BadPathSecret("the path secret belongs to no node")
     nodes = filtered[filtered.index(start) :]
     derived = derive_path(tree.suite, path_secret, nodes)
     for node, public in zip(nodes, derived.public_keys, strict=True):
         content = tree.node(node)
         if content is None or not equal(content.encryption_key, public):
-            raise InvalidWelcome("the path secret does not match the tree")
+            raise BadPathSecret("the path secret does not match the tree")
     return derived.private_keys

@@ -9,7 +9,10 @@ from e2ee.codepoint import BASIC, LAST_RESORT, MLS10, SOURCE_KEY_PACKAGE
 from e2ee.crypto import Rng, random_bytes
 from e2ee.errors import (
     DecryptionFailed,
+    InitKeyReused,
+    InvalidInitKey,
     InvalidKeyPackage,
+    KeyPackageLeafSource,
     LimitExceeded,
     UnsupportedSuite,
     UnsupportedVersion,
@@ -80,13 +83,13 @@ class KeyPackage:
             raise UnsupportedSuite("the KeyPackage is for another cipher suite")
         leaf = self.leaf_node
         if leaf.source != SOURCE_KEY_PACKAGE:
-            raise InvalidKeyPackage("the leaf was not made for a KeyPackage")
+            raise KeyPackageLeafSource("the leaf was not made for a KeyPackage")
         if leaf.encryption_key == self.init_key:
-            raise InvalidKeyPackage("init key and encryption key are the same")
+            raise InitKeyReused("init key and encryption key are the same")
         try:
             suite.kem.check_public(self.init_key)
         except DecryptionFailed:
-            raise InvalidKeyPackage("the init key is not a key") from None
+            raise InvalidInitKey("the init key is not a key") from None
         leaf.check(suite, required)
         leaf.verify(suite, b"", 0)
         suite.verify_with_label(

@@ -24,8 +24,13 @@ from e2ee.codepoint import (
 )
 from e2ee.errors import (
     DecryptionFailed,
-    InvalidLeaf,
+    InvalidLeafKey,
+    LeafLacksCredential,
+    LeafLacksExtension,
+    LeafLacksProtocol,
+    LeafLacksRequired,
     LifetimeExpired,
+    LifetimeTooLong,
     Malformed,
 )
 from e2ee.extension import (
@@ -83,7 +88,7 @@ class Capabilities:
             or not set(required.proposals) <= DEFAULT_PROPOSALS | set(self.proposals)
             or not set(required.credentials) <= set(self.credentials)
         ):
-            raise InvalidLeaf("a leaf lacks a capability that the group requires")
+            raise LeafLacksRequired("a leaf lacks a capability that the group requires")
 
 
 OUR_EXTENSIONS = (LAST_RESORT, TELEX_ROOM)
@@ -125,7 +130,7 @@ class Lifetime:
         if not self.not_before <= now <= self.not_after:
             raise LifetimeExpired("a leaf's lifetime does not hold now")
         if self.not_after - self.not_before > MAX_LIFETIME:
-            raise LifetimeExpired("a leaf's lifetime is longer than accepted")
+            raise LifetimeTooLong("a leaf's lifetime is longer than accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,22 +207,22 @@ class LeafNode:
         """
         capabilities = self.capabilities
         if MLS10 not in capabilities.versions:
-            raise InvalidLeaf("a leaf does not support MLS 1.0")
+            raise LeafLacksProtocol("a leaf does not support MLS 1.0")
         if suite.id not in capabilities.cipher_suites:
-            raise InvalidLeaf("a leaf does not support the cipher suite")
+            raise LeafLacksProtocol("a leaf does not support the cipher suite")
         if self.credential.type not in capabilities.credentials:
-            raise InvalidLeaf("a leaf does not list its own credential type")
+            raise LeafLacksCredential("a leaf does not list its own credential type")
         for extension in self.extensions:
             if (
                 extension.type not in DEFAULT_EXTENSIONS
                 and extension.type not in capabilities.extensions
             ):
-                raise InvalidLeaf("a leaf does not list its own extension")
+                raise LeafLacksExtension("a leaf does not list its own extension")
         capabilities.check_required(required)
         try:
             suite.kem.check_public(self.encryption_key)
         except DecryptionFailed:
-            raise InvalidLeaf("a leaf's encryption key is not a key") from None
+            raise InvalidLeafKey("a leaf's encryption key is not a key") from None
 
 
 def sign_leaf(

@@ -23,10 +23,25 @@ from e2ee.codepoint import (
     USAGE_APPLICATION,
 )
 from e2ee.errors import (
-    InvalidLeaf,
+    BadPskNonce,
+    CommitterRemoved,
+    CommitterUpdate,
+    EncryptionKeyKept,
+    ExtensionsTwice,
+    ExternalForbids,
+    ExternalInitCount,
+    ExternalInitMisplaced,
+    ExternalReference,
     InvalidProposal,
-    InvalidProposalList,
+    LeafTwice,
+    PskTwice,
+    PskUsageForbidden,
+    ReinitNotAlone,
+    RemovesNobody,
+    SenderForbidden,
     UnknownSender,
+    VersionLowered,
+    WrongLeafSource,
 )
 from e2ee.extension import (
     Extensions,
@@ -118,12 +133,12 @@ def sender_member(
         if sender.index >= len(known):
             raise UnknownSender("the external sender is not listed")
         if proposal is None or proposal.type not in EXTERNAL_SENDER_PROPOSALS:
-            raise InvalidProposal("an external sender may not propose this")
+            raise SenderForbidden("an external sender may not propose this")
         key = known[sender.index].signature_key
         return Member(NO_LEAF, known[sender.index].credential.identity, key), key
     if sender.type == NEW_MEMBER_PROPOSAL:
         if not isinstance(proposal, Add):
-            raise InvalidProposal("a new member may propose to add itself alone")
+            raise SenderForbidden("a new member may propose to add itself alone")
         leaf = proposal.key_package.leaf_node
         return member_of(NO_LEAF, leaf), leaf.signature_key
     raise UnknownSender("this sender cannot send this")
@@ -165,25 +180,25 @@ def check_proposal(
         case Update(leaf):
             old = tree.leaf(sender.index) if sender.type == MEMBER else None
             if old is None:
-                raise InvalidProposal("only a member may update its leaf")
+                raise SenderForbidden("only a member may update its leaf")
             if leaf.source != SOURCE_UPDATE:
-                raise InvalidLeaf("the leaf was not made for an Update")
+                raise WrongLeafSource("the leaf was not made for an Update")
             if leaf.encryption_key == old.encryption_key:
-                raise InvalidLeaf("the Update keeps its encryption key")
+                raise EncryptionKeyKept("the Update keeps its encryption key")
             leaf.check(suite, required)
             leaf.verify(suite, context.group_id, sender.index)
             accept_credential(leaf, validator, fresh=fresh)
         case Remove(removed):
             if tree.leaf(removed) is None:
-                raise InvalidProposal("the leaf to be removed is blank")
+                raise RemovesNobody("the leaf to be removed is blank")
         case PreSharedKey(psk):
             if len(psk.nonce) != suite.hash.size:
-                raise InvalidProposal("the PSK nonce has the wrong length")
+                raise BadPskNonce("the PSK nonce has the wrong length")
             if psk.type == PSK_RESUMPTION and psk.usage != USAGE_APPLICATION:
-                raise InvalidProposal("this resumption PSK belongs elsewhere")
+                raise PskUsageForbidden("this resumption PSK belongs elsewhere")
         case ReInit(_, version, _, _):
             if version < MLS10:
-                raise InvalidProposal("ReInit cannot lower the version")
+                raise VersionLowered("ReInit cannot lower the version")
         case GroupContextExtensions(new):
             RequiredCapabilities.of(new)
             external_senders(new)
@@ -213,43 +228,43 @@ def _check_list(items: Sequence[Resolved], committer: int | None) -> None:
     psks: set[bytes] = set()
     kinds = [item.proposal.type for item in items]
     if kinds.count(GroupContextExtensions.type) > 1:
-        raise InvalidProposalList("extensions are replaced more than once")
+        raise ExtensionsTwice("extensions are replaced more than once")
     if ReInit.type in kinds and len(kinds) > 1:
-        raise InvalidProposalList("ReInit does not stand alone")
+        raise ReinitNotAlone("ReInit does not stand alone")
     if committer is None:
         _check_external_list(items, kinds)
     elif ExternalInit.type in kinds:
-        raise InvalidProposalList("only an external commit may hold ExternalInit")
+        raise ExternalInitMisplaced("only an external commit may hold ExternalInit")
     for item in items:
         match item.proposal:
             case Update():
                 target = item.sender.index
                 if target == committer:
-                    raise InvalidProposalList("the committer's own Update")
+                    raise CommitterUpdate("the committer's own Update")
             case Remove(target):
                 if target == committer:
-                    raise InvalidProposalList("the committer would remove itself")
+                    raise CommitterRemoved("the committer would remove itself")
             case PreSharedKey(psk):
                 encoded = psk.encode()
                 if encoded in psks:
-                    raise InvalidProposalList("a PSK stands twice")
+                    raise PskTwice("a PSK stands twice")
                 psks.add(encoded)
                 continue
             case _:
                 continue
         if target in touched:
-            raise InvalidProposalList("a leaf is updated or removed twice")
+            raise LeafTwice("a leaf is updated or removed twice")
         touched.add(target)
 
 
 def _check_external_list(items: Sequence[Resolved], kinds: Sequence[int]) -> None:
     allowed = {ExternalInit.type, Remove.type, PreSharedKey.type}
     if kinds.count(ExternalInit.type) != 1:
-        raise InvalidProposalList("an external commit needs one ExternalInit")
+        raise ExternalInitCount("an external commit needs one ExternalInit")
     if kinds.count(Remove.type) > 1 or not set(kinds) <= allowed:
-        raise InvalidProposalList("an external commit may not hold this")
+        raise ExternalForbids("an external commit may not hold this")
     if any(item.by_reference for item in items):
-        raise InvalidProposalList("an external commit refers to a proposal")
+        raise ExternalReference("an external commit refers to a proposal")
 
 
 def apply_proposals(

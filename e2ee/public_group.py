@@ -17,6 +17,7 @@ from e2ee.errors import (
     BadSignature,
     CredentialRefused,
     E2eeError,
+    ExternalPubMissing,
     FutureEpoch,
     InvalidGroupInfo,
     InvalidMessage,
@@ -273,7 +274,7 @@ class PublicGroup:
         if info.confirmation_tag != tag:
             raise InvalidGroupInfo("the GroupInfo has another confirmation tag")
         if find_extension(info.extensions, EXTERNAL_PUB) is None:
-            raise InvalidGroupInfo("the GroupInfo has no external_pub")
+            raise ExternalPubMissing("the GroupInfo has no external_pub")
         verify_group_info(step.tree, info)
         # (4) A Welcome for each new member.
         if welcome_refs is not None:

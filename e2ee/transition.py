@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from e2ee.codepoint import COMMIT, MEMBER, NEW_MEMBER_COMMIT, SOURCE_COMMIT
 from e2ee.errors import (
+    EncryptionKeyKept,
     InvalidCommit,
-    InvalidLeaf,
     InvalidMessage,
     LimitExceeded,
     PathRequired,
     UnknownSender,
+    WrongLeafSource,
 )
 from e2ee.extension import RequiredCapabilities
 from e2ee.framing import AuthenticatedContent, Commit
@@ -173,7 +174,7 @@ def advance(
         if old is None or commit.path is None:  # pragma: no cover - checked above
             raise InvalidCommit("the leaf is blank")
         if old.encryption_key == commit.path.leaf_node.encryption_key:
-            raise InvalidLeaf("the new leaf keeps its encryption key")
+            raise EncryptionKeyKept("the new leaf keeps its encryption key")
     # (4) The path fits the new tree.
     if commit.path is not None:
         # A credential that stays what it was is no newcomer, though it may expire.
@@ -212,7 +213,7 @@ def _merge_path(
     if external and tree.census.leaves >= MAX_LEAVES:
         raise LimitExceeded("the group has as many members as accepted")
     if leaf.source != SOURCE_COMMIT:
-        raise InvalidLeaf("the leaf was not made for a commit")
+        raise WrongLeafSource("the leaf was not made for a commit")
     leaf.check(tree.suite, RequiredCapabilities.of(applied.extensions))
     leaf.verify(tree.suite, context.group_id, place)
     accept_credential(leaf, validator, fresh=fresh)

@@ -6,7 +6,11 @@ Done when joining and when a hub takes in a group; commits are checked by the ch
 from __future__ import annotations
 
 from e2ee.codepoint import BASIC
-from e2ee.errors import InvalidLeaf, InvalidTree, ParentHashMismatch
+from e2ee.errors import (
+    CredentialTypeRefused,
+    InvalidUnmergedLeaf,
+    ParentHashMismatch,
+)
 from e2ee.extension import Extensions, RequiredCapabilities
 from e2ee.leaf import LeafNode
 from e2ee.member import Validator
@@ -66,7 +70,7 @@ def accept_credential(leaf: LeafNode, validator: Validator, *, fresh: bool) -> N
         CredentialRefused: The caller refuses it.
     """
     if leaf.credential.type != BASIC:
-        raise InvalidLeaf("only basic credentials are accepted")
+        raise CredentialTypeRefused("only basic credentials are accepted")
     validator.credential(leaf.credential.identity, leaf.signature_key, fresh=fresh)
 
 
@@ -77,12 +81,16 @@ def verify_unmerged_leaves(tree: RatchetTree) -> None:
         first, past = subtree_leaves(index)
         for leaf in unmerged:
             if not first <= leaf < past or tree.leaf(leaf) is None:
-                raise InvalidTree("an unmerged leaf does not stand under its node")
+                raise InvalidUnmergedLeaf(
+                    "an unmerged leaf does not stand under its node"
+                )
             for between in direct_path(2 * leaf, tree.width):
                 if between == index:
                     break
                 if between in lists and leaf not in lists[between]:
-                    raise InvalidTree("an unmerged leaf is missing further down")
+                    raise InvalidUnmergedLeaf(
+                        "an unmerged leaf is missing further down"
+                    )
 
 
 def verify_parent_hashes(tree: RatchetTree) -> None:

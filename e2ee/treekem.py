@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 
 from e2ee.codec import Reader, vector, vectors
 from e2ee.crypto import Rng, equal, random_bytes
-from e2ee.errors import DecryptionFailed, InvalidPath, ParentHashMismatch
+from e2ee.errors import (
+    DecryptionFailed,
+    InvalidPath,
+    InvalidPathKey,
+    ParentHashMismatch,
+    PathKeyReused,
+    PathLength,
+    PathRecipients,
+    PathSecretMismatch,
+)
 from e2ee.leaf import LeafNode
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.suite import CipherSuite, HpkeCiphertext
@@ -157,21 +166,21 @@ def merge_update_path(
     """
     filtered = tree.filtered_direct_path(leaf)
     if len(filtered) != len(path.nodes):
-        raise InvalidPath("the path has another length than the tree asks for")
+        raise PathLength("the path has another length than the tree asks for")
     keys = [node.encryption_key for node in path.nodes]
     fresh = {path.leaf_node.encryption_key, *keys}
     if len(fresh) != len(keys) + 1:
-        raise InvalidPath("a key stands twice in the path")
+        raise PathKeyReused("a key stands twice in the path")
     if any(map(tree.census.has_encryption_key, fresh)):
-        raise InvalidPath("a key of the path is already in the tree")
+        raise PathKeyReused("a key of the path is already in the tree")
     for (_, other), node in zip(filtered, path.nodes, strict=True):
         try:
             tree.suite.kem.check_public(node.encryption_key)
         except DecryptionFailed:
-            raise InvalidPath("a key of the path is not a key") from None
+            raise InvalidPathKey("a key of the path is not a key") from None
         expected = len(tree.resolution(other, excluded))
         if len(node.encrypted_path_secret) != expected:
-            raise InvalidPath("the path is not encrypted to the right nodes")
+            raise PathRecipients("the path is not encrypted to the right nodes")
     parent_hash = tree.merge_path(leaf, keys)
     if path.leaf_node.parent_hash != parent_hash:
         raise ParentHashMismatch("the new leaf carries another parent hash")
@@ -217,9 +226,9 @@ def decrypt_path(
     private = private_keys[target]
     secret = suite.decrypt_with_label(private, _LABEL, context, sealed)
     if len(secret) != suite.hash.size:
-        raise InvalidPath("a path secret has the wrong length")
+        raise PathSecretMismatch("a path secret has the wrong length")
     derived = derive_path(suite, secret, [node for node, _ in filtered[place:]])
     for public, node in zip(derived.public_keys, path.nodes[place:], strict=True):
         if not equal(public, node.encryption_key):
-            raise InvalidPath("a key of the path does not match its secret")
+            raise PathSecretMismatch("a key of the path does not match its secret")
     return derived
