@@ -48,6 +48,7 @@ from client.rooms.letters import Letters, Stage
 from client.rooms.posting import Posting
 from client.rooms.reader import RoomReader
 from client.rooms.settler import Settler
+from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes
 from client.rooms.workers import Workers
 from client.storage.store import Store, Tx
@@ -91,11 +92,12 @@ class Client:
             profile, me.account.node, clock, Signer(me.device, me.auth)
         )
         uplink = Uplink(self._transport)
-        self._letters = Letters(me, groups, clock)
+        self._letters = Letters(me, groups)
+        self._talk = talk = Talk(me, self._letters, clock)
         welcomes = Welcomes(me, groups, clock)
-        reader = RoomReader(me, groups, clock, welcomes, self._letters)
+        reader = RoomReader(me, groups, clock, welcomes, self._letters, talk)
         inbound = Inbound(me, reader, welcomes)
-        self._workers = Workers(store, self._letters, me, clock)
+        self._workers = Workers(store, talk, me, clock)
         reading = Reading(store, uplink, inbound, reader, welcomes, self._workers.poke)
         self._reading = reading
         contacts = Contacts(store, self._transport)
@@ -106,6 +108,7 @@ class Client:
             store,
             groups,
             self._letters,
+            talk,
             reader,
             settler,
             posting,
@@ -279,7 +282,7 @@ class Client:
                 raise RoomInactive(TWIN_NOTE)
             if reply_to is not None and get_message(tx, reply_to) is None:
                 raise UnknownMessage
-            id = self._letters.write(tx, room, text, reply_to)
+            id = self._talk.write(tx, room, text, reply_to)
             return _found(get_message(tx, id))
 
         message = await self._store.run(write)

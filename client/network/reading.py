@@ -16,7 +16,8 @@ from client.network.refusals import says_later
 from client.network.session import Session
 from client.network.transport import Transport
 from client.rooms.inbound import Applied, Inbound
-from client.rooms.reader import Due, RoomReader
+from client.rooms.letters import Due
+from client.rooms.reader import RoomReader
 from client.rooms.welcomes import Welcomes
 from client.storage.heads import have
 from client.storage.store import Store, Tx

@@ -19,6 +19,7 @@ from client.rooms.letters import Letters
 from client.rooms.posting import Posting
 from client.rooms.reader import RoomReader
 from client.rooms.settler import Settler
+from client.rooms.talk import Talk
 from client.rooms.workers import Workers
 from client.storage.heads import start_log
 from client.storage.store import Store, Tx
@@ -48,6 +49,7 @@ class Rooms:
         store: Store,
         groups: Groups,
         letters: Letters,
+        talk: Talk,
         reader: RoomReader,
         settler: Settler,
         posting: Posting,
@@ -58,6 +60,7 @@ class Rooms:
         self._store = store
         self._groups = groups
         self._letters = letters
+        self._talk = talk
         self._reader = reader
         self._settler = settler
         self._posting = posting
@@ -163,7 +166,7 @@ class Rooms:
                 raise RoomInactive("A chat between two people has no name of its own.")
             tx.execute("UPDATE room SET title = ? WHERE id = ?", name, room)
             tx.rooms.add(room)
-            self._letters.name(tx, room, name)
+            self._talk.name(tx, room, name)
 
         await self._store.run(rename)
         self._workers.poke(room)
@@ -245,7 +248,7 @@ class Rooms:
         for account in accounts:
             want(tx, room, Want.ADD, account)
         if not direct:
-            self._letters.name(tx, room, title)
+            self._talk.name(tx, room, title)
         return room
 
     async def _change(self, room: LogId, kind: Want, accounts: Sequence[str]) -> None:

@@ -9,32 +9,19 @@ again until there is an answer: the hub knows a repeat for ever.
 """
 
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from client.account.me import Me
-from client.clock import Clock
-from client.content import (
-    Body,
-    Receipt,
-    Reply,
-    RoomName,
-    Text,
-    Unknown,
-    read_content,
-    write_content,
-)
+from client.content import Body, Unknown, read_content, write_content
 from client.model import Alarm, MessageId, State
 from client.rooms.groups import Groups
 from client.rooms.notices import Lines
 from client.storage.heads import check_head
 from client.storage.store import Tx
-from client.storage.timeline import (
-    PENDING,
-    add_message,
-    message_id,
-    place,
-)
-from client.text import visible_line
+from client.storage.timeline import message_id, place
 from e2ee import Group
 from e2ee.errors import InvalidMessage
 from protocol.errors import Malformed
@@ -49,15 +36,12 @@ from protocol.log import (
 )
 from protocol.policy import device_of
 
-__all__ = ["RECEIPT_DELAY", "RECEIPT_MEMBERS", "Letters", "Stage"]
-
-RECEIPT_DELAY = 1.5
-"""Seconds in which receipts are gathered into one."""
-
-RECEIPT_MEMBERS = 50
-"""Members up to which receipts are sent: each costs every member a message."""
+__all__ = ["Arrival", "Due", "Letters", "Stage"]
 
 Due = dict[LogId, float]
+"""Rooms in which something is to be done, and after how many seconds."""
+
+B = TypeVar("B", bound=Body)
 
 
 class Stage(StrEnum):
@@ -75,81 +59,86 @@ class Stage(StrEnum):
     """Refused, or given up; kept for `retry`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where and from whom a content came."""
+
+    room: LogId
+    entry: Entry
+    submission: Submission
+    lines: Lines
+    """For what is to be said about it, below the place of its message."""
+    due: Due
+
+    @property
+    def device(self) -> str:
+        """The address of the device that wrote it, as MLS vouches."""
+        return self.submission.sender
+
+    @property
+    def account(self) -> str:
+        """The account of that device."""
+        return self.submission.sender.partition("/")[0]
+
+
 class Letters:
     """Messages of rooms; all state is in the database and the groups."""
 
-    def __init__(self, me: Me, groups: Groups, clock: Clock) -> None:
-        self._me = me
+    def __init__(self, me: Me, groups: Groups) -> None:
         self._device = str(me.device)
         self._groups = groups
-        self._clock = clock
+        self._handlers: dict[type[Body], Callable[[Tx, Any, Arrival], None]] = {}
+
+    def on(self, kind: type[B], handler: Callable[[Tx, B, Arrival], None]) -> None:
+        """Let a function act on the contents of one kind that others wrote.
+
+        It runs in the transaction that moves the room's cursor; if it raises, what
+        it changed is taken back and the entry counts as unreadable.
+        """
+        self._handlers[kind] = handler
 
     # --- writing --------------------------------------------------------------
 
-    def write(
-        self, tx: Tx, room: LogId, text: str, reply_to: MessageId | None
-    ) -> MessageId:
-        """Store a text that is to be sent."""
-        txn = secrets.token_bytes(16)
-        id = message_id(room, self._device, txn)
-        body = Text(text) if reply_to is None else Reply(text, bytes.fromhex(reply_to))
-        n = self._queue(tx, room, txn, body, id)
-        add_message(
-            tx,
-            id,
-            room,
-            position=PENDING + n,
-            seq=None,
-            device=self._device,
-            time=self._clock.now_ms(),
-            text=text,
-            reply_to=reply_to,
-            state=State.PENDING,
-            own=True,
-        )
-        return id
+    def queue(
+        self,
+        tx: Tx,
+        room: LogId,
+        body: Body,
+        message: str = "",
+        *,
+        txn: bytes | None = None,
+    ) -> int:
+        """Queue a content; it is encrypted when the room is caught up.
 
-    def name(self, tx: Tx, room: LogId, name: str) -> None:
-        """Tell the room's members its name."""
-        tx.execute(
-            "DELETE FROM outbox WHERE room = ? AND state = ? AND message = 'name'",
+        Args:
+            message: the timeline row that it is, or a word: of what waits
+                unencrypted with the same word `supersede` leaves only the newest.
+            txn: 16 random bytes, if the caller needs to know them.
+
+        Returns:
+            Its number in the outbox.
+        """
+        txn = txn or secrets.token_bytes(16)
+        return tx.insert(
+            "INSERT INTO outbox (room, txn, kind, content, message, state)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             room,
+            txn,
+            Kind.MESSAGE,
+            write_content(txn, 0, GENESIS, body),
+            message,
             Stage.WAITING,
         )
-        self._queue(tx, room, secrets.token_bytes(16), RoomName(name), "name")
 
-    def repeat_name(self, tx: Tx, room: LogId) -> None:
-        """Tell those who were just added what the room is called."""
-        row = tx.one("SELECT title, direct FROM room WHERE id = ?", room)
-        if row is not None and row[0] and not row[1]:
-            self.name(tx, room, row[0])
-
-    def acknowledge(self, tx: Tx, room: LogId) -> None:
-        """Queue a receipt, if there is something that the others do not know."""
-        row = tx.one(
-            "SELECT delivered, read, delivered_told, read_told, members, status"
-            " FROM room WHERE id = ?",
-            room,
-        )
-        if row is None or row[5] != "active" or not 1 < row[4] <= RECEIPT_MEMBERS:
-            return
-        delivered, read, delivered_told, read_told = row[:4]
-        if delivered <= delivered_told and min(read, delivered) <= read_told:
-            return
-        told = min(read, delivered)
+    def supersede(self, tx: Tx, room: LogId, body: Body, word: str) -> None:
+        """Queue a content in the place of those with this word that wait."""
         tx.execute(
-            "DELETE FROM outbox WHERE room = ? AND state = ? AND message = 'receipt'",
+            "DELETE FROM outbox WHERE room = ? AND state = ? AND message = ?",
             room,
             Stage.WAITING,
+            word,
         )
-        body = Receipt(delivered, told)
-        self._queue(tx, room, secrets.token_bytes(16), body, "receipt")
-        tx.execute(
-            "UPDATE room SET delivered_told = ?, read_told = ? WHERE id = ?",
-            delivered,
-            told,
-            room,
-        )
+        self.queue(tx, room, body, word)
 
     def post(self, tx: Tx, room: LogId, kind: Kind, body: bytes) -> None:
         """Queue a submission that is not an encrypted message."""
@@ -198,25 +187,6 @@ class Letters:
             n,
         )
         return submission
-
-    def _queue(
-        self,
-        tx: Tx,
-        room: LogId,
-        txn: bytes,
-        body: Text | Reply | Receipt | RoomName,
-        message: str,
-    ) -> int:
-        return tx.insert(
-            "INSERT INTO outbox (room, txn, kind, content, message, state)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            room,
-            txn,
-            Kind.MESSAGE,
-            write_content(txn, 0, GENESIS, body),
-            message,
-            Stage.WAITING,
-        )
 
     # --- what became of it ----------------------------------------------------
 
@@ -315,131 +285,20 @@ class Letters:
             raise InvalidMessage("the message belongs to another submission")
         self._groups.save_ratchets(tx, room, group)
         lines = Lines(tx, room, entry, first=1)
-        self._show(tx, room, entry, submission, content.body, lines, due)
+        arrival = Arrival(room, entry, submission, lines, due)
+        if isinstance(content.body, Unknown):
+            lines.say(
+                arrival.device,
+                "unknown_content",
+                f"{arrival.account} sent something that this Telex is too old to "
+                "show: update it.",
+            )
+        else:
+            self._handlers[type(content.body)](tx, content.body, arrival)
         if not check_head(tx, room, content, entry.seq):
-            sender = submission.sender.partition("/")[0]
             text = (
-                f"{sender} was shown another history of this room than this device: "
-                "its hub may be lying. Compare with the others."
+                f"{arrival.account} was shown another history of this room than this "
+                "device: its hub may be lying. Compare with the others."
             )
             lines.say(submission.sender, "fork", text)
             tx.events.append(Alarm(room, text))
-
-    def _show(
-        self,
-        tx: Tx,
-        room: LogId,
-        entry: Entry,
-        submission: Submission,
-        body: Body,
-        lines: Lines,
-        due: Due,
-    ) -> None:
-        device = submission.sender
-        account = device.partition("/")[0]
-        match body:
-            case Text(text):
-                self._text(tx, room, entry, submission, text, None, due)
-            case Reply(text, to):
-                self._text(tx, room, entry, submission, text, to.hex(), due)
-            case Receipt():
-                self._receipt(tx, room, entry, account, body)
-            case RoomName(name):
-                self._named(tx, room, account, name, lines)
-            case Unknown():
-                lines.say(
-                    device,
-                    "unknown_content",
-                    f"{account} sent something that this Telex is too old to show: "
-                    "update it.",
-                )
-
-    def _text(
-        self,
-        tx: Tx,
-        room: LogId,
-        entry: Entry,
-        submission: Submission,
-        text: str,
-        reply_to: str | None,
-        due: Due,
-    ) -> None:
-        id = message_id(room, submission.sender, submission.txn)
-        known = tx.one("SELECT kind FROM message WHERE id = ?", id)
-        if known is not None and known[0] == "text":
-            return  # encrypted twice, because the first answer was lost
-        own = submission.sender.partition("/")[0] == str(self._me.account)
-        add_message(
-            tx,
-            id,
-            room,
-            position=place(entry.seq),
-            seq=entry.seq,
-            device=submission.sender,
-            time=entry.time,
-            text=text,
-            reply_to=reply_to,
-            state=State.SENT if own else State.RECEIVED,
-            own=own,
-        )
-        if not own:
-            tx.execute(
-                "UPDATE room SET delivered = max(delivered, ?) WHERE id = ?",
-                entry.seq,
-                room,
-            )
-            due[room] = min(RECEIPT_DELAY, due.get(room, RECEIPT_DELAY))
-
-    def _receipt(
-        self, tx: Tx, room: LogId, entry: Entry, account: str, receipt: Receipt
-    ) -> None:
-        delivered = min(receipt.delivered, entry.seq - 1)
-        read = min(receipt.read, delivered)
-        if account == str(self._me.account):
-            # Another device of ours: what was read there is read here.
-            if tx.execute(
-                "UPDATE room SET read = ?, read_told = max(read_told, ?)"
-                " WHERE id = ? AND read < ?",
-                read,
-                read,
-                room,
-                read,
-            ):
-                tx.rooms.add(room)
-            return
-        row = tx.one(
-            "SELECT delivered, read FROM receipt WHERE room = ? AND account = ?",
-            room,
-            account,
-        )
-        before = (0, 0) if row is None else (int(row[0]), int(row[1]))
-        tx.execute(
-            "INSERT INTO receipt VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " delivered = max(delivered, excluded.delivered),"
-            " read = max(read, excluded.read)",
-            room,
-            account,
-            delivered,
-            read,
-        )
-        for (id,) in tx.all(
-            "SELECT id FROM message WHERE room = ? AND own = 1 AND seq > ? AND seq <= ?"
-            " ORDER BY seq DESC LIMIT 50",
-            room,
-            min(before),
-            max(delivered, read),
-        ):
-            tx.messages[MessageId(id)] = None
-
-    def _named(
-        self, tx: Tx, room: LogId, account: str, name: str, lines: Lines
-    ) -> None:
-        row = tx.one("SELECT title, direct FROM room WHERE id = ?", room)
-        if row is None or row[1] or row[0] == name:
-            return
-        tx.execute("UPDATE room SET title = ? WHERE id = ?", name, room)
-        tx.rooms.add(room)
-        if row[0]:
-            lines.say(
-                account, "renamed", f"{account} named this room {visible_line(name)}."
-            )

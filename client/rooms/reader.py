@@ -15,9 +15,10 @@ from client.account.me import Me
 from client.clock import Clock
 from client.rooms.changes import Want, ask_soon, ask_to_join, forget_satisfied, want
 from client.rooms.groups import Groups, accounts_of, leaf_of, policy_of
-from client.rooms.letters import Letters
+from client.rooms.letters import Due, Letters
 from client.rooms.notices import Lines, code_of, describe_commit
 from client.rooms.ranking import delay_for
+from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes, pin_members
 from client.storage.store import Tx
 from client.storage.timeline import (
@@ -44,10 +45,7 @@ from protocol.log import (
 from protocol.policy import device_of
 from protocol.wire import CreateRoom, WelcomeMail
 
-__all__ = ["Due", "RoomReader"]
-
-Due = dict[LogId, float]
-"""Rooms in which something is to be done, and after how many seconds."""
+__all__ = ["RoomReader"]
 
 NEEDS_KEYS = frozenset((Kind.MESSAGE, Kind.PROPOSAL, Kind.COMMIT, Kind.JOIN_REQUEST))
 
@@ -58,7 +56,13 @@ class RoomReader:
     """Reads the entries of rooms; all state is in the database and the groups."""
 
     def __init__(
-        self, me: Me, groups: Groups, clock: Clock, welcomes: Welcomes, letters: Letters
+        self,
+        me: Me,
+        groups: Groups,
+        clock: Clock,
+        welcomes: Welcomes,
+        letters: Letters,
+        talk: Talk,
     ) -> None:
         self._me = me
         self._device = str(me.device)
@@ -66,6 +70,7 @@ class RoomReader:
         self._clock = clock
         self._welcomes = welcomes
         self._letters = letters
+        self._talk = talk
 
     def read(
         self,
@@ -244,7 +249,7 @@ class RoomReader:
         if added:
             pin_members(tx, room, group)
         if submission.sender == self._device and after - before:
-            self._letters.repeat_name(tx, room)
+            self._talk.repeat_name(tx, room)
         if _status(tx, room) == Status.LEFT:
             self.propose_leaving(tx, room, group)
         elif policy_of(group).direct and len(after) == 1 < len(before):

@@ -14,9 +14,9 @@ from client.account.me import Me
 from client.clock import Clock
 from client.errors import ChangeFailed, ClientError
 from client.rooms.changes import ask_to_join, next_due
-from client.rooms.letters import Letters
 from client.rooms.posting import Posting
 from client.rooms.settler import Settler
+from client.rooms.talk import Talk
 from client.storage.store import Store, Tx
 from protocol.errors import Refused
 from protocol.log import LogId
@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 class Workers:
     """Wakes the rooms' workers; `run` is where they live."""
 
-    def __init__(self, store: Store, letters: Letters, me: Me, clock: Clock) -> None:
+    def __init__(self, store: Store, talk: Talk, me: Me, clock: Clock) -> None:
         self._store = store
-        self._letters = letters
+        self._talk = talk
         self._me = me
         self._clock = clock
         self._locks: dict[LogId, asyncio.Lock] = {}
@@ -142,7 +142,7 @@ class Workers:
 
     def _prepare(self, tx: Tx, room: LogId) -> int:
         """What is to be written in a room; milliseconds until there may be more."""
-        self._letters.acknowledge(tx, room)
+        self._talk.acknowledge(tx, room)
         return ask_to_join(tx, self._me, self._clock, room)
 
     def _retry(self, room: LogId, error: Exception) -> None:

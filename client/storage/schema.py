@@ -167,5 +167,10 @@ CREATE TABLE staged (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_TRUST = """
+-- What a room is for: '' to talk; 'self' binds the account's own devices.
+ALTER TABLE room ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _TRUST)
 """`MIGRATIONS[n]` leads from version n to n + 1."""

@@ -11,7 +11,7 @@ import pytest
 from client import Client, enrol
 from client.account import packages
 from client.network import pace
-from client.rooms import letters, ranking
+from client.rooms import ranking, talk
 from client.storage import keyfile
 from client.storage.keyfile import Strength
 from tests.client.fake_node import NAME, FakeNode, running
@@ -40,7 +40,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are there for people and for lines, not for what is tested."""
     monkeypatch.setattr(pace, "GAP", 0.02)
     monkeypatch.setattr(pace, "FIRST_DELAY", 0.1)
-    monkeypatch.setattr(letters, "RECEIPT_DELAY", 0.3)
+    monkeypatch.setattr(talk, "RECEIPT_DELAY", 0.3)
     monkeypatch.setattr(ranking, "STEP", 0.5)
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.content import (
-    CONTENT_MAX,
     Receipt,
     Reply,
     RoomName,
@@ -17,6 +16,7 @@ from client.content import (
     read_content,
     write_content,
 )
+from client.content.envelope import CONTENT_MAX
 from client.text import NAME_MAX
 from protocol.errors import Malformed
 from protocol.limits import MESSAGE_MAX, TEXT_MAX

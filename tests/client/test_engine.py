@@ -143,7 +143,7 @@ async def test_two_who_begin_at_once_go_on_in_the_same_room(
     for client in (alice, bob):
         await until(partial(texts, client, active.id), lambda t: len(t) == 2)
     # What was written before it was known comes through, and is no secret.
-    await bob._store.run(lambda tx: bob._letters.write(tx, twin.id, "early", None))
+    await bob._store.run(lambda tx: bob._talk.write(tx, twin.id, "early", None))
     bob._workers.poke(twin.id)
     await until(partial(texts, alice, twin.id), lambda t: t == ["early"])
     # When that room ends the other one is still there.
@@ -164,7 +164,7 @@ async def test_a_message_of_a_kind_from_the_future_shows_as_such(
         return encode([1, txn, seq, head, "hologram", {"shape": "\x1b[2J"}])
 
     def write(tx: Tx) -> bytes:
-        n = alice._letters._queue(tx, room.id, bytes(16), Text("x"), "")
+        n = alice._letters.queue(tx, room.id, Text("x"))
         with monkeypatch.context() as patch:
             patch.setattr("client.rooms.letters.write_content", newer)
             return alice._letters.encrypt(tx, n) or b""

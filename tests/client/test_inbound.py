@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import Alarm, Client, Room
+from client.content import Text
 from client.storage.store import Tx
 from protocol.codec import encode
 from protocol.log import (
@@ -270,7 +271,7 @@ async def test_a_mistake_of_ours_is_a_notice_and_not_the_end(
         def fail(*args: object) -> None:
             raise RuntimeError("secret words")
 
-        patch.setattr(bob._letters, "_show", fail)
+        patch.setitem(bob._letters._handlers, Text, fail)
         await alice.send_text(room.id, "two")
         await until(
             lambda: bob.messages(room.id), lambda m: m and m[-1].code == "internal"

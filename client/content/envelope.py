@@ -1,4 +1,4 @@
-"""What stands inside an encrypted message: only members of the room can read it.
+"""The envelope of a content: version, id, the log's head, kind and body.
 
     content = [version, id, head seq, head hash, kind, body]      MessagePack array
 
@@ -10,25 +10,15 @@ newer Telex. Everything is bounded, because a member of a room can be hostile to
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import msgspec
 
-from client.text import NAME_MAX
+from client.content.talk import SEQ_MAX, Receipt, Reply, RoomName, Text
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
-from protocol.limits import TEXT_MAX
 
-__all__ = [
-    "Body",
-    "Content",
-    "Receipt",
-    "Reply",
-    "RoomName",
-    "Text",
-    "Unknown",
-    "read_content",
-    "write_content",
-]
+__all__ = ["Body", "Content", "Unknown", "read_content", "write_content"]
 
 VERSION = 1
 KIND_MAX = 32
@@ -36,53 +26,27 @@ KIND_MAX = 32
 CONTENT_MAX = 48 * 1024
 """Bytes of a content before padding: a text with an envelope, three times over, and
 still inside `MESSAGE_MAX` after encryption and padding."""
-SEQ_MAX = 1 << 51
-"""Seqs in a content: what a position in a timeline can be made from."""
 
 
-class Text(msgspec.Struct, frozen=True):
-    """A text that somebody wrote."""
+class Body(Protocol):
+    """A kind of content: a frozen Struct that knows its word and its bounds."""
 
-    text: str
+    kind: ClassVar[str]
 
-
-class Reply(msgspec.Struct, frozen=True):
-    """A text that answers another message."""
-
-    text: str
-    to: bytes
-    """16 bytes: the id of the message, as all members compute it."""
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """How far the sender's account has the room, and has seen it."""
-
-    delivered: int
-    read: int
-
-
-class RoomName(msgspec.Struct, frozen=True):
-    """The room's name from here on; repeated for members who come later."""
-
-    name: str
+    def check(self) -> None:
+        """Raise `Malformed` if it is outside one of its bounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A kind from a newer version."""
+    """A kind from a newer version; it is never written."""
 
     kind: str
 
 
-Body = Text | Reply | Receipt | RoomName | Unknown
-
-_KINDS: dict[str, type[Text] | type[Reply] | type[Receipt] | type[RoomName]] = {
-    "text": Text,
-    "reply": Reply,
-    "receipt": Receipt,
-    "room_name": RoomName,
+_KINDS: dict[str, type[Body]] = {
+    kind.kind: kind for kind in (Text, Reply, Receipt, RoomName)
 }
-_NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -101,23 +65,13 @@ class Content:
     id: bytes
     head_seq: int
     head_hash: bytes
-    body: Body
+    body: Body | Unknown
 
 
-def write_content(
-    id: bytes, head_seq: int, head_hash: bytes, body: Text | Reply | Receipt | RoomName
-) -> bytes:
+def write_content(id: bytes, head_seq: int, head_hash: bytes, body: Body) -> bytes:
     """The bytes to encrypt."""
-    return encode(
-        _Envelope(
-            VERSION,
-            id,
-            head_seq,
-            head_hash,
-            _NAMES[type(body)],
-            msgspec.Raw(encode(body)),
-        )
-    )
+    raw = msgspec.Raw(encode(body))
+    return encode(_Envelope(VERSION, id, head_seq, head_hash, body.kind, raw))
 
 
 def read_content(data: bytes) -> Content:
@@ -140,26 +94,11 @@ def read_content(data: bytes) -> Content:
     )
 
 
-def _read_body(envelope: _Envelope) -> Body:
+def _read_body(envelope: _Envelope) -> Body | Unknown:
     kind = _KINDS.get(envelope.kind)
     # A newer version may mean other things by the kinds of this one.
     if kind is None or envelope.version != VERSION:
         return Unknown(envelope.kind)
     body = decode(bytes(envelope.body), kind)
-    match body:
-        case Text(text) | Reply(text):
-            if not 0 < _size(text) <= TEXT_MAX:
-                raise Malformed("A text is empty or too long.")
-        case RoomName(name):
-            if not 0 < _size(name) <= NAME_MAX or "\n" in name:
-                raise Malformed("A room's name is empty, too long or has lines.")
-        case Receipt(delivered, read):
-            if not (0 <= delivered < SEQ_MAX and 0 <= read < SEQ_MAX):
-                raise Malformed("A receipt names no place in a log.")
-    if isinstance(body, Reply) and len(body.to) != 16:
-        raise Malformed("A reply names no message.")
+    body.check()
     return body
-
-
-def _size(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))

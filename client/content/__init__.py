@@ -1,0 +1,27 @@
+"""What stands inside an encrypted message: only members of the room can read it.
+
+`envelope` writes and reads it; each other module holds the kinds of one matter. A new
+kind is a frozen Struct with its word and its bounds, listed in `envelope._KINDS`; what
+it does when it comes in is a function that is registered with `rooms.letters.Letters`.
+"""
+
+from client.content.envelope import (
+    Body,
+    Content,
+    Unknown,
+    read_content,
+    write_content,
+)
+from client.content.talk import Receipt, Reply, RoomName, Text
+
+__all__ = [
+    "Body",
+    "Content",
+    "Receipt",
+    "Reply",
+    "RoomName",
+    "Text",
+    "Unknown",
+    "read_content",
+    "write_content",
+]
