@@ -1,6 +1,6 @@
 """The primitives: about fifteen calls, all of them into C (RFC 9420 section 5.1).
 
-X25519, ChaCha20-Poly1305 and Ed25519 come from libsodium through PyNaCl's bindings,
+X25519, (X)ChaCha20-Poly1305 and Ed25519 come from libsodium through PyNaCl's bindings,
 SHA-2 and HMAC from the standard library; HKDF (RFC 5869) is written here over HMAC.
 Nothing in this package computes with a secret in Python beyond XOR of nonces.
 Whether bytes are equal is asked of C (`equal`), never of `==`, when one side is
@@ -91,6 +91,48 @@ class Aead(Protocol):
         ...
 
 
+def x25519(private: bytes, public: bytes) -> bytes:
+    """X25519 (RFC 7748); raises `DecryptionFailed` for a result of zero."""
+    if len(public) != 32:
+        raise DecryptionFailed("an X25519 public key has 32 bytes")
+    if len(private) != 32:
+        raise DecryptionFailed("an X25519 private key has 32 bytes")
+    try:
+        return bindings.crypto_scalarmult(private, public)
+    except CryptoError:
+        raise DecryptionFailed("a public key gives no shared secret") from None
+
+
+def x25519_public(private: bytes) -> bytes:
+    """Give the public key of a private one."""
+    if len(private) != 32:
+        raise DecryptionFailed("an X25519 private key has 32 bytes")
+    return bindings.crypto_scalarmult_base(private)
+
+
+_Cipher = Callable[[bytes, bytes | None, bytes, bytes], bytes]
+
+
+def _seal(
+    cipher: _Cipher, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes
+) -> bytes:
+    try:
+        return cipher(plaintext, aad, nonce, key)
+    except CryptoError:
+        raise Misuse("a key or nonce has the wrong length") from None
+
+
+def _open(
+    cipher: _Cipher, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes
+) -> bytes:
+    if len(ciphertext) < 16:
+        raise DecryptionFailed("a ciphertext does not open")
+    try:
+        return cipher(ciphertext, aad, nonce, key)
+    except CryptoError:
+        raise DecryptionFailed("a ciphertext does not open") from None
+
+
 @dataclass(frozen=True, slots=True)
 class ChaCha20Poly1305:
     """ChaCha20-Poly1305 with a 96-bit nonce (RFC 8439)."""
@@ -100,20 +142,34 @@ class ChaCha20Poly1305:
 
     def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
         """Encrypt; the tag is appended."""
-        return bindings.crypto_aead_chacha20poly1305_ietf_encrypt(
-            plaintext, aad, nonce, key
-        )
+        encrypt = bindings.crypto_aead_chacha20poly1305_ietf_encrypt
+        return _seal(encrypt, key, nonce, aad, plaintext)
 
     def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
         """Decrypt, or raise `DecryptionFailed`."""
-        if len(ciphertext) < 16:
-            raise DecryptionFailed("a ciphertext does not open")
-        try:
-            return bindings.crypto_aead_chacha20poly1305_ietf_decrypt(
-                ciphertext, aad, nonce, key
-            )
-        except CryptoError:
-            raise DecryptionFailed("a ciphertext does not open") from None
+        decrypt = bindings.crypto_aead_chacha20poly1305_ietf_decrypt
+        return _open(decrypt, key, nonce, aad, ciphertext)
+
+
+@dataclass(frozen=True, slots=True)
+class XChaCha20Poly1305:
+    """XChaCha20-Poly1305: its 192-bit nonce may be random (draft-irtf-cfrg-xchacha).
+
+    For what is encrypted outside of MLS under a key that lives long: files, backups.
+    """
+
+    key_size: int = 32
+    nonce_size: int = 24
+
+    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        """Encrypt; the tag is appended."""
+        encrypt = bindings.crypto_aead_xchacha20poly1305_ietf_encrypt
+        return _seal(encrypt, key, nonce, aad, plaintext)
+
+    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
+        """Decrypt, or raise `DecryptionFailed`."""
+        decrypt = bindings.crypto_aead_xchacha20poly1305_ietf_decrypt
+        return _open(decrypt, key, nonce, aad, ciphertext)
 
 
 @dataclass(frozen=True, slots=True)

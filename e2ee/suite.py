@@ -105,14 +105,14 @@ class CipherSuite:
 
     def encrypt_info(self, label: str, context: bytes) -> bytes:
         """Hash the HPKE info once, for `encrypt_prepared` to many recipients."""
-        return self.hpke.info_hash(_labeled(label) + vector(context))
+        return self.hpke.schedule_context(_labeled(label) + vector(context))
 
     def encrypt_prepared(
-        self, public: bytes, info_hash: bytes, plaintext: bytes, rng: Rng = random_bytes
+        self, public: bytes, prepared: bytes, plaintext: bytes, rng: Rng = random_bytes
     ) -> HpkeCiphertext:
         """EncryptWithLabel with an `encrypt_info`."""
         shared, encapsulated = self.kem.encapsulate(public, rng)
-        context = self.hpke.key_schedule(shared, info_hash)
+        context = self.hpke.key_schedule(shared, prepared)
         return HpkeCiphertext(encapsulated, context.seal(b"", plaintext))
 
     def encrypt_with_label(
@@ -124,8 +124,8 @@ class CipherSuite:
         rng: Rng = random_bytes,
     ) -> HpkeCiphertext:
         """EncryptWithLabel."""
-        info_hash = self.encrypt_info(label, context)
-        return self.encrypt_prepared(public, info_hash, plaintext, rng)
+        prepared = self.encrypt_info(label, context)
+        return self.encrypt_prepared(public, prepared, plaintext, rng)
 
     def decrypt_with_label(
         self, private: bytes, label: str, context: bytes, sealed: HpkeCiphertext
