@@ -32,6 +32,7 @@ __all__ = [
     "DeviceCertificate",
     "check_device",
     "credential_device",
+    "credential_root",
     "device_id",
     "read_credential",
 ]
@@ -162,6 +163,19 @@ def credential_device(identity: bytes) -> str:
     try:
         parts = decode(identity, CredentialIdentity)
         return decode(parts.device.payload, DeviceCertificate).device
+    except Malformed as error:
+        raise IdentityError("A credential cannot be read.") from error
+
+
+def credential_root(identity: bytes) -> bytes:
+    """The root key in a credential, read without any check, as `credential_device`.
+
+    Raises:
+        IdentityError: it cannot be read.
+    """
+    try:
+        parts = decode(identity, CredentialIdentity)
+        return decode(parts.ask.payload, AskCertificate).root
     except Malformed as error:
         raise IdentityError("A credential cannot be read.") from error
 

@@ -14,8 +14,8 @@ from typing import Protocol
 import msgspec
 
 from protocol.codec import decode, encode
-from protocol.credential import credential_device, read_credential
-from protocol.errors import IdentityError, NotAllowed
+from protocol.credential import credential_device, credential_root, read_credential
+from protocol.errors import IdentityError, Malformed, NotAllowed
 from protocol.limits import MEMBERS_MAX
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "authorize",
     "device_of",
     "read_policy",
+    "set_refuse_unverified",
 ]
 
 TELEX_ROOM = 0xF0A1
@@ -56,6 +57,11 @@ class RoomPolicy(msgspec.Struct, array_like=True, frozen=True):
     default_role: int = Role.MEMBER
     add_role: int = Role.MEMBER
     """The least role that adds accounts."""
+    self_group: bool = False
+    """The devices of one account, its creator's, for good."""
+    refuse_unverified: bool = False
+    """Members send nothing while a device here is not verified; the one field that
+    may change (`set_refuse_unverified`)."""
 
     def role(self, account: str) -> int:
         """An account's role."""
@@ -77,6 +83,26 @@ def read_policy(extensions: "Iterable[_Extension]") -> RoomPolicy:
     if len(found) != 1:
         raise NotAllowed("The group carries no room policy.")
     return decode(found[0], RoomPolicy)
+
+
+_REFUSE_UNVERIFIED = RoomPolicy.__struct_fields__.index("refuse_unverified")
+
+
+def set_refuse_unverified(data: bytes, on: bool) -> bytes:
+    """The extension's data with `refuse_unverified` set and all else kept.
+
+    Builder and checker both come here, so a change is right when its bytes are these.
+    Fields that a later version has put behind ours stay as they are.
+
+    Raises:
+        Malformed: the data is no policy.
+    """
+    decode(data, RoomPolicy)
+    fields = decode(data, list)
+    # A room that was made before the field was: what follows are its defaults.
+    fields += [False] * (_REFUSE_UNVERIFIED + 1 - len(fields))
+    fields[_REFUSE_UNVERIFIED] = on
+    return encode(fields)
 
 
 def authorize(
@@ -101,6 +127,8 @@ def authorize(
     """
     role = policy.role(sender)
     newcomers = set(added) - set(present)
+    if policy.self_group and not set(added) <= _creator(policy):
+        raise NotAllowed("This room is for the devices of one account alone.")
     if newcomers:
         # The one time a direct room grows is when its creator brings the other.
         if policy.direct and len(set(present) | newcomers) > 2:
@@ -115,6 +143,13 @@ def authorize(
             raise NotAllowed("Nobody can be removed from a direct chat.")
         if role < Role.ADMIN or role <= policy.role(account):
             raise NotAllowed(f"You may not remove {account} from this room.")
+
+
+def _creator(policy: RoomPolicy) -> set[str]:
+    """The one owner of a self group; nobody, if it names more or fewer."""
+    owners = {name for name, role in policy.roles.items() if role >= Role.OWNER}
+    alone = len(owners) == 1 and policy.default_role < Role.OWNER
+    return owners if alone else set()
 
 
 class _Extension(Protocol):
@@ -158,6 +193,10 @@ class _Effects(Protocol):
     def removed(self) -> "Sequence[_Member]": ...
     @property
     def updated(self) -> "Sequence[_Member]": ...
+    @property
+    def external(self) -> bool: ...
+    @property
+    def extensions_after(self) -> "Sequence[_Extension] | None": ...
 
 
 class RoomValidator:
@@ -199,8 +238,9 @@ class RoomValidator:
         """
         policy = read_policy(context.extensions)
         devices = {device_of(member.identity) for member in effects.before}
-        present = {device.rpartition("/")[0] for device in devices}
-        if device_of(sender.identity) not in devices:
+        if effects.external:
+            _check_external(sender, effects)
+        elif device_of(sender.identity) not in devices:
             raise NotAllowed("Only a member may change this room.")
         gone = {device_of(member.identity) for member in effects.removed}
         for member in effects.added:
@@ -210,13 +250,14 @@ class RoomValidator:
         for member in effects.updated:
             if occupants.get(member.leaf) != device_of(member.identity):
                 raise NotAllowed("A leaf may not change hands.")
-        self._authorize_actions(policy, effects.actions, present)
+        if effects.extensions_after is not None:
+            _check_extensions(context.extensions, effects.extensions_after)
+        self._authorize_actions(policy, effects)
 
-    def _authorize_actions(
-        self, policy: RoomPolicy, actions: "Sequence[_Action]", present: set[str]
-    ) -> None:
+    def _authorize_actions(self, policy: RoomPolicy, effects: _Effects) -> None:
+        present = {account_of(member.identity) for member in effects.before}
         wishes: dict[str, tuple[list[str], list[str]]] = {}
-        for action in actions:
+        for action in effects.actions:
             proposer = account_of(action.proposer.identity)
             added, removed = wishes.setdefault(proposer, ([], []))
             match action.kind:
@@ -224,6 +265,11 @@ class RoomValidator:
                     added.append(account_of(action.subject.identity))
                 case "remove" if action.subject is not None:
                     removed.append(account_of(action.subject.identity))
+                case "external_init" if effects.external:
+                    added.append(proposer)
+                case "group_context_extensions":
+                    if not policy.direct and policy.role(proposer) < Role.ADMIN:
+                        raise NotAllowed("You may not change this room's rules.")
                 case "update":
                     pass
                 case other:
@@ -243,6 +289,45 @@ class RoomValidator:
         """
         if type(proposal).__name__ != "Remove":
             raise NotAllowed("Only a wish to leave may be proposed here.")
+
+
+def _check_external(sender: _Member, effects: _Effects) -> None:
+    """Who comes in by itself is a device of somebody who is here already.
+
+    Its account's leaves vouch for it: their root key must be its own, or a node could
+    let anybody in under the name of an account of its own. Of what stands in the
+    tree it may take away its own old leaf and nothing else.
+    """
+    device, account = device_of(sender.identity), account_of(sender.identity)
+    root = credential_root(sender.identity)
+    kin = [m for m in effects.before if account_of(m.identity) == account]
+    if not kin:
+        raise NotAllowed("Only a device of somebody in this room may join by itself.")
+    if all(credential_root(member.identity) != root for member in kin):
+        raise NotAllowed(f"The root key of {account} is not the one known here.")
+    if any(device_of(member.identity) != device for member in effects.removed):
+        raise NotAllowed("Who joins by itself may remove its own old leaf alone.")
+
+
+def _check_extensions(
+    before: "Sequence[_Extension]", after: "Sequence[_Extension]"
+) -> None:
+    """Of all that stands in the GroupContext, `refuse_unverified` alone may change."""
+    new = [(e.type, e.data) for e in after]
+    try:
+        allowed = [
+            [
+                (e.type, set_refuse_unverified(e.data, on))
+                if e.type == TELEX_ROOM
+                else (e.type, e.data)
+                for e in before
+            ]
+            for on in (False, True)
+        ]
+    except Malformed as error:
+        raise NotAllowed("The room's policy cannot be read.") from error
+    if new not in allowed:
+        raise NotAllowed("Of a room's rules, only that on verification may change.")
 
 
 def account_of(identity: bytes) -> str:

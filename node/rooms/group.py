@@ -32,7 +32,7 @@ from protocol.errors import (
     StaleEpoch,
 )
 from protocol.log import RoomSeed, group_id, room_id
-from protocol.policy import Role, account_of, device_of, read_policy
+from protocol.policy import Role, account_of, authorize, device_of, read_policy
 from protocol.wire import Bundle, CreateRoom
 
 __all__ = ["Change", "commit", "found", "open_group", "propose"]
@@ -103,6 +103,9 @@ def found(incoming: Incoming, now: int, validator: Validator) -> Change:
         raise InvalidCommit("The room policy is another room's.")
     if policy.role(incoming.account) < Role.OWNER:
         raise InvalidCommit("The room policy does not name its creator as owner.")
+    if policy.self_group:
+        me = [incoming.account]
+        authorize(policy, incoming.account, added=me, removed=[], present=me)
     return Change(
         group,
         group.encode(),
@@ -117,6 +120,9 @@ def found(incoming: Incoming, now: int, validator: Validator) -> Change:
 def commit(group: PublicGroup, incoming: Incoming, bundle: Bundle, now: int) -> Change:
     """Check a commit and its bundle against the group.
 
+    A device that joins by the commit itself (RFC 9420 section 12.4.3.2) is one of the
+    newcomers, and the one that gets no Welcome.
+
     Raises:
         StaleEpoch: another commit came before.
         InvalidCommit, NotAllowed: what is wrong with it.
@@ -128,7 +134,8 @@ def commit(group: PublicGroup, incoming: Incoming, bundle: Bundle, now: int) -> 
         )
         sender = device_of(effects.sender.identity)
         newcomers = tuple(effects.added)
-        joined = sorted(device_of(member.identity) for member in newcomers)
+        welcomed = newcomers[:-1] if effects.external else newcomers
+        joined = sorted(device_of(member.identity) for member in welcomed)
         before_accounts, before = _inside(group.members())
         after_accounts, devices = _inside(after.members())
     except Exception as error:

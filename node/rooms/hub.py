@@ -25,6 +25,7 @@ from node.rooms.room import (
     RoomState,
     change_room,
     check_local_newcomers,
+    check_local_sender,
     count_created,
     get_room,
     insert_room,
@@ -218,6 +219,7 @@ class Hub:
             raise UnknownRoom()
         if state.version != version:
             raise StaleEpoch(epoch=state.epoch)
+        check_local_sender(connection, incoming.sender, node=self._node)
         check_local_newcomers(connection, change, node=self._node, now=int(now))
         receipt = append(
             transaction,
@@ -245,6 +247,16 @@ class Hub:
             )
         return receipt
 
+    async def tree(self, room: LogId, tree_hash: bytes) -> bytes | None:
+        """The ratchet tree of a room as it is now, if that is its hash."""
+        state = await self._store.read(lambda c: get_room(c, room))
+        if state is None:
+            return None
+        group = await self._group(room, state)
+        if group.tree_hash != tree_hash:
+            return None
+        return await self._compute(partial(PublicGroup.ratchet_tree, group))
+
     async def _group(self, room: LogId, state: RoomState) -> PublicGroup:
         kept = self._groups.get(room)
         if kept is not None and kept[0] == state.version:
@@ -271,11 +283,21 @@ def _look(connection: Connection, incoming: Incoming) -> Receipt | RoomState:
     if known is not None:
         return known
     state = get_room(connection, room)
-    if state is None or (
-        roster_epoch(connection, room, incoming.submission.sender) is None
-    ):
+    if state is None or not _may_shake(connection, incoming):
         raise UnknownRoom()
     return state
+
+
+def _may_shake(connection: Connection, incoming: Incoming) -> bool:
+    """Whether a handshake is worth checking: what it says decides the rest.
+
+    A commit may be the sender's way in (RFC 9420 section 12.4.3.2), so its account
+    counts; whose device may come in like this is the policy's to say.
+    """
+    room, sender = incoming.submission.log, incoming.submission.sender
+    if incoming.submission.kind == Kind.COMMIT:
+        return is_member(connection, room, incoming.account)
+    return roster_epoch(connection, room, sender) is not None
 
 
 def check_shape(incoming: Incoming) -> None:

@@ -15,6 +15,7 @@ from node.storage.tables import (
     TreeRow,
     core,
 )
+from protocol.address import DeviceAddress
 from protocol.credential import read_credential
 from protocol.errors import DeviceRevoked, InvalidCommit, UnknownKey
 from protocol.log import LogId
@@ -23,6 +24,7 @@ __all__ = [
     "RoomState",
     "change_room",
     "check_local_newcomers",
+    "check_local_sender",
     "count_created",
     "get_room",
     "get_tree",
@@ -172,6 +174,27 @@ def check_local_newcomers(
             raise InvalidCommit(f"The keys of {credential.device} are others.")
         if row.revoked:
             raise DeviceRevoked(f"{credential.device} cannot be added.")
+
+
+def check_local_sender(
+    connection: Connection, device: DeviceAddress, *, node: str
+) -> None:
+    """Refuse a handshake of a device of this node that was revoked meanwhile.
+
+    Its request was let in before; the checks since then may have taken seconds.
+
+    Raises:
+        UnknownKey, DeviceRevoked.
+    """
+    if device.account.node != node:
+        return
+    revoked = connection.execute(
+        select(_device.c.revoked).where(_device.c.address == str(device))
+    ).first()
+    if revoked is None:
+        raise UnknownKey()
+    if revoked[0]:
+        raise DeviceRevoked()
 
 
 def _record(
