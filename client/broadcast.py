@@ -14,10 +14,14 @@ from weakref import WeakSet
 from client.model import (
     Alarm,
     ConnectionChanged,
+    DevicesChanged,
     Event,
+    LinkChanged,
     MessageChanged,
     MessageRemoved,
+    RestoreProgress,
     RoomChanged,
+    SasChanged,
 )
 
 __all__ = ["Broadcast", "Subscription"]
@@ -119,3 +123,7 @@ def _key(event: Event) -> Hashable:
             return "connection"
         case Alarm(room_id, text):
             return ("alarm", room_id, text)
+        case SasChanged(sas):
+            return ("sas", sas.id)
+        case DevicesChanged() | LinkChanged() | RestoreProgress():
+            return type(event).__name__

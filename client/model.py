@@ -13,10 +13,22 @@ from typing import Literal, NewType
 from protocol.log import LogId
 
 __all__ = [
+    "Ailment",
     "Alarm",
+    "BackupStatus",
     "Connection",
     "ConnectionChanged",
+    "Device",
+    "DevicesChanged",
+    "DrillReport",
     "Event",
+    "Fingerprint",
+    "KeyChange",
+    "LinkChanged",
+    "LinkOffer",
+    "LinkProgress",
+    "LinkRequest",
+    "MemberDevice",
     "Message",
     "MessageChanged",
     "MessageId",
@@ -24,10 +36,15 @@ __all__ = [
     "Position",
     "Profile",
     "Quote",
+    "RestoreProgress",
     "Room",
     "RoomChanged",
     "RoomMember",
+    "Sas",
+    "SasChanged",
+    "SasStage",
     "State",
+    "Trust",
 ]
 
 MessageId = NewType("MessageId", str)
@@ -123,6 +140,17 @@ class Message:
     """How many other accounts have seen it (own messages only)."""
 
 
+class Trust(Enum):
+    """What one knows of a person's keys."""
+
+    UNVERIFIED = "unverified"
+    """The keys that were seen first; nobody compared them."""
+    VERIFIED = "verified"
+    """Somebody compared them with the person."""
+    CHANGED = "changed"
+    """The root key is another than before; nothing is sent until one chooses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """A room as it stands in the list of rooms."""
@@ -143,6 +171,14 @@ class Room:
     """The node that orders it."""
     order: int
     """Sort rooms by this, highest first: milliseconds of the last thing in it."""
+    trust: Trust = Trust.UNVERIFIED
+    """The least trusted of the other members: CHANGED, then UNVERIFIED."""
+    draft: str = ""
+    """What was written and not sent, on any device of this account."""
+    disappearing: int = 0
+    """Seconds after which messages vanish; 0 keeps them."""
+    refuse_unverified: bool = False
+    """Whether devices that their owner's account does not vouch for are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +190,8 @@ class RoomMember:
     """A `protocol.policy.Role` or a number between."""
     devices: int
     own: bool
+    trust: Trust = Trust.UNVERIFIED
+    unverified_devices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +231,203 @@ class Alarm:
 
     room: LogId | None
     text: str
+    id: str = ""
+    code: str = ""
+    """`key_changed`, `ghost_member`, `log_fork`, `device_list_false`,
+    `account_log_withheld` or another stable word."""
+    time: int = 0
+    """Milliseconds since 1970."""
 
 
-Event = RoomChanged | MessageChanged | MessageRemoved | ConnectionChanged | Alarm
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of one's own account."""
+
+    id: str
+    """Its full address."""
+    name: str
+    """Empty if unknown."""
+    created: int
+    """Seconds since 1970, as `expires`."""
+    expires: int
+    own: bool
+    """Whether it is this one."""
+    manager: bool
+    """Whether it holds the account signing key: can link and revoke others."""
+    last_seen: int = 0
+    """Milliseconds since 1970; 0 if unknown."""
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRequest:
+    """What a new device shows, for a device that is in already."""
+
+    account: str
+    code: str
+    """`XXXX-XXXX-XXXX-XXXX`"""
+    uri: str
+    """`telex:link:alice@example.org:CODE`, for the QR code."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOffer:
+    """What would be linked, as the device that is in already sees it."""
+
+    account: str
+    device: str
+    """The new device's full address."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkProgress:
+    """How far the linking of a device is."""
+
+    stage: Literal["waiting", "approved", "joining", "history", "done"]
+    done: int
+    total: int
+    detail: str
+    """One sentence, where there is something to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The linking of a device went on."""
+
+    progress: LinkProgress
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesChanged:
+    """One's own devices changed: names, new ones, revoked ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStatus:
+    """How the encrypted backup at the node stands."""
+
+    enabled: bool
+    last: int
+    """Milliseconds since 1970 of the last whole backup; 0 if there is none."""
+    messages: int
+    size: int
+    """Bytes at the node."""
+    quota: int
+    """Bytes that the node allows."""
+    error: str
+    """Why the last attempt failed, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreProgress:
+    """History is coming back, from a backup or from another device."""
+
+    stage: str
+    """`done` at the end."""
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrillReport:
+    """What would come back if every device were lost now."""
+
+    ok: bool
+    rooms: int
+    messages: int
+    contacts: int
+    newest: int
+    """Milliseconds since 1970 of the newest message in it."""
+    lost: list[str]
+    """What would not come back, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What two people compare."""
+
+    account: str
+    digits: str
+    """Twelve groups of five."""
+    emoji: str
+    uri: str
+    """`telex:verify:...`, for the QR code."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDevice:
+    """A device of somebody."""
+
+    device: str
+    created: int
+    """Seconds since 1970."""
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """A person whose root key is another than before."""
+
+    account: str
+    old: Fingerprint
+    new: Fingerprint
+    rooms: tuple[LogId, ...]
+    """Where nothing is sent until one chooses."""
+
+
+SasStage = Literal["asked", "waiting", "compare", "agreed", "done", "refused", "failed"]
+"""`asked`: by the other side; `waiting`: for the other side; `agreed`: by us alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sas:
+    """Two people who compare short strings at the same time."""
+
+    id: str
+    account: str
+    stage: SasStage
+    emoji: list[tuple[str, str]]
+    """Seven of (symbol, name), from stage `compare` on."""
+    digits: str
+    detail: str
+    """One sentence, where there is something to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class SasChanged:
+    """A comparison went on."""
+
+    sas: Sas
+
+
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """Something that does not work in a room, with its cause and its repair."""
+
+    id: str
+    room: LogId
+    message: MessageId | None
+    """The line that could not be read, if it is about one."""
+    code: str
+    cause: str
+    """One sentence."""
+    device: str
+    """The device at fault; empty if it is none."""
+    repair: Literal["rejoin", "ask_resend", "update", "wait", "verify", "none"]
+    repair_text: str
+    """What the repair does, in one sentence."""
+    state: Literal["open", "repairing", "repaired"]
+
+
+Event = (
+    RoomChanged
+    | MessageChanged
+    | MessageRemoved
+    | ConnectionChanged
+    | Alarm
+    | DevicesChanged
+    | LinkChanged
+    | RestoreProgress
+    | SasChanged
+)
