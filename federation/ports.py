@@ -24,9 +24,11 @@ from protocol.wire import (
     AccountLog,
     Claim,
     Claimed,
+    GroupState,
     Hello,
     Page,
     Receipt,
+    Roster,
     Stream,
     StreamAck,
     Submit,
@@ -242,6 +244,12 @@ class Services(Protocol):
 
     async def tree(self, peer: str, log: LogId, tree_hash: str) -> Tree:
         """A ratchet tree of a room of ours by its hash (64 hex digits)."""
+
+    async def group(self, peer: str, log: LogId) -> GroupState:
+        """What a device of the peer's accounts joins a room of ours by."""
+
+    async def roster(self, peer: str, log: LogId) -> Roster:
+        """To which devices the entries of a room of ours go."""
 
     async def hello(self, peer: str, hello: Hello) -> None:
         """The peer is back, and says how far it has our logs.

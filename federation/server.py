@@ -93,6 +93,8 @@ class Server:
             web.get(log + "/entries", self._handler(self._page)),
             web.post(log + "/entries", self._handler(self._submit)),
             web.get(log + "/tree/{hash}", self._handler(self._tree)),
+            web.get(log + "/group", self._handler(self._group)),
+            web.get(log + "/roster", self._handler(self._roster)),
             web.post(PREFIX + "/key-packages/claim", self._handler(self._claim)),
             web.get(account, self._handler(self._account_log)),
         ]
@@ -176,6 +178,12 @@ class Server:
         if len(tree_hash) != 64 or not set(tree_hash) <= set("0123456789abcdef"):
             raise BadRequest("A tree's hash has 64 hex digits.")
         return await self._services.tree(asked.peer, _log_id(asked), tree_hash)
+
+    async def _group(self, asked: Asked) -> object:
+        return await self._services.group(asked.peer, _log_id(asked))
+
+    async def _roster(self, asked: Asked) -> object:
+        return await self._services.roster(asked.peer, _log_id(asked))
 
     # --- accounts ------------------------------------------------------------
 

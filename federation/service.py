@@ -39,7 +39,17 @@ from protocol.address import parse_account, parse_node
 from protocol.errors import IdentityError, PeerRefused, PeerUntrusted, Refused
 from protocol.key import KeyPair
 from protocol.log import LogId, parse_log_id
-from protocol.wire import AccountLog, Claim, Claimed, Page, Receipt, Submit, Tree
+from protocol.wire import (
+    AccountLog,
+    Claim,
+    Claimed,
+    GroupState,
+    Page,
+    Receipt,
+    Roster,
+    Submit,
+    Tree,
+)
 
 __all__ = ["Federation"]
 
@@ -186,6 +196,16 @@ class Federation:
             raise ValueError("a tree's hash has 64 hex digits")
         path = f"{PREFIX}/logs/{parse_log_id(log)}/tree/{tree_hash}"
         return await self._ask(node, Call("GET", path, answer_max=TREE_MAX), Tree)
+
+    async def group(self, node: str, log: LogId) -> GroupState:
+        """What a device joins a room by, from its hub; the device verifies it."""
+        path = f"{PREFIX}/logs/{parse_log_id(log)}/group"
+        return await self._ask(node, Call("GET", path), GroupState)
+
+    async def roster(self, node: str, log: LogId) -> Roster:
+        """To which devices a room's hub lets its entries go."""
+        path = f"{PREFIX}/logs/{parse_log_id(log)}/roster"
+        return await self._ask(node, Call("GET", path), Roster)
 
     async def page(self, node: str, log: LogId, after: int, limit: int) -> Page:
         """A page of a log from its hub; chain and checkpoint are verified here.

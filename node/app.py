@@ -43,6 +43,7 @@ from node.peers.store import Peers
 from node.peers.wake import PeerWake
 from node.rooms.hub import Hub
 from node.rooms.page import Pages
+from node.rooms.state import RoomStates
 from node.rooms.submission import Submissions
 from node.sessions.delivery import Delivery
 from node.storage.schema import DatabaseProblem, migrate
@@ -87,15 +88,25 @@ class Node:
         """
         self.settings = settings
         self._clock = clock
-        name, limits = settings.name, settings.limits
-        self._keys: NodeKeys = load_keys(settings.data_dir, name)
+        self._keys: NodeKeys = load_keys(settings.data_dir, settings.name)
         self._tls = _tls_context(settings)
+        self._build_storage()
+        self._build_accounts(hasher or Hasher())
+        self._build_rooms()
+        self._patience = Patience()
+        self._runner: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._data_lock: DataLock | None = None
+
+    def _build_storage(self) -> None:
+        """The database, and who is told what happens in it."""
+        settings, limits = self.settings, self.settings.limits
         self.peer_wake = PeerWake(lambda: self.store, self._wake)
         self.delivery = Delivery(
             lambda: self.store,
             lambda: self.devices,
-            clock,
-            name,
+            self._clock,
+            settings.name,
             wake_peers=self.peer_wake.on_event,
             sessions_max=limits.connections,
             per_address=limits.connections_per_address,
@@ -105,20 +116,28 @@ class Node:
             on_events=self.delivery.on_events,
             on_foreign_change=self._on_foreign_change,
         )
-        self.devices = Devices(self.store, name, clock)
-        self.accounts = Accounts(self.store, settings, clock, hasher or Hasher())
-        self.hub = Hub(self.store, name, clock, limits.rooms_per_account)
-        self.pages = Pages(self.store, name)
-        self._pruner = Pruner(self.store, name, clock)
-        inbox = PeerInbox(self.store, self.hub, name, clock)
+
+    def _build_accounts(self, hasher: Hasher) -> None:
+        """What belongs to people: accounts, devices, key packages."""
+        settings, clock = self.settings, self._clock
+        self.devices = Devices(self.store, settings.name, clock)
+        self.accounts = Accounts(self.store, settings, clock, hasher)
         self.key_packages = KeyPackages(
             self.store,
-            name,
+            settings.name,
             clock,
             lambda peer, claim: self.federation.claim(peer, claim),
-            limits.claims_per_minute,
+            settings.limits.claims_per_minute,
         )
-        self.federation = self._federation(inbox)
+
+    def _build_rooms(self) -> None:
+        """Rooms, and the other nodes that are in them."""
+        name, clock, limits = self.settings.name, self._clock, self.settings.limits
+        self.hub = Hub(self.store, name, clock, limits.rooms_per_account)
+        self.pages = Pages(self.store, name)
+        self.states = RoomStates(self.store, self.hub, name, lambda: self.federation)
+        self._pruner = Pruner(self.store, name, clock)
+        self.federation = self._federation(PeerInbox(self.store, self.hub, name, clock))
         self.submissions = Submissions(
             self.store,
             self.hub,
@@ -131,10 +150,6 @@ class Node:
                 "This device sends too many messages.",
             ),
         )
-        self._patience = Patience()
-        self._runner: web.AppRunner | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._data_lock: DataLock | None = None
 
     def _federation(self, inbox: PeerInbox) -> Federation:
         settings = self.settings
@@ -144,7 +159,12 @@ class Node:
             peer_store=Peers(self.store, self._clock),
             log_store=inbox,
             services=PeerServices(
-                self.accounts, self.key_packages, self.hub, self.pages, inbox
+                self.accounts,
+                self.key_packages,
+                self.hub,
+                self.pages,
+                self.states,
+                inbox,
             ),
             policy=_policy(settings),
             ca_file=settings.ca_file,
@@ -290,11 +310,7 @@ class Node:
                 self.federation.account_log,
             ).routes()
         )
-        app.add_routes(
-            LogApi(
-                gate, self.submissions, self.pages, name, self.federation.tree
-            ).routes()
-        )
+        app.add_routes(LogApi(gate, self.submissions, self.pages, self.states).routes())
         socket = SocketApi(
             gate, self.delivery, self.submissions, clock, limits.events_per_second
         )

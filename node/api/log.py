@@ -1,22 +1,18 @@
-"""Logs over HTTP: submitting, pages, trees, and the rooms of an account."""
-
-from collections.abc import Awaitable, Callable
+"""Logs over HTTP: submitting, pages, and what a room is like now."""
 
 from aiohttp import web
 
 from node.api.gate import Gate
 from node.api.message import answer, number, read
 from node.rooms.page import Pages
+from node.rooms.state import RoomStates
 from node.rooms.submission import Submissions
 from protocol.errors import BadRequest
 from protocol.limits import BATCH_ENTRIES
-from protocol.log import LogId, parse_log_id
-from protocol.wire import Submit, Tree
+from protocol.log import parse_log_id
+from protocol.wire import Submit
 
 __all__ = ["LogApi"]
-
-RemoteTree = Callable[[str, LogId, str], Awaitable[Tree]]
-"""Asks a room's hub for a ratchet tree."""
 
 
 class LogApi:
@@ -27,14 +23,12 @@ class LogApi:
         gate: Gate,
         submissions: Submissions,
         pages: Pages,
-        node: str,
-        remote_tree: RemoteTree,
+        states: RoomStates,
     ) -> None:
         self._gate = gate
         self._submissions = submissions
         self._pages = pages
-        self._node = node
-        self._remote_tree = remote_tree
+        self._states = states
 
     def routes(self) -> list[web.RouteDef]:
         """What `Application.add_routes` takes."""
@@ -43,6 +37,8 @@ class LogApi:
             web.post("/telex/v1/logs/{log}/entries", self.submit),
             web.get("/telex/v1/logs/{log}/entries", self.page),
             web.get("/telex/v1/logs/{log}/tree/{hash}", self.tree),
+            web.get("/telex/v1/logs/{log}/group", self.group),
+            web.get("/telex/v1/logs/{log}/roster", self.roster),
         ]
 
     async def rooms(self, request: web.Request) -> web.Response:
@@ -78,8 +74,17 @@ class LogApi:
             digest = bytes.fromhex(text)
         except ValueError as error:
             raise BadRequest("A tree's hash is written in hex digits.") from error
-        account = str(device.account)
-        hub = await self._pages.hub_of(account, log)
-        if hub == self._node:
-            return answer(request, await self._pages.tree(account, log, digest))
-        return answer(request, await self._remote_tree(hub, log, digest.hex()))
+        tree = await self._states.tree(str(device.account), log, digest)
+        return answer(request, tree)
+
+    async def group(self, request: web.Request) -> web.Response:
+        """What a device of an account in the room joins it by, by itself."""
+        device = await self._gate.device(request)
+        log = parse_log_id(request.match_info["log"])
+        return answer(request, await self._states.group(str(device.account), log))
+
+    async def roster(self, request: web.Request) -> web.Response:
+        """To which devices the room's entries go."""
+        device = await self._gate.device(request)
+        log = parse_log_id(request.match_info["log"])
+        return answer(request, await self._states.roster(str(device.account), log))

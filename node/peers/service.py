@@ -5,8 +5,8 @@ from node.accounts.key_package import KeyPackages
 from node.peers.log import PeerLogs
 from node.rooms.hub import Hub
 from node.rooms.incoming import read_incoming
-from node.rooms.member import peer_reader
 from node.rooms.page import Pages
+from node.rooms.state import RoomStates
 from protocol.address import parse_account
 from protocol.errors import BadRequest, NotAllowed
 from protocol.log import LogId
@@ -14,9 +14,11 @@ from protocol.wire import (
     AccountLog,
     Claim,
     Claimed,
+    GroupState,
     Hello,
     Page,
     Receipt,
+    Roster,
     Submit,
     Tree,
 )
@@ -33,12 +35,14 @@ class PeerServices:
         key_packages: KeyPackages,
         hub: Hub,
         pages: Pages,
+        states: RoomStates,
         logs: PeerLogs,
     ) -> None:
         self._accounts = accounts
         self._key_packages = key_packages
         self._hub = hub
         self._pages = pages
+        self._states = states
         self._logs = logs
 
     async def claim(self, peer: str, claim: Claim) -> Claimed:
@@ -72,7 +76,15 @@ class PeerServices:
             digest = bytes.fromhex(tree_hash)
         except ValueError as error:
             raise BadRequest("A tree's hash is written in hex digits.") from error
-        return await self._pages.tree(peer_reader(peer), log, digest)
+        return await self._states.tree_for_peer(peer, log, digest)
+
+    async def group(self, peer: str, log: LogId) -> GroupState:
+        """What a device joins a room of ours by."""
+        return await self._states.group_for_peer(peer, log)
+
+    async def roster(self, peer: str, log: LogId) -> Roster:
+        """To which devices the entries of a room of ours go."""
+        return await self._states.roster_for_peer(peer, log)
 
     async def hello(self, peer: str, hello: Hello) -> None:
         """Move the peer's cursors to where it says it is."""

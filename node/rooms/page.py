@@ -14,7 +14,6 @@ from node.rooms.member import (
     peer_reader,
     readable_upto,
 )
-from node.rooms.room import get_tree
 from node.storage.chain import (
     MAILBOX,
     OUTGOING,
@@ -26,10 +25,10 @@ from node.storage.chain import (
 )
 from node.storage.store import Store
 from node.storage.tables import CursorRow, LogRow, core
-from protocol.errors import BadRequest, NotFound, UnknownRoom
+from protocol.errors import BadRequest, UnknownRoom
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES
 from protocol.log import LogId
-from protocol.wire import Page, Rooms, RoomState, Tree
+from protocol.wire import Page, Rooms, RoomState
 
 __all__ = ["Pages", "device_periods"]
 
@@ -121,42 +120,6 @@ class Pages:
             return Rooms(
                 [RoomState(LogId(row[0]), row[1], row[2], row[3]) for row in rows]
             )
-
-        return await self._store.read(read)
-
-    async def hub_of(self, reader: str, log: LogId) -> str:
-        """The hub of a room that a reader is, or was, in.
-
-        Raises:
-            UnknownRoom: there is none.
-        """
-
-        def read(connection: Connection) -> str:
-            found = get_log(connection, log)
-            if (
-                found is None
-                or found.kind != ROOM
-                or not list_periods(connection, log, reader)
-            ):
-                raise UnknownRoom()
-            return found.owner
-
-        return await self._store.read(read)
-
-    async def tree(self, reader: str, log: LogId, tree_hash: bytes) -> Tree:
-        """A ratchet tree of a room of this node.
-
-        Raises:
-            UnknownRoom, NotFound.
-        """
-
-        def read(connection: Connection) -> Tree:
-            if not list_periods(connection, log, reader):
-                raise UnknownRoom()
-            tree = get_tree(connection, log, tree_hash)
-            if tree is None:
-                raise NotFound("This tree is no longer kept; ask to be added again.")
-            return Tree(tree)
 
         return await self._store.read(read)
 

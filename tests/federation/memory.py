@@ -39,9 +39,11 @@ from protocol.wire import (
     Claim,
     Claimed,
     ClaimedPackage,
+    GroupState,
     Hello,
     Page,
     Receipt,
+    Roster,
     Stream,
     StreamAck,
     Submit,
@@ -297,6 +299,18 @@ class MemoryStore:
         if tree_hash == "0" * 64:
             raise RuntimeError("planted-word")
         return Tree(bytes.fromhex(tree_hash))
+
+    async def group(self, peer: str, log: LogId) -> GroupState:
+        own = self.logs.get(log)
+        if own is None:
+            raise UnknownRoom()
+        return GroupState(own.head, own.hashes[-1], 1, b"info", bytes(32))
+
+    async def roster(self, peer: str, log: LogId) -> Roster:
+        own = self.logs.get(log)
+        if own is None:
+            raise UnknownRoom()
+        return Roster(own.head, [], [f"alice@{peer}"])
 
     async def hello(self, peer: str, hello: Hello) -> None:
         self.hellos.append((peer, hello))

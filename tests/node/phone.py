@@ -22,15 +22,19 @@ from e2ee import (
     Extension,
     Group,
     KeyPackageBundle,
+    PublicGroup,
     StagedCommit,
+    Validator,
     key_package_info,
     new_key_package,
 )
+from e2ee.member import ALLOW_ALL
 from node.accounts.password import Hasher
 from node.app import Node
 from node.config import Limits, Listen, Settings, Tls
 from node.keys import create_keys
 from node.storage.schema import migrate
+from protocol.account_log import revoke_device
 from protocol.codec import MSGPACK, decode, decode_json, encode
 from protocol.errors import Problem, refusal
 from protocol.log import (
@@ -56,6 +60,7 @@ from protocol.wire import (
     CreateRoom,
     Entries,
     FromNode,
+    GroupState,
     KeyPackageCount,
     KeyPackageUpload,
     Ready,
@@ -363,6 +368,51 @@ class Phone:
         self.rooms[mail.room] = room
         return room
 
+    async def group_state(self, room: LogId) -> tuple[GroupState, bytes]:
+        """A room as it is now, and its tree."""
+        path = f"/telex/v1/logs/{room}"
+        state = await self.call("GET", f"{path}/group", None, GroupState)
+        path = f"{path}/tree/{state.tree_hash.hex()}"
+        tree = await self.call("GET", path, None, Tree)
+        return state, tree.ratchet_tree
+
+    def external_commit(
+        self,
+        room: LogId,
+        state: tuple[GroupState, bytes],
+        *,
+        remove: str | None = None,
+        validator: Validator | None = None,
+    ) -> tuple[bytes, Bundle, Room]:
+        """A commit by which this device joins a room, and the room after it.
+
+        `remove` is a device whose leaf goes; a lying client judges by `ALLOW_ALL`.
+        """
+        rules = validator or RoomValidator(lambda: int(time.time()))
+        now, (found, tree) = int(time.time()), state
+        public = PublicGroup.create(
+            found.group_info, tree, now=now, validator=ALLOW_ALL
+        )
+        leaves = {device_of(m.identity): m.leaf for m in public.members()}
+        group, staged = Group.join_external(
+            found.group_info,
+            ratchet_tree=tree,
+            signature_private=self.terminal.mls.seed,
+            identity=self.terminal.credential,
+            remove=None if remove is None else leaves[remove],
+            validator=rules,
+        )
+        data = make_submission(
+            room, self.address, os.urandom(16), Kind.COMMIT, staged.commit
+        )
+        return data, Bundle(staged.group_info), Room(room, group)
+
+    async def append_log(self, *entries: bytes) -> AccountLog:
+        """Continue the own account's log."""
+        path = f"/telex/v1/accounts/{self.account}/log"
+        body = AccountLog(self.account, list(entries))
+        return await self.call("POST", path, body, AccountLog)
+
     # --- the WebSocket ----------------------------------------------------------
 
     @asynccontextmanager
@@ -437,6 +487,22 @@ async def phone(
     async with aiohttp.ClientSession(connector=connector) as http:
         base = f"{scheme}://127.0.0.1:{node.port}"
         yield Phone(http, node.settings.name, base, person, person.device())
+
+
+@asynccontextmanager
+async def further_phone(
+    node: Node, first: Phone, *, tls: Any = None
+) -> AsyncIterator[Phone]:
+    """Another device of an account, which the first has added to its log."""
+    async with phone(node, "", person=first.person, tls=tls) as second:
+        await first.append_log(first.person.log[-1])
+        yield second
+
+
+def revocation(first: Phone, gone: Phone) -> bytes:
+    """An account log entry that ends a device."""
+    person, short = first.person, gone.terminal.address.device
+    return revoke_device(person.state, person.ask, short, int(time.time()))
 
 
 def mail(entry: bytes) -> WelcomeMail:

@@ -1,9 +1,14 @@
 """Who may do what in a room: each right, and each refusal."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from protocol.errors import NotAllowed
-from protocol.policy import Role, RoomPolicy, authorize
+from protocol.codec import decode, encode
+from protocol.errors import Malformed, NotAllowed
+from protocol.policy import Role, RoomPolicy, authorize, set_refuse_unverified
+from tests.helpers.fuzz import fuzzing
 
 GROUP = RoomPolicy(
     1, "room", False, {"olga": Role.OWNER, "adam": Role.ADMIN}, add_role=Role.ADMIN
@@ -50,3 +55,60 @@ def test_a_direct_chat_takes_the_second_person_and_never_a_third() -> None:
     with pytest.raises(NotAllowed):
         authorize(DIRECT, "olga", added=[], removed=["mia"], present=["olga", "mia"])
     authorize(DIRECT, "mia", added=[], removed=["mia"], present=["olga", "mia"])
+
+
+# --- self groups -----------------------------------------------------------------
+
+OWN = RoomPolicy(1, "room", False, {"olga": Role.OWNER}, self_group=True)
+
+
+def test_a_self_group_takes_its_creators_devices() -> None:
+    authorize(OWN, "olga", added=["olga"], removed=["olga"], present=["olga"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "added"),
+    [
+        (OWN, "mia"),
+        (replace(OWN, add_role=Role.MEMBER), "mia"),
+        # Two owners, or everybody one: whose group it is cannot be said.
+        (replace(OWN, roles={"olga": 100, "mia": 100}), "mia"),
+        (replace(OWN, roles={"olga": 100, "mia": 100}), "olga"),
+        (replace(OWN, default_role=Role.OWNER), "mia"),
+        (replace(OWN, roles={}), "olga"),
+    ],
+)
+def test_a_self_group_takes_nobody_else(policy: RoomPolicy, added: str) -> None:
+    with pytest.raises(NotAllowed, match="one account"):
+        authorize(policy, "olga", added=[added], removed=[], present=["olga"])
+
+
+# --- the extension's data ----------------------------------------------------------
+
+
+def test_a_policy_from_before_the_new_fields_is_read() -> None:
+    old = encode([1, "room", False, {"olga": 100}, 0, 0])
+    assert decode(old, RoomPolicy) == RoomPolicy(1, "room", False, {"olga": 100})
+    changed = decode(set_refuse_unverified(old, True), RoomPolicy)
+    assert changed == RoomPolicy(
+        1, "room", False, {"olga": 100}, refuse_unverified=True
+    )
+
+
+def test_fields_of_a_later_version_are_kept() -> None:
+    later = [1, "room", False, {"olga": 100}, 0, 0, False, False, "new", [7]]
+    data = set_refuse_unverified(encode(later), True)
+    assert decode(data, list) == [*later[:7], True, "new", [7]]
+    assert set_refuse_unverified(data, False) == encode(later)
+
+
+@pytest.mark.fuzz
+@fuzzing
+@given(st.binary(max_size=200))
+def test_random_bytes_are_a_policy_or_malformed(data: bytes) -> None:
+    try:
+        changed = set_refuse_unverified(data, True)
+    except Malformed:
+        return
+    before, after = decode(data, RoomPolicy), decode(changed, RoomPolicy)
+    assert after == replace(before, refuse_unverified=True)

@@ -1,15 +1,33 @@
 """The room's rules held by real groups: builder, hub and receiver refuse alike."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 
-from e2ee import Extension, Group, KeyPackageBundle, PublicGroup, new_key_package
-from e2ee.errors import DuplicateKey
+from e2ee import (
+    Extension,
+    Group,
+    KeyPackageBundle,
+    PublicGroup,
+    StagedCommit,
+    new_key_package,
+)
+from e2ee.errors import DuplicateKey, UnsupportedExtension
+from e2ee.extension import Credential, ExternalSender, external_senders_extension
 from e2ee.member import UnsafeAllowAll
+from protocol.codec import decode, encode
 from protocol.credential import DEVICE_LIFETIME
 from protocol.errors import IdentityError, NotAllowed
-from protocol.policy import TELEX_ROOM, Role, RoomPolicy, RoomValidator
+from protocol.policy import (
+    TELEX_ROOM,
+    Role,
+    RoomPolicy,
+    RoomValidator,
+    read_policy,
+    set_refuse_unverified,
+)
 from tests.helpers.people import NOW, Person, Terminal
 
 RULES = RoomValidator(lambda: NOW)
@@ -32,7 +50,7 @@ class Room:
     hub: PublicGroup
     groups: dict[str, Group]
 
-    def apply(self, committer: Terminal, **wishes: list[object]) -> None:
+    def apply(self, committer: Terminal, **wishes: Sequence[object]) -> None:
         staged = self.groups[str(committer.address)].commit(now=NOW, **wishes)  # type: ignore[arg-type]
         self.hub, _ = self.hub.process_commit(staged.commit, staged.group_info, now=NOW)
         for device, group in self.groups.items():
@@ -43,13 +61,19 @@ class Room:
         self.welcomes = staged.welcomes
 
 
-def room_of(creator: Terminal, *others: Terminal, direct: bool = False) -> Room:
+def room_of(
+    creator: Terminal,
+    *others: Terminal,
+    direct: bool = False,
+    self_group: bool = False,
+) -> Room:
     policy = RoomPolicy(
         1,
         "room",
         direct,
         {str(creator.address.account): int(Role.OWNER)},
         add_role=int(Role.MEMBER if direct else Role.ADMIN),
+        self_group=self_group,
     )
     group = Group.create(
         group_id=b"room",
@@ -78,6 +102,18 @@ def room_of(creator: Terminal, *others: Terminal, direct: bool = False) -> Room:
                 validator=RULES,
             )
     return room
+
+
+def with_data(group: Group, data: bytes) -> list[Extension]:
+    """The group's extensions with another policy."""
+    return [
+        replace(e, data=data) if e.type == TELEX_ROOM else e
+        for e in group.context.extensions
+    ]
+
+
+def policy_data(group: Group) -> bytes:
+    return next(e.data for e in group.context.extensions if e.type == TELEX_ROOM)
 
 
 def lying(group: Group, terminal: Terminal) -> Group:
@@ -268,3 +304,177 @@ def test_the_hub_lets_nobody_in_whose_certificate_is_over(
     staged = liar.commit(add=[old.key_package], now=then)
     with pytest.raises(IdentityError, match="expired"):
         room.hub.process_commit(staged.commit, staged.group_info, now=then)
+
+
+# --- the room's rules may change in one field --------------------------------------
+
+
+def test_an_owner_refuses_unverified_devices_and_allows_them_again() -> None:
+    olga, mia = OLGA.device(), MIA.device()
+    room = room_of(olga, mia)
+    group = room.groups[str(olga.address)]
+    for on in (True, False):
+        data = set_refuse_unverified(policy_data(group), on)
+        room.apply(olga, extensions=with_data(group, data))
+        for held in room.groups.values():
+            assert read_policy(held.context.extensions).refuse_unverified is on
+
+
+def test_anybody_may_in_a_direct_room_and_no_mere_member_in_another() -> None:
+    for direct in (True, False):
+        olga, mia = OLGA.device(), MIA.device()
+        room = room_of(olga, mia, direct=direct)
+        group = room.groups[str(mia.address)]
+        extensions = with_data(group, set_refuse_unverified(policy_data(group), True))
+        if direct:
+            room.apply(mia, extensions=extensions)
+            continue
+        with pytest.raises(NotAllowed, match="rules"):
+            group.commit(extensions=extensions, now=NOW)
+        liar = lying(group, mia)
+        staged = liar.commit(extensions=extensions, now=NOW)
+        with pytest.raises(NotAllowed, match="rules"):
+            room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+        with pytest.raises(NotAllowed, match="rules"):
+            room.groups[str(olga.address)].process_commit(staged.commit, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"roles": {"olga@example.org": 100, "mia@example.org": 100}},
+        {"direct": True},
+        {"self_group": True},
+        {"room": "other"},
+        {"version": 2},
+        {"default_role": 100},
+        {"add_role": 0, "refuse_unverified": True},
+    ],
+)
+def test_no_other_field_changes(change: dict[str, object]) -> None:
+    olga, mia = OLGA.device(), MIA.device()
+    room = room_of(olga, mia)
+    group = room.groups[str(olga.address)]
+    policy = msgspec.structs.replace(read_policy(group.context.extensions), **change)
+    extensions = with_data(group, policy.encode())
+    with pytest.raises(NotAllowed):
+        group.commit(extensions=extensions, now=NOW)
+    staged = lying(group, olga).commit(extensions=extensions, now=NOW)
+    with pytest.raises(NotAllowed):
+        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    with pytest.raises(NotAllowed):
+        room.groups[str(mia.address)].process_commit(staged.commit, now=NOW)
+
+
+def test_no_extension_comes_goes_or_hides_bytes() -> None:
+    olga, mia = OLGA.device(), MIA.device()
+    room = room_of(olga, mia)
+    group = room.groups[str(olga.address)]
+    data = set_refuse_unverified(policy_data(group), True)
+    right = with_data(group, data)
+    senders = external_senders_extension(
+        [ExternalSender(mia.mls.public, Credential(1, mia.credential))]
+    )
+    for extensions in (
+        [],
+        [*right, senders],
+        with_data(group, data + b"\0"),
+        with_data(group, b""),
+        with_data(group, encode([*decode(data, list), "more"])),
+        [replace(right[0], type=0xF0A2)],
+    ):
+        with pytest.raises(Exception) as caught:
+            group.commit(extensions=extensions, now=NOW)
+        assert isinstance(caught.value, NotAllowed | UnsupportedExtension)
+
+
+# --- joining by oneself --------------------------------------------------------------
+
+
+def external(
+    room: Room,
+    terminal: Terminal,
+    *,
+    remove: int | None = None,
+    validator: RoomValidator | UnsafeAllowAll = RULES,
+) -> tuple[Group, StagedCommit]:
+    info = next(iter(room.groups.values())).group_info()
+    return Group.join_external(
+        info,
+        ratchet_tree=room.hub.ratchet_tree(),
+        signature_private=terminal.mls.seed,
+        identity=terminal.credential,
+        remove=remove,
+        validator=validator,
+    )
+
+
+def refused_everywhere(room: Room, staged: StagedCommit, match: str) -> None:
+    """Hub and members refuse what a client without rules built."""
+    with pytest.raises(NotAllowed, match=match):
+        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    for group in room.groups.values():
+        with pytest.raises(NotAllowed, match=match):
+            group.process_commit(staged.commit, now=NOW)
+
+
+def test_a_further_device_and_a_lost_one_join_by_themselves() -> None:
+    olga, mia, second = OLGA.device(), MIA.device(), MIA.device()
+    room = room_of(olga, mia)
+    for terminal, remove in (
+        (second, None),
+        (mia, leaf(room.groups[str(olga.address)], mia)),
+    ):
+        joined, staged = external(room, terminal, remove=remove)
+        room.groups.pop(str(terminal.address), None)
+        room.hub, _ = room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+        for group in room.groups.values():
+            group.process_commit(staged.commit, now=NOW)
+        room.groups[str(terminal.address)] = joined
+    assert len(room.hub.members()) == 3
+
+
+def test_a_stranger_does_not_join_by_itself() -> None:
+    room = room_of(OLGA.device(), MIA.device())
+    stranger = MAX.device()
+    with pytest.raises(NotAllowed, match="somebody in this room"):
+        external(room, stranger)
+    _, staged = external(room, stranger, validator=UnsafeAllowAll())
+    refused_everywhere(room, staged, "somebody in this room")
+
+
+def test_another_root_under_the_same_name_does_not_join() -> None:
+    room = room_of(OLGA.device(), MIA.device())
+    impostor = Person(MIA.address).device()
+    with pytest.raises(NotAllowed, match="root key"):
+        external(room, impostor)
+    _, staged = external(room, impostor, validator=UnsafeAllowAll())
+    refused_everywhere(room, staged, "root key")
+
+
+def test_who_joins_removes_nobody_else_not_even_a_sibling() -> None:
+    olga, mia, second = OLGA.device(), MIA.device(), MIA.device()
+    room = room_of(olga, mia)
+    group = room.groups[str(olga.address)]
+    for victim in (olga, mia):
+        with pytest.raises(NotAllowed, match="own old leaf"):
+            external(room, second, remove=leaf(group, victim))
+        _, staged = external(
+            room, second, remove=leaf(group, victim), validator=UnsafeAllowAll()
+        )
+        refused_everywhere(room, staged, "own old leaf")
+
+
+def test_nobody_but_its_creator_joins_a_self_group() -> None:
+    olga, second = OLGA.device(), OLGA.device()
+    room = room_of(olga, self_group=True)
+    group = room.groups[str(olga.address)]
+    with pytest.raises(NotAllowed, match="one account"):
+        group.commit(add=[package(MIA.device()).key_package], now=NOW)
+    staged = lying(group, olga).commit(add=[package(MIA.device()).key_package], now=NOW)
+    with pytest.raises(NotAllowed, match="one account"):
+        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    room.apply(olga, add=[package(second).key_package])
+    third = OLGA.device()
+    _, alone = external(room, third)
+    room.hub.process_commit(alone.commit, alone.group_info, now=NOW)
