@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from client import Client, enrol
+from client import Client
 from client.account import packages
+from client.enrol import profile as enrol_profile
 from client.network import pace
 from client.rooms import ranking, talk
 from client.storage import keyfile
@@ -25,7 +26,9 @@ def weak_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2id with its real strength would be most of the tests' time."""
     monkeypatch.setattr(keyfile, "STRENGTH", Strength(1, 8192))
     monkeypatch.setattr(
-        enrol, "login_secret", lambda account, password: password.encode().ljust(32)
+        enrol_profile,
+        "login_secret",
+        lambda account, password: password.encode().ljust(32),
     )
 
 

@@ -1,0 +1,64 @@
+"""Logging in on one more machine, with the password and the recovery phrase."""
+
+from client.clock import Clock
+from client.enrol.phrase import read_phrase
+from client.enrol.profile import (
+    make_me,
+    make_profile,
+    new_key,
+    offer_packages,
+    own_log,
+    secret_of,
+)
+from client.model import Profile
+from client.network.transport import Signer, Transport
+from client.storage.store import Store
+from protocol.account_log import add_device, read_account_log, rotate_ask
+from protocol.address import parse_account
+from protocol.key import root_key
+from protocol.wire import AccountLog, AddDevice, Login
+
+__all__ = ["log_in"]
+
+
+async def log_in(
+    profile: Profile, account: str, *, password: str, phrase: str
+) -> Store:
+    """Make this machine a device of an account, and the database for it.
+
+    Raises:
+        AddressError, WrongPhrase: what was typed cannot be right.
+        ProfileExists, ProfileInUse: the folder is taken.
+        Refused, ClientError: the node refused (`BadLogin`), or cannot be reached.
+    """
+    address = parse_account(account)
+    root = root_key(read_phrase(phrase))
+    clock = Clock()
+    async with Transport(profile, address.node, clock, None) as transport:
+        await transport.document()
+        secret = await secret_of(address, password)
+        answer = await transport.post(
+            f"/accounts/{address.local}/login", Login(secret), AccountLog
+        )
+        state = own_log(address, answer, root)
+        ask, auth, mls = new_key(), new_key(), new_key()
+        rotation = rotate_ask(state, root, ask, clock.now())
+        state = read_account_log(address, [rotation], after=state)
+        addition = add_device(state, ask, auth.public, mls.public, clock.now())
+        state = read_account_log(address, [addition], after=state)
+        me = make_me(state, auth, mls, ask)
+        transport.signer = Signer(me.device, me.auth)
+        entries = [rotation, addition]
+
+        async def send() -> None:
+            await transport.post(
+                f"/accounts/{address.local}/devices",
+                AddDevice(secret, entries),
+                AccountLog,
+            )
+
+        store = await make_profile(
+            profile, password, me, state, answer.entries + entries, "", send
+        )
+        await offer_packages(store, transport, me, clock)
+    return store

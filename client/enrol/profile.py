@@ -1,0 +1,130 @@
+"""What registering, logging in and recovering share: keys, and a database for them.
+
+The key file is written last: until then there is no profile, and what breaks off can be
+started again in the same folder.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from client.account.contacts import save_account
+from client.account.me import Me, set_meta
+from client.account.packages import refill
+from client.clock import Clock
+from client.errors import BadText, ClientError, NodeNonsense, WrongPhrase
+from client.model import Profile
+from client.network.transport import Transport
+from client.storage import keyfile
+from client.storage.heads import start_log
+from client.storage.store import Store, Tx
+from protocol.account_log import AccountState, make_credential, read_account_log
+from protocol.address import AccountAddress, DeviceAddress
+from protocol.credential import device_id
+from protocol.errors import IdentityError, Refused
+from protocol.key import KeyPair, login_secret
+from protocol.wire import AccountLog
+
+__all__ = [
+    "PASSWORD_MIN",
+    "check_password",
+    "make_me",
+    "make_profile",
+    "new_key",
+    "offer_packages",
+    "own_log",
+    "secret_of",
+]
+
+PASSWORD_MIN = 8
+"""Characters of a password: it guards the database against whoever has the disk."""
+
+
+async def secret_of(address: AccountAddress, password: str) -> bytes:
+    """What stands for a password at the node; off the event loop, it takes 0.1 s."""
+    return await asyncio.to_thread(login_secret, address, password)
+
+
+def check_password(password: str) -> None:
+    """Raise `BadText` for a password that is too short."""
+    if len(password) < PASSWORD_MIN:
+        raise BadText(f"Take a password of at least {PASSWORD_MIN} characters.")
+
+
+def new_key() -> KeyPair:
+    """A random key."""
+    return KeyPair.from_seed(secrets.token_bytes(32))
+
+
+def make_me(
+    state: AccountState, auth: KeyPair, mls: KeyPair, ask: KeyPair | None
+) -> Me:
+    """A device that an account log lists, with its keys."""
+    device = DeviceAddress(state.account, device_id(auth.public, mls.public))
+    return Me(device, auth, mls, ask, make_credential(state, device))
+
+
+def own_log(address: AccountAddress, answer: AccountLog, root: KeyPair) -> AccountState:
+    """Read the account log of whoever has the phrase.
+
+    Raises:
+        NodeNonsense: it does not hold.
+        WrongPhrase: its root is another one.
+    """
+    try:
+        state = read_account_log(address, answer.entries)
+    except IdentityError as error:
+        raise NodeNonsense(
+            f"The node shows keys of {address} that do not hold; tell its admin."
+        ) from error
+    if state.root != root.public:
+        raise WrongPhrase(f"This is not the recovery phrase of {address}.")
+    return state
+
+
+async def make_profile(
+    profile: Profile,
+    password: str,
+    me: Me,
+    state: AccountState,
+    entries: list[bytes],
+    device_name: str,
+    send: Callable[[], Coroutine[Any, Any, None]],
+) -> Store:
+    """Make the database, then tell the node, then make the profile real.
+
+    The key file is written last: until then there is no profile, and a registration
+    that breaks off can be started again in the same folder.
+    """
+    store, finish = await asyncio.to_thread(
+        Store.create, profile.directory, password, keyfile.STRENGTH
+    )
+
+    def fill(tx: Tx) -> None:
+        me.save(tx)
+        set_meta(tx, "device_name", device_name.encode())
+        save_account(tx, state, entries)
+        start_log(tx, me.mailbox)
+
+    try:
+        await store.run(fill)
+        await send()
+        await asyncio.to_thread(finish)
+    except BaseException:
+        await store.destroy()
+        raise
+    return store
+
+
+async def offer_packages(
+    store: Store, transport: Transport, me: Me, clock: Clock
+) -> None:
+    """Upload key packages; if that fails the first session does it."""
+    try:
+        await refill(store, transport, me, clock)
+    except (Refused, ClientError):
+        return
+    except BaseException:
+        await store.close()
+        raise
