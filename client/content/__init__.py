@@ -12,12 +12,14 @@ from client.content.envelope import (
     read_content,
     write_content,
 )
+from client.content.own import Registers
 from client.content.talk import Receipt, Reply, RoomName, Text
 
 __all__ = [
     "Body",
     "Content",
     "Receipt",
+    "Registers",
     "Reply",
     "RoomName",
     "Text",

@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from client.content.own import Registers
 from client.content.talk import SEQ_MAX, Receipt, Reply, RoomName, Text
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
@@ -45,7 +46,7 @@ class Unknown:
 
 
 _KINDS: dict[str, type[Body]] = {
-    kind.kind: kind for kind in (Text, Reply, Receipt, RoomName)
+    kind.kind: kind for kind in (Text, Reply, Receipt, RoomName, Registers)
 }
 
 

@@ -170,6 +170,34 @@ CREATE TABLE staged (
 _TRUST = """
 -- What a room is for: '' to talk; 'self' binds the account's own devices.
 ALTER TABLE room ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
+
+-- When this device last renewed its leaf there, by a commit of its own or by joining.
+ALTER TABLE room ADD COLUMN updated INTEGER NOT NULL DEFAULT 0;
+
+-- What our own devices agree on, the last writer wins. `dirty`: not told them yet.
+CREATE TABLE own_register (
+    register TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,              -- empty: deleted
+    time INTEGER NOT NULL,
+    dirty INTEGER NOT NULL,
+    PRIMARY KEY (register, key)
+) WITHOUT ROWID;
+CREATE INDEX own_register_dirty ON own_register (time) WHERE dirty;
+
+-- Devices that are being linked by this one, until all is done.
+CREATE TABLE link_job (
+    device TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    stage TEXT NOT NULL,              -- an account.linker.Step
+    slot TEXT NOT NULL,               -- where the answer goes
+    answer BLOB NOT NULL,             -- sealed, the same bytes at each try
+    auth_key BLOB NOT NULL,
+    mls_key BLOB NOT NULL,
+    rooms INTEGER NOT NULL DEFAULT 0, -- in how many it is added
+    vault TEXT NOT NULL,              -- where its history goes, empty for none
+    vault_key BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _TRUST)
