@@ -59,7 +59,7 @@ from e2ee.protection import (
     verify_content,
 )
 from e2ee.secret_tree import SecretTree
-from e2ee.vectors.case import Case, Mismatch, same
+from e2ee.vectors.case import Case, Mismatch, refused, same
 from e2ee.welcome import GroupSecrets, Welcome
 
 
@@ -155,56 +155,90 @@ def messages_case(case: Case) -> None:
 _SENDER = 1
 
 
-def message_protection_case(case: Case) -> None:
-    """Check `message-protection.json`."""
-    suite = case.suite
-    private, public = case.hex("signature_priv"), case.hex("signature_pub")
-    same("signature_pub", suite.signature.public(private), public)
-    membership_key = case.hex("membership_key")
-    sender_data_secret = case.hex("sender_data_secret")
-    group_id, epoch = case.hex("group_id"), case.data["epoch"]
-    context = GroupContext(
-        suite.id,
-        group_id,
-        epoch,
-        case.hex("tree_hash"),
-        case.hex("confirmed_transcript_hash"),
-    ).encode()
+class _Protection:
+    """The keys of a `message-protection.json` case, and both directions."""
 
-    def tree() -> SecretTree:
-        return SecretTree(suite, case.hex("encryption_secret"), 2)
+    def __init__(self, case: Case) -> None:
+        self.suite = case.suite
+        self.private = case.hex("signature_priv")
+        self.public = case.hex("signature_pub")
+        self.membership_key = case.hex("membership_key")
+        self.sender_data_secret = case.hex("sender_data_secret")
+        self.encryption_secret = case.hex("encryption_secret")
+        self.group_id, self.epoch = case.hex("group_id"), case.data["epoch"]
+        self.context = GroupContext(
+            self.suite.id,
+            self.group_id,
+            self.epoch,
+            case.hex("tree_hash"),
+            case.hex("confirmed_transcript_hash"),
+        ).encode()
 
-    def sign(wire_format: int, content: Content) -> AuthenticatedContent:
+    def tree(self) -> SecretTree:
+        """Give the ratchets of the two members, unused."""
+        return SecretTree(self.suite, self.encryption_secret, 2)
+
+    def sign(self, wire_format: int, content: Content) -> AuthenticatedContent:
+        """Frame and sign a content as the sender."""
         framed = FramedContent.make(
-            group_id, epoch, Sender(MEMBER, _SENDER), b"", content
+            self.group_id, self.epoch, Sender(MEMBER, _SENDER), b"", content
         )
-        signature = sign_content(suite, private, wire_format, framed, context)
-        tag = bytes(suite.hash.size) if isinstance(content, Commit) else None
+        signature = sign_content(
+            self.suite, self.private, wire_format, framed, self.context
+        )
+        tag = bytes(self.suite.hash.size) if isinstance(content, Commit) else None
         return AuthenticatedContent(wire_format, framed, AuthData(signature, tag))
 
-    def check(opened: AuthenticatedContent, raw: bytes) -> None:
-        verify_content(suite, public, opened, context)
-        same("group id", opened.content.group_id, group_id)
-        same("epoch", opened.content.epoch, epoch)
+    def protect_private(self, content: Content) -> bytes:
+        """Encrypt a content of our own."""
+        signed = self.sign(PRIVATE_MESSAGE, content)
+        message = protect_private(
+            self.suite,
+            self.sender_data_secret,
+            self.tree(),
+            signed.content,
+            signed.auth,
+        )
+        return wrap(PRIVATE_MESSAGE, message.encode())
+
+    def protect_public(self, content: Content) -> bytes:
+        """Tag a content of our own; raises `Misuse` for application data."""
+        signed = self.sign(PUBLIC_MESSAGE, content)
+        message = protect_public(self.suite, self.membership_key, signed, self.context)
+        return wrap(PUBLIC_MESSAGE, message.encode())
+
+    def check_private(self, data: bytes, raw: bytes) -> None:
+        """Decrypt a message, which must hold `raw`."""
+        message = read_framed(data)
+        if not isinstance(message, PrivateMessage):
+            raise Mismatch("the message is not private")
+        opened, _ = unprotect_private(
+            self.suite, self.sender_data_secret, self.tree(), message
+        )
+        self._check(opened, raw)
+
+    def check_public(self, data: bytes, raw: bytes) -> None:
+        """Verify a message, which must hold `raw`."""
+        message = read_framed(data)
+        if not isinstance(message, PublicMessage):
+            raise Mismatch("the message is not public")
+        check_membership(self.suite, self.membership_key, message, self.context)
+        self._check(message.authenticated(), raw)
+
+    def _check(self, opened: AuthenticatedContent, raw: bytes) -> None:
+        verify_content(self.suite, self.public, opened, self.context)
+        same("group id", opened.content.group_id, self.group_id)
+        same("epoch", opened.content.epoch, self.epoch)
         same("sender", opened.content.sender, Sender(MEMBER, _SENDER))
         content = opened.content.content
         plain = content if isinstance(content, bytes) else encode_content(content)
         same("content", plain, raw)
 
-    def check_public(data: bytes, raw: bytes) -> None:
-        message = read_framed(data)
-        if not isinstance(message, PublicMessage):
-            raise Mismatch("the message is not public")
-        check_membership(suite, membership_key, message, context)
-        check(message.authenticated(), raw)
 
-    def check_private(data: bytes, raw: bytes) -> None:
-        message = read_framed(data)
-        if not isinstance(message, PrivateMessage):
-            raise Mismatch("the message is not private")
-        opened, _ = unprotect_private(suite, sender_data_secret, tree(), message)
-        check(opened, raw)
-
+def message_protection_case(case: Case) -> None:
+    """Check `message-protection.json`."""
+    keys = _Protection(case)
+    same("signature_pub", keys.suite.signature.public(keys.private), keys.public)
     raws = {name: case.hex(name) for name in ("proposal", "commit", "application")}
     contents: dict[str, Content] = {
         "proposal": decode(raws["proposal"], read_proposal),
@@ -212,23 +246,13 @@ def message_protection_case(case: Case) -> None:
         "application": raws["application"],
     }
     for name, raw in raws.items():
-        content = contents[name]
-        check_private(case.hex(f"{name}_priv"), raw)
-        signed = sign(PRIVATE_MESSAGE, content)
-        own = protect_private(
-            suite, sender_data_secret, tree(), signed.content, signed.auth
-        )
-        check_private(wrap(PRIVATE_MESSAGE, own.encode()), raw)
-        signed = sign(PUBLIC_MESSAGE, content)
-        if isinstance(content, bytes):
-            try:
-                protect_public(suite, membership_key, signed, context)
-            except Misuse:
-                continue
-            raise Mismatch("application data was sent in the clear")
-        check_public(case.hex(f"{name}_pub"), raw)
-        framed = protect_public(suite, membership_key, signed, context)
-        check_public(wrap(PUBLIC_MESSAGE, framed.encode()), raw)
+        keys.check_private(case.hex(f"{name}_priv"), raw)
+        keys.check_private(keys.protect_private(contents[name]), raw)
+    for name in ("proposal", "commit"):
+        keys.check_public(case.hex(f"{name}_pub"), raws[name])
+        keys.check_public(keys.protect_public(contents[name]), raws[name])
+    clear = contents["application"]
+    refused("application data in the clear", Misuse, keys.protect_public, clear)
 
 
 def welcome_case(case: Case) -> None:

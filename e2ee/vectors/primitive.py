@@ -69,7 +69,7 @@ def crypto_basics_case(case: Case) -> None:
     suite = case.suite
 
     def part(name: str) -> Case:
-        return Case(case.data[name], case.suites)
+        return case.part(case.data[name])
 
     one = part("ref_hash")
     same(
@@ -129,7 +129,7 @@ def key_schedule_case(case: Case) -> None:
     suite, group_id = case.suite, case.hex("group_id")
     init = case.hex("initial_init_secret")
     for number, data in enumerate(case.data["epochs"]):
-        one = Case(data, case.suites)
+        one = case.part(data)
         context = GroupContext(
             suite.id,
             group_id,
@@ -161,7 +161,7 @@ def key_schedule_case(case: Case) -> None:
             same(name, getattr(secrets, name), one.hex(name))
         _, public = external_key_pair(suite, secrets.external_secret)
         same("external_pub", public, one.hex("external_pub"))
-        exporter = Case(data["exporter"], case.suites)
+        exporter = case.part(data["exporter"])
         same(
             "exporter",
             export_secret(
@@ -195,7 +195,7 @@ def psk_secret_case(case: Case) -> None:
 def secret_tree_case(case: Case) -> None:
     """Check `secret-tree.json`: in order, and each generation on its own."""
     suite, secret = case.suite, case.hex("encryption_secret")
-    one = Case(case.data["sender_data"], case.suites)
+    one = case.part(case.data["sender_data"])
     key, nonce = sender_data_key_nonce(
         suite, one.hex("sender_data_secret"), one.hex("ciphertext")
     )
@@ -206,7 +206,7 @@ def secret_tree_case(case: Case) -> None:
     tree = SecretTree(suite, secret, width)
     for leaf, generations in enumerate(leaves):
         for data in generations:
-            one = Case(data, case.suites)
+            one = case.part(data)
             for name, kind in (
                 ("handshake", HANDSHAKE_RATCHET),
                 ("application", APPLICATION_RATCHET),

@@ -97,13 +97,12 @@ def treekem_case(case: Case) -> None:
     members = {data["index"]: data for data in case.data["leaves_private"]}
     same("members", sorted(members), [index for index, _ in tree.leaves()])
     keys = {
-        index: _private_keys(Case(data, case.suites), tree)
-        for index, data in members.items()
+        index: _private_keys(case.part(data), tree) for index, data in members.items()
     }
     for index, leaf in tree.leaves():
         leaf.verify(suite, context.group_id, index)
     for data in case.data["update_paths"]:
-        one = Case(data, case.suites)
+        one = case.part(data)
         sender = data["sender"]
         encoded = one.hex("update_path")
         path = decode(encoded, UpdatePath.read)

@@ -1,4 +1,4 @@
-"""What the tests of `e2ee` share: AES for suite 1, keys, groups of people."""
+"""What the tests of `e2ee` share: keys, groups of people."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from e2ee import (
     ALLOW_ALL,
@@ -21,7 +18,6 @@ from e2ee import (
     new_key_package,
 )
 from e2ee.codepoint import MEMBER, PUBLIC_MESSAGE
-from e2ee.errors import DecryptionFailed
 from e2ee.framing import (
     AuthData,
     AuthenticatedContent,
@@ -35,6 +31,7 @@ from e2ee.framing import (
 )
 from e2ee.protection import protect_public, sign_content
 from e2ee.suite import BUILT_IN, SUITE_3, CipherSuite
+from tests.vectors.primitives import AesGcm
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 NOW = 1_790_000_000
@@ -43,26 +40,7 @@ FUZZ = bool(os.environ.get("TELEX_FUZZ"))
 EXAMPLES = 20_000 if FUZZ else 150
 
 
-@dataclass(frozen=True, slots=True)
-class Aes128Gcm:
-    """AES-128-GCM, which libsodium lacks; for the vectors of suite 1."""
-
-    key_size: int = 16
-    nonce_size: int = 12
-
-    def seal(self, key: bytes, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
-        return AESGCM(key).encrypt(nonce, plaintext, aad)
-
-    def open(self, key: bytes, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes:
-        try:
-            return AESGCM(key).decrypt(nonce, ciphertext, aad)
-        except (InvalidTag, ValueError):
-            raise DecryptionFailed("a ciphertext does not open") from None
-
-
-SUITE_1 = BUILT_IN[1].with_aead(Aes128Gcm())
-SUITES: dict[int, CipherSuite] = {**BUILT_IN, 1: SUITE_1}
-
+SUITE_1 = BUILT_IN[1].with_aead(AesGcm(16))
 
 RANDOM = random.Random()
 """Where the tests' keys come from; property tests seed it to be repeatable."""

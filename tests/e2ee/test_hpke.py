@@ -1,55 +1,99 @@
-"""HPKE against RFC 9180's vectors, base mode, with two AEADs."""
+"""HPKE's four modes and their refusals; RFC 9180's vectors run in `test_vectors`."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
-from e2ee.crypto import SHA256, Aead, ChaCha20Poly1305
-from e2ee.errors import DecryptionFailed
-from e2ee.hpke import DhkemX25519, Hpke
-from tests.e2ee.support import VECTORS, Aes128Gcm
+from e2ee.crypto import SHA256, ChaCha20Poly1305, NoAead, random_bytes
+from e2ee.errors import DecryptionFailed, Misuse, PrimitiveMissing
+from e2ee.hpke import DhkemX25519, Hpke, Psk
+from tests.vectors.primitives import XWing
 
-AEADS: dict[int, Aead] = {1: Aes128Gcm(), 3: ChaCha20Poly1305()}
+KEM = DhkemX25519()
+HPKE = Hpke.of(KEM, 1, SHA256, 3, ChaCha20Poly1305())
+PRIVATE, PUBLIC = KEM.derive_key_pair(random_bytes(32))
+SENDER, SENDER_PUBLIC = KEM.derive_key_pair(random_bytes(32))
+PSK = Psk(random_bytes(32), b"psk")
+OTHER_PSK = Psk(random_bytes(32), b"psk")
+RENAMED_PSK = Psk(PSK.key, b"other")
+
+MODES = [(None, None), (PSK, None), (None, SENDER), (PSK, SENDER)]
+"""PSK and the sender's private key."""
 
 
-def cases() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for name in ("chacha20poly1305", "other-aead"):
-        path = VECTORS / "hpke" / f"hpke-x25519-sha256-{name}.json"
-        found += json.loads(path.read_text())
-    return [case for case in found if case["mode"] == 0 and case["aead_id"] in AEADS]
+@pytest.mark.parametrize("mode", range(4))
+def test_only_the_same_mode_opens(mode: int) -> None:
+    psk, private = MODES[mode]
+    enc, sender = HPKE.setup_sender(PUBLIC, b"info", psk=psk, sender_private=private)
+    first, second = sender.seal(b"a", b"one"), sender.seal(b"b", b"two")
+    public = None if private is None else SENDER_PUBLIC
+    receiver = HPKE.setup_receiver(enc, PRIVATE, b"info", psk=psk, sender_public=public)
+    assert receiver.open(b"a", first) == b"one"
+    assert receiver.open(b"b", second) == b"two"
+    assert receiver.export(b"x", 20) == sender.export(b"x", 20)
+    assert receiver.export(b"x", 20) != sender.export(b"y", 20)
+    for other_psk in (None, PSK, OTHER_PSK, RENAMED_PSK):
+        for other in (None, SENDER_PUBLIC, PUBLIC):
+            if (other_psk, other) == (psk, public):
+                continue
+            wrong = HPKE.setup_receiver(
+                enc, PRIVATE, b"info", psk=other_psk, sender_public=other
+            )
+            with pytest.raises(DecryptionFailed):
+                wrong.open(b"a", first)
+            assert wrong.export(b"x", 20) != sender.export(b"x", 20)
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: str(case["aead_id"]))
-def test_base_mode(case: dict[str, Any]) -> None:
-    def raw(name: str) -> bytes:
-        return bytes.fromhex(case[name])
+@pytest.mark.parametrize(("key", "name"), [(bytes(31), b"x"), (bytes(32), b"")])
+def test_a_weak_psk_is_refused(key: bytes, name: bytes) -> None:
+    with pytest.raises(Misuse):
+        Psk(key, name)
 
-    kem = DhkemX25519()
-    hpke = Hpke.of(kem, case["kdf_id"], SHA256, case["aead_id"], AEADS[case["aead_id"]])
-    assert kem.derive_key_pair(raw("ikmR")) == (raw("skRm"), raw("pkRm"))
-    enc, sender = hpke.setup_sender(raw("pkRm"), raw("info"), rng=lambda _: raw("ikmE"))
-    assert enc == raw("enc")
-    receiver = hpke.setup_receiver(enc, raw("skRm"), raw("info"))
-    for context in (sender, receiver):
-        assert context.key == raw("key")
-        assert context.base_nonce == raw("base_nonce")
-        assert context.exporter_secret == raw("exporter_secret")
-        for entry in case["exports"]:
-            value = context.export(bytes.fromhex(entry["exporter_context"]), entry["L"])
-            assert value.hex() == entry["exported_value"]
-    for entry in case["encryptions"]:
-        aad, plain, sealed = (bytes.fromhex(entry[n]) for n in ("aad", "pt", "ct"))
-        sender.sequence = receiver.sequence = entry["seq"]
-        assert sender.seal(aad, plain) == sealed
-        assert receiver.open(aad, sealed) == plain
-        receiver.sequence = entry["seq"] + 1
+
+def test_secrets_do_not_show() -> None:
+    _, context = HPKE.setup_sender(PUBLIC, b"")
+    shown = repr(context) + repr(PSK)
+    for secret in (context.key, context.base_nonce, context.exporter_secret, PSK.key):
+        assert repr(secret)[2:-1] not in shown
+
+
+@pytest.mark.parametrize("key", [b"", b"short", bytes(31), bytes(33), bytes(32)])
+def test_keys_that_give_nothing_are_refused(key: bytes) -> None:
+    """Of a wrong length, or of small order."""
+    for call in (
+        lambda: HPKE.setup_sender(key, b""),
+        lambda: HPKE.setup_sender(key, b"", sender_private=SENDER),
+        lambda: HPKE.setup_receiver(key, PRIVATE, b""),
+        lambda: HPKE.setup_receiver(PUBLIC, PRIVATE, b"", sender_public=key),
+    ):
         with pytest.raises(DecryptionFailed):
-            receiver.open(aad, sealed)
+            call()
 
 
-def test_there_are_cases() -> None:
-    assert {case["aead_id"] for case in cases()} == {1, 3}
+def test_a_kem_of_another_kind_plugs_in_but_authenticates_nobody() -> None:
+    kem = XWing()
+    hpke = Hpke.of(kem, 1, SHA256, 3, ChaCha20Poly1305())
+    private, public = kem.derive_key_pair(random_bytes(32))
+    enc, sender = hpke.setup_sender(public, b"info", psk=PSK)
+    receiver = hpke.setup_receiver(enc, private, b"info", psk=PSK)
+    assert receiver.open(b"", sender.seal(b"", b"text")) == b"text"
+    with pytest.raises(PrimitiveMissing):
+        hpke.setup_sender(public, b"", sender_private=private)
+    with pytest.raises(PrimitiveMissing):
+        hpke.setup_receiver(enc, private, b"", sender_public=public)
+
+
+def test_export_only() -> None:
+    hpke = Hpke.of(KEM, 1, SHA256, 0xFFFF, NoAead(0, 0))
+    enc, sender = hpke.setup_sender(PUBLIC, b"")
+    receiver = hpke.setup_receiver(enc, PRIVATE, b"")
+    assert sender.export(b"", 64) == receiver.export(b"", 64)
+    with pytest.raises(PrimitiveMissing):
+        sender.seal(b"", b"")
+
+
+def test_a_context_for_many_is_that_of_each() -> None:
+    shared, enc = KEM.encapsulate(PUBLIC, random_bytes)
+    prepared = HPKE.schedule_context(b"long info")
+    sealed = HPKE.key_schedule(shared, prepared).seal(b"", b"text")
+    assert HPKE.setup_receiver(enc, PRIVATE, b"long info").open(b"", sealed) == b"text"

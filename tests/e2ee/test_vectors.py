@@ -1,135 +1,96 @@
-"""The published vectors pass, and the runner fails when one value is wrong."""
+"""The published vectors pass, and the runner reads whatever lies in a folder."""
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2ee.vectors import CHECKS, run_file, run_folder
-from tests.e2ee.support import SUITES, VECTORS
+from e2ee.vectors import CHECKS, Primitives, main, run_document, run_file, run_folder
+from tests.vectors.primitives import PRIMITIVES
 
-MLS = VECTORS / "mls"
-FILES = sorted(path.stem for path in MLS.glob("*.json"))
-
-# Values that nothing can check: which element, and why.
-UNCHECKABLE = {
-    # Only syntax: signatures and tags of these are not meant to verify.
-    "messages": ("",),
-    # Only the first 32 bytes are sampled.
-    "secret-tree": ("sender_data.ciphertext",),
-    # Whoever proposes an Add or a Remove changes nothing about the tree.
-    "tree-operations": ("proposal_sender",),
-    # A PSK that no proposal uses.
-    "passive-client-handling-commit": ("external_psks",),
-    "passive-client-welcome": ("external_psks",),
-}
+VECTORS = Path(__file__).parent.parent / "vectors"
+MLS, HPKE, WYCHEPROOF = (VECTORS / name for name in ("mls", "hpke", "wycheproof"))
+FILES = sorted(p for folder in (MLS, HPKE, WYCHEPROOF) for p in folder.glob("*.json"))
 
 
-def test_every_kind_has_a_file_and_a_check() -> None:
-    assert set(FILES) == set(CHECKS)
+def cases_of(path: Path) -> list[Any]:
+    document = json.loads(path.read_text())
+    if isinstance(document, dict):
+        return [test for group in document["testGroups"] for test in group["tests"]]
+    assert isinstance(document, list)
+    return document
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_published_vectors_pass(name: str) -> None:
-    path = MLS / f"{name}.json"
-    report = run_file(path, SUITES)
+def test_every_kind_of_mls_has_a_file_and_a_check() -> None:
+    assert {path.stem for path in MLS.glob("*.json")} == set(CHECKS) - {"hpke"}
+    assert len(list(HPKE.glob("*.json"))) == 3
+    assert len(list(WYCHEPROOF.glob("*.json"))) == 5
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_published_vectors_pass(path: Path) -> None:
+    report = run_file(path, PRIMITIVES)
     assert report.notes == []
-    assert report.passed == len(json.loads(path.read_text()))
+    assert report.passed == len(cases_of(path))
     assert report.failed == report.skipped == 0
 
 
-def values(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Give the places of all values that are not containers."""
-    items: Any = ()
-    if isinstance(data, dict):
-        items = data.items()
-    elif isinstance(data, list):
-        items = enumerate(data)
-    elif data is not None:
-        yield place
-    for key, value in items:
-        yield from values(value, (*place, key))
+def test_hpke_has_all_modes_and_primitives() -> None:
+    cases = [case for path in HPKE.glob("*.json") for case in cases_of(path)]
+    assert {case["mode"] for case in cases} == {0, 1, 2, 3}
+    assert {case["aead_id"] for case in cases} == {1, 3, 0xFFFF}
+    assert {case["kem_id"] for case in cases} == {0x20, 0x647A}
 
 
-def corrupt(value: Any) -> Any:
-    """Change a value as little as possible."""
-    if isinstance(value, int):
-        return value + 1
-    try:
-        raw = bytes.fromhex(value)
-    except ValueError:
-        return value + "x"
-    return (raw[:-1] + bytes((raw[-1] ^ 1,))).hex() if raw else "00"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_is_known_by_what_stands_in_it(path: Path) -> None:
+    document = json.loads(path.read_text())
+    if isinstance(document, list):
+        document = document[:1]
+    expected = run_document(path.stem, document, PRIMITIVES)
+    assert run_document("held-out", document, PRIMITIVES) == expected
+    assert run_document(f"{path.stem}-2", document, PRIMITIVES) == expected
 
 
-def corrupted(case: Any, place: tuple[Any, ...]) -> Any:
-    changed = copy.deepcopy(case)
-    inner = changed
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = corrupt(inner[place[-1]])
-    return changed
+OPTIONAL = {
+    *("tcId", "comment", "flags"),
+    *("suite_id", "pkEm", "skEm", "key_schedule_context"),
+}
+"""Fields that say nothing, or that some cases of HPKE have, and then are checked."""
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "messages"])
-def test_one_wrong_bit_fails(name: str, tmp_path: Path) -> None:
-    cases = json.loads((MLS / f"{name}.json").read_text())
-    # Passive clients: a case with proposals; others: one of middle size.
-    case = cases[-1] if name.startswith("passive") else cases[len(cases) // 2]
-    if name == "passive-client-random":
-        case["epochs"] = case["epochs"][:4]
-    places = list(values(case))
-    step = max(1, len(places) // 150)
-    for place in places[::step]:
-        label = ".".join(map(str, place))
-        if label == "cipher_suite" or label.startswith(UNCHECKABLE.get(name, ("-",))):
-            continue
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps([corrupted(case, place)]))
-        report = run_file(path, SUITES)
-        assert (report.passed, report.failed) == (0, 1), label
-
-
-def test_messages_must_keep_their_form(tmp_path: Path) -> None:
-    case = json.loads((MLS / "messages.json").read_text())[0]
-    for name, value in case.items():
-        wrongs = [value[:-2], value + "00"]
-        if name != "remove_proposal":  # any four bytes are a leaf index
-            wrongs.append("ff" + value[2:])
-        for wrong in wrongs:
-            path = tmp_path / "messages.json"
-            path.write_text(json.dumps([{**case, name: wrong}]))
-            assert run_file(path).failed == 1, name
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_value_fails(name: str, tmp_path: Path) -> None:
-    case = json.loads((MLS / f"{name}.json").read_text())[0]
-    if name == "passive-client-random":
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_missing_value_fails(path: Path) -> None:
+    document = json.loads(path.read_text())
+    case = cases_of(path)[0]
+    if path.stem == "passive-client-random":
         case["epochs"] = case["epochs"][:2]
-    for key in case:
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps([{k: v for k, v in case.items() if k != key}]))
-        report = run_file(path, SUITES)
+    for key in set(case) - OPTIONAL:
+        left = {k: v for k, v in case.items() if k != key}
+        wrong: Any = [left]
+        if isinstance(document, dict):
+            group = {**document["testGroups"][0], "tests": [left]}
+            wrong = {**document, "testGroups": [group]}
+        report = run_document(path.stem, wrong, PRIMITIVES)
         assert (report.passed, report.failed) == (0, 1), key
+
+
+# --- what is not built in
 
 
 def test_a_suite_without_primitive_is_skipped_with_the_reason(tmp_path: Path) -> None:
     lines: list[str] = []
-    folder = tmp_path
-    data = json.loads((MLS / "passive-client-random.json").read_text())
-    (folder / "passive-client-random.json").write_text(json.dumps(data))
-    report = run_folder(folder, show=lines.append)
+    data = (MLS / "passive-client-random.json").read_bytes()
+    (tmp_path / "passive-client-random.json").write_bytes(data)
+    report = run_folder(tmp_path, show=lines.append)
     assert (report.passed, report.failed, report.skipped) == (0, 0, 1)
     assert "suite 1" in lines[0]
-    assert lines[-1] == "0 passed, 0 failed, 1 skipped"
+    assert str(report) == "0 passed, 0 failed, 1 skipped"
 
 
 def test_suite_1_needs_no_aead_for_hashes_and_derivations() -> None:
@@ -137,26 +98,68 @@ def test_suite_1_needs_no_aead_for_hashes_and_derivations() -> None:
     assert run_file(MLS / "key-schedule.json").passed == 1
 
 
-def test_unknown_suites_are_skipped(tmp_path: Path) -> None:
-    case = json.loads((MLS / "crypto-basics.json").read_text())[0]
+def test_unknown_suites_are_skipped() -> None:
+    case = cases_of(MLS / "crypto-basics.json")[0]
     for suite in (2, 4, 5, 6, 7, 99):
-        path = tmp_path / "crypto-basics.json"
-        path.write_text(json.dumps([{**case, "cipher_suite": suite}]))
-        report = run_file(path)
+        report = run_document("crypto-basics", [{**case, "cipher_suite": suite}])
         assert report.passed == 0
         assert report.failed + report.skipped == 1
+    assert run_document("crypto-basics", [{**case, "cipher_suite": 99}]).skipped == 1
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "3", '"x"'])
+def test_hpke_without_its_primitives_is_skipped() -> None:
+    case = cases_of(HPKE / "hpke-x25519-sha256-chacha20poly1305.json")[0]
+    for wrong in ({"kem_id": 0x10}, {"kdf_id": 9}, {"aead_id": 77}):
+        report = run_document("hpke", [{**case, **wrong}])
+        assert (report.passed, report.failed, report.skipped) == (0, 0, 1)
+    xwing = cases_of(HPKE / "hpke-pq-xwing.json")
+    authenticated = [{**xwing[0], "mode": 2, "pkSm": "00" * 32}]
+    assert run_document("hpke", authenticated, PRIMITIVES).skipped == 1
+    assert run_document("hpke", xwing, Primitives()).skipped == 1
+
+
+def test_other_curves_of_wycheproof_are_skipped() -> None:
+    for name, place in (("ed25519", "publicKey"), ("x25519", None)):
+        document = json.loads((WYCHEPROOF / f"{name}.json").read_text())
+        for group in document["testGroups"]:
+            (group[place] if place else group)["curve"] = "curve448"
+        report = run_document(name, document)
+        assert report.passed == report.failed == 0
+        assert report.skipped == document["numberOfTests"]
+
+
+# --- the runner
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "{}", "3", '"x"', "[]", "[3]", "[null]", "\x00"],
+)
 def test_an_unreadable_file_fails(content: str, tmp_path: Path) -> None:
     path = tmp_path / "welcome.json"
     path.write_text(content)
-    assert run_file(path).failed == 1
+    report = run_file(path)
+    assert (report.passed, report.failed, report.skipped) == (0, 1, 0)
 
 
-def command(folder: Path) -> subprocess.CompletedProcess[str]:
+@pytest.mark.parametrize("groups", [3, [3], [{}], [{"tests": 3}], [{"tests": [3]}], []])
+def test_unreadable_groups_fail(groups: object) -> None:
+    document = {"algorithm": "XDH", "testGroups": groups}
+    report = run_document("x25519", document)
+    assert (report.passed, report.failed) == (0, 1)
+
+
+def test_other_files_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+    lines: list[str] = []
+    report = run_folder(tmp_path, show=lines.append)
+    assert (report.passed, report.failed, report.skipped) == (0, 0, 1)
+    assert "no check" in lines[0]
+
+
+def command(module: str, *folders: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "e2ee.vectors", str(folder)],
+        [sys.executable, "-m", module, *map(str, folders)],
         capture_output=True,
         text=True,
         cwd=VECTORS.parent.parent,
@@ -164,12 +167,18 @@ def command(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_command_line(tmp_path: Path) -> None:
-    good = command(MLS)
-    assert good.returncode == 0
-    assert good.stdout.splitlines()[-1] == "109 passed, 0 failed, 1 skipped"
-    assert command(tmp_path).returncode == 2
+def test_command_line() -> None:
+    built_in = command("e2ee.vectors", MLS, HPKE, WYCHEPROOF)
+    assert built_in.returncode == 0
+    assert built_in.stdout.splitlines()[-1] == "1035 passed, 0 failed, 5 skipped"
+    more = command("tests.vectors", MLS, HPKE, WYCHEPROOF)
+    assert more.returncode == 0
+    assert more.stdout.splitlines()[-1] == "1040 passed, 0 failed"
+
+
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == main([str(tmp_path / "none")]) == main([str(tmp_path)]) == 2
     (tmp_path / "tree-math.json").write_text('[{"n_leaves": 2}]')
-    bad = command(tmp_path)
-    assert bad.returncode == 1
-    assert bad.stdout.splitlines()[-1] == "0 passed, 1 failed"
+    assert main([str(tmp_path)]) == 1
+    assert main([str(HPKE), str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "6 passed, 1 failed, 4 skipped"

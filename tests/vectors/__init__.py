@@ -1,0 +1,1 @@
+"""Published test vectors, and what they need that the program has not."""
