@@ -16,6 +16,7 @@ from e2ee.errors import (
     CredentialUnsupported,
     DuplicateEncryptionKey,
     DuplicateSignatureKey,
+    ProposalUnsupported,
     UnsupportedExtension,
 )
 from e2ee.extension import RequiredCapabilities
@@ -108,6 +109,15 @@ class Census:
                 supported.get(type_, 0) != self.leaves
             ):
                 raise UnsupportedExtension("a member lacks an extension of the group")
+
+    def check_proposals(self, types: Iterable[int]) -> None:
+        """Raise `ProposalUnsupported` unless all support these proposal types."""
+        supported = self._supported[1]
+        for type_ in types:
+            if type_ not in DEFAULT_PROPOSALS and (
+                supported.get(type_, 0) != self.leaves
+            ):
+                raise ProposalUnsupported("a member does not support a proposal type")
 
     def check_required(self, required: RequiredCapabilities) -> None:
         """Raise `UnsupportedExtension` unless all have what is required."""

@@ -54,6 +54,8 @@ REINIT: Final = 5
 EXTERNAL_INIT: Final = 6
 GROUP_CONTEXT_EXTENSIONS: Final = 7
 DEFAULT_PROPOSALS: Final = frozenset(range(1, 8))
+SELF_REMOVE: Final = 0x000A
+"""`self_remove` (draft-ietf-mls-extensions): it may still move."""
 PROPOSAL_NAMES: Final = {
     ADD: "add",
     UPDATE: "update",
@@ -62,13 +64,14 @@ PROPOSAL_NAMES: Final = {
     REINIT: "reinit",
     EXTERNAL_INIT: "external_init",
     GROUP_CONTEXT_EXTENSIONS: "group_context_extensions",
+    SELF_REMOVE: "self_remove",
 }
 EXTERNAL_SENDER_PROPOSALS: Final = frozenset(
     {ADD, REMOVE, PSK, REINIT, GROUP_CONTEXT_EXTENSIONS}
 )
 """What an `external` sender may propose (section 12.1.8)."""
 PATH_REQUIRED_PROPOSALS: Final = frozenset(
-    {UPDATE, REMOVE, EXTERNAL_INIT, GROUP_CONTEXT_EXTENSIONS}
+    {UPDATE, REMOVE, EXTERNAL_INIT, GROUP_CONTEXT_EXTENSIONS, SELF_REMOVE}
 )
 """What makes an UpdatePath necessary (section 12.4)."""
 
@@ -94,8 +97,10 @@ USAGE_BRANCH: Final = 3
 # Drafts and private use: these may still move.
 LAST_RESORT: Final = 0x000A
 """`last_resort_key_package` extension (draft-ietf-mls-extensions, older drafts)."""
-SELF_REMOVE: Final = 0x000A
-"""`self_remove` proposal (draft-ietf-mls-extensions); not implemented yet."""
+APP_DATA_DICTIONARY: Final = 0x0006
+"""`app_data_dictionary` extension (draft-ietf-mls-extensions)."""
+LAST_RESORT_COMPONENT: Final = 0x0004
+"""`last_resort_key_package` in that dictionary (the draft's present form)."""
 TELEX_ROOM: Final = 0xF0A1
 """`telex_room` GroupContext extension (private use); opaque to `e2ee`."""
 

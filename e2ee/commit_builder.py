@@ -12,6 +12,7 @@ from e2ee.codec import vector
 from e2ee.codepoint import (
     EXTERNAL_PUB,
     MEMBER,
+    PRIVATE_MESSAGE,
     PUBLIC_MESSAGE,
     WELCOME,
 )
@@ -28,9 +29,12 @@ from e2ee.framing import (
     AuthenticatedContent,
     Commit,
     FramedContent,
+    PrivateMessage,
+    PublicMessage,
     Sender,
     wrap,
 )
+from e2ee.grease import grease_extension
 from e2ee.group_context import GroupContext
 from e2ee.group_info import GroupInfo, sign_group_info
 from e2ee.key_schedule import (
@@ -43,19 +47,18 @@ from e2ee.key_schedule import (
     welcome_secret,
 )
 from e2ee.leaf import LeafNode, sign_leaf
-from e2ee.member import Member, Validator
+from e2ee.member import CommitEffects, Member, Validator
 from e2ee.proposal import (
     Proposal,
     ProposalOrRef,
     ProposalRef,
 )
 from e2ee.proposal_choice import ProposalChoice
-from e2ee.proposal_list import (
-    Applied,
-    member_of,
-)
+from e2ee.proposal_list import Applied
 from e2ee.proposal_store import StoredProposal
-from e2ee.protection import protect_public, sign_content
+from e2ee.proposal_validation import member_of
+from e2ee.protection import protect_private, protect_public, sign_framed
+from e2ee.secret_tree import SecretTree
 from e2ee.staged_commit import StagedCommit
 from e2ee.suite import CipherSuite
 from e2ee.transition import commit_effects
@@ -70,6 +73,42 @@ from e2ee.welcome import (
 
 
 @dataclass(frozen=True, slots=True)
+class NewEpoch:
+    """What a commit that is signed, but not yet confirmed, leads to."""
+
+    context: GroupContext
+    joiner_secret: bytes = field(repr=False)
+    secrets: EpochSecrets = field(repr=False)
+    tag: bytes
+
+
+def confirm(
+    suite: CipherSuite,
+    interim: bytes,
+    unconfirmed: AuthenticatedContent,
+    provisional: GroupContext,
+    *,
+    init_secret: bytes,
+    commit_secret: bytes,
+    psk: bytes,
+) -> NewEpoch:
+    """Take a signed commit into the transcript and derive its epoch (section 8).
+
+    Args:
+        interim: The interim transcript hash before the commit.
+        provisional: The new context with the tree hash after the path, and the old
+            confirmed transcript hash.
+    """
+    confirmed = confirmed_transcript_hash(suite, interim, unconfirmed)
+    context = replace(provisional, confirmed_transcript_hash=confirmed)
+    encoded = context.encode()
+    joiner = joiner_secret(suite, init_secret, commit_secret, encoded)
+    secrets = epoch_secrets(suite, joiner, psk, encoded)
+    tag = confirmation_tag(suite, secrets.confirmation_key, confirmed)
+    return NewEpoch(context, joiner, secrets, tag)
+
+
+@dataclass(frozen=True, slots=True)
 class CommitBuilder:
     """What a member needs to commit."""
 
@@ -78,6 +117,10 @@ class CommitBuilder:
     validator: Validator
     psk: PskLookup = field(repr=False)
     rng: Rng
+    ratchets: SecretTree | None = field(repr=False, default=None)
+    """If given, the commit is sent encrypted and consumes our next handshake key."""
+    linking: bool = False
+    """Whether this makes a successor or subgroup (sections 11.2, 11.3)."""
 
     def build(
         self,
@@ -97,10 +140,66 @@ class CommitBuilder:
         epoch = self.epoch
         suite, context = epoch.tree.suite, epoch.context
         # (1) A valid list, and what it does.
-        choice = ProposalChoice(epoch, self.validator, self.psk)
+        choice = ProposalChoice(epoch, self.validator, self.psk, self.linking)
         chosen, applied = choice.choose(proposals, pending, now)
         has_path = update or applied.path_required
-        before = self._own_leaf(epoch.tree.leaf(epoch.own_leaf))
+        credential, effects = self._authorized(applied, identity, has_path)
+        # (2) New keys along our path.
+        provisional = replace(
+            context, epoch=context.epoch + 1, extensions=applied.extensions
+        )
+        created = self._path(applied, provisional, credential) if has_path else None
+        provisional = replace(provisional, tree_hash=applied.tree.tree_hash())
+        # (3) The signed commit, and with it the new context and its secrets.
+        path = None if created is None else created.update_path
+        unconfirmed = self._sign(Commit(_references(chosen), path))
+        psk = gather_psks(suite, applied.psks, self.psk)
+        new = confirm(
+            suite,
+            epoch.interim_transcript_hash,
+            unconfirmed,
+            provisional,
+            init_secret=epoch.secrets.init_secret,
+            commit_secret=suite.zero if created is None else created.path.commit_secret,
+            psk=psk,
+        )
+        # (4) The message, under the keys of the old epoch.
+        auth = AuthData(unconfirmed.auth.signature, new.tag)
+        message = replace(unconfirmed, auth=auth)
+        encoded_commit = self._protect(message)
+        # (5) What new members and the hub get.
+        info = make_group_info(
+            suite,
+            self.signature_private,
+            new.context,
+            new.secrets,
+            new.tag,
+            epoch.own_leaf,
+            self.rng,
+        )
+        return StagedCommit(
+            commit=encoded_commit,
+            hash=SHA256.digest(encoded_commit),
+            welcomes=self._welcomes(applied, created, new.joiner_secret, psk, info),
+            group_info=info.message(),
+            effects=effects,
+            epoch=context.epoch,
+            leaf_private=b"" if created is None else created.leaf_private,
+            path_secret=b"" if created is None else created.first_secret,
+            content=b"" if self.ratchets is None else message.encode(),
+        )
+
+    def _own_leaf(self) -> LeafNode:
+        leaf = self.epoch.tree.leaf(self.epoch.own_leaf)
+        if leaf is None:  # pragma: no cover - an active member has a leaf
+            raise InvalidCommit("our own leaf is blank")
+        return leaf
+
+    def _authorized(
+        self, applied: Applied, identity: bytes | None, has_path: bool
+    ) -> tuple[Credential, CommitEffects]:
+        """Ask the caller whether we may, and give our credential and the effects."""
+        epoch, before = self.epoch, self._own_leaf()
         me = member_of(epoch.own_leaf, before)
         credential = before.credential
         if identity is not None:
@@ -110,95 +209,60 @@ class CommitBuilder:
         effects = commit_effects(
             epoch.tree,
             applied,
-            context,
+            epoch.context,
             after if has_path else me,
             me,
             has_path=has_path,
         )
-        self.validator.authorize(context, me, effects)
-        # (2) New keys along our path.
-        provisional = replace(
-            context, epoch=context.epoch + 1, extensions=applied.extensions
-        )
-        created = None
-        if has_path:
-            created = self._path(applied, provisional, before, credential)
-        provisional = replace(provisional, tree_hash=applied.tree.tree_hash())
-        # (3) The signed commit, and with it the new context and its secrets.
-        items: list[ProposalOrRef] = [
-            ProposalRef(item.received.ref) if isinstance(item, StoredProposal) else item
-            for item in chosen
-        ]
-        commit = Commit(tuple(items), None if created is None else created.update_path)
+        self.validator.authorize(epoch.context, me, effects)
+        return credential, effects
+
+    def _sign(self, commit: Commit) -> AuthenticatedContent:
+        """Sign a commit for the old epoch; the confirmation tag is not there yet."""
+        epoch, context = self.epoch, self.epoch.context
+        sender = Sender(MEMBER, epoch.own_leaf)
         content = FramedContent.make(
-            context.group_id,
-            context.epoch,
-            Sender(MEMBER, epoch.own_leaf),
-            b"",
-            commit,
+            context.group_id, context.epoch, sender, b"", commit
         )
-        signature = sign_content(
-            suite,
+        return sign_framed(
+            epoch.tree.suite,
             self.signature_private,
-            PUBLIC_MESSAGE,
+            PUBLIC_MESSAGE if self.ratchets is None else PRIVATE_MESSAGE,
             content,
             epoch.encoded_context,
         )
-        unconfirmed = AuthenticatedContent(
-            PUBLIC_MESSAGE, content, AuthData(signature, b"")
-        )
-        confirmed = confirmed_transcript_hash(
-            suite, epoch.interim_transcript_hash, unconfirmed
-        )
-        new_context = replace(provisional, confirmed_transcript_hash=confirmed)
-        encoded = new_context.encode()
-        joiner = joiner_secret(
-            suite,
-            epoch.secrets.init_secret,
-            suite.zero if created is None else created.path.commit_secret,
-            encoded,
-        )
-        psk = gather_psks(suite, applied.psks, self.psk)
-        secrets = epoch_secrets(suite, joiner, psk, encoded)
-        tag = confirmation_tag(suite, secrets.confirmation_key, confirmed)
-        # (4) The message, under the keys of the old epoch.
-        message = replace(unconfirmed, auth=AuthData(signature, tag))
-        public = protect_public(
-            suite, epoch.secrets.membership_key, message, epoch.encoded_context
-        )
-        encoded_commit = wrap(PUBLIC_MESSAGE, public.encode())
-        if len(encoded_commit) > MAX_HANDSHAKE:
-            raise LimitExceeded("the commit is larger than accepted")
-        # (5) What new members and the hub get.
-        info = make_group_info(
-            suite, self.signature_private, new_context, secrets, tag, epoch.own_leaf
-        )
-        welcomes = self._welcomes(applied, created, joiner, psk, info)
-        return StagedCommit(
-            commit=encoded_commit,
-            hash=SHA256.digest(encoded_commit),
-            welcomes=welcomes,
-            group_info=info.message(),
-            effects=effects,
-            epoch=context.epoch,
-            leaf_private=b"" if created is None else created.leaf_private,
-            path_secret=b"" if created is None else created.first_secret,
-        )
 
-    @staticmethod
-    def _own_leaf(leaf: LeafNode | None) -> LeafNode:
-        if leaf is None:  # pragma: no cover - an active member has a leaf
-            raise InvalidCommit("our own leaf is blank")
-        return leaf
+    def _protect(self, message: AuthenticatedContent) -> bytes:
+        """Encode the commit, tagged or encrypted with the old epoch's keys."""
+        epoch = self.epoch
+        suite = epoch.tree.suite
+        framed: PublicMessage | PrivateMessage
+        if self.ratchets is None:
+            framed = protect_public(
+                suite, epoch.secrets.membership_key, message, epoch.encoded_context
+            )
+        else:
+            framed = protect_private(
+                suite,
+                epoch.secrets.sender_data_secret,
+                self.ratchets,
+                message.content,
+                message.auth,
+                rng=self.rng,
+            )
+        encoded = wrap(message.wire_format, framed.encode())
+        if len(encoded) > MAX_HANDSHAKE:
+            raise LimitExceeded("the commit is larger than accepted")
+        return encoded
 
     def _path(
         self,
         applied: Applied,
         provisional: GroupContext,
-        before: LeafNode,
         credential: Credential,
     ) -> CreatedPath:
         suite, own_leaf = applied.tree.suite, self.epoch.own_leaf
+        before = self._own_leaf()
 
         def sign(encryption_key: bytes, parent_hash: bytes) -> LeafNode:
             return sign_leaf(
@@ -263,8 +327,19 @@ def make_group_info(
     secrets: EpochSecrets,
     tag: bytes,
     signer: int,
+    rng: Rng,
 ) -> GroupInfo:
     """Make the GroupInfo of an epoch, with the key for external commits."""
     _, external_pub = external_key_pair(suite, secrets.external_secret)
-    extension = Extension(EXTERNAL_PUB, vector(external_pub))
-    return sign_group_info(suite, signature_private, context, (extension,), tag, signer)
+    extensions = Extension(EXTERNAL_PUB, vector(external_pub)), grease_extension(rng)
+    return sign_group_info(suite, signature_private, context, extensions, tag, signer)
+
+
+def _references(
+    chosen: Sequence[StoredProposal | Proposal],
+) -> tuple[ProposalOrRef, ...]:
+    """Refer to what was sent before."""
+    return tuple(
+        ProposalRef(item.received.ref) if isinstance(item, StoredProposal) else item
+        for item in chosen
+    )

@@ -10,13 +10,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from e2ee.codec import Reader, decode, u16, u16_vector, vector, vectors
-from e2ee.codepoint import BASIC, EXTERNAL_SENDERS, REQUIRED_CAPABILITIES, X509
-from e2ee.errors import Malformed
+from e2ee.codepoint import (
+    BASIC,
+    DEFAULT_EXTENSIONS,
+    EXTERNAL_SENDERS,
+    LAST_RESORT,
+    REQUIRED_CAPABILITIES,
+    TELEX_ROOM,
+    X509,
+)
+from e2ee.errors import Malformed, UnsupportedExtension
 
 MAX_CREDENTIAL = 1024
 """Bytes of a credential: room for two certificates, and 4,000 leaves stay 8 MiB."""
 MAX_EXTENSIONS = 64
 """Entries in one list of extensions; the RFC defines five."""
+
+
+OUR_EXTENSIONS = (LAST_RESORT, TELEX_ROOM)
+"""Non-default extension types that this implementation copes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,19 @@ def find_extension(extensions: Sequence[Extension], type_: int) -> bytes | None:
         if extension.type == type_:
             return extension.data
     return None
+
+
+def require_own_extensions(extensions: Sequence[Extension]) -> None:
+    """Refuse a group whose extensions we do not know ourselves (section 13.4).
+
+    What our leaf lists does not count: there are GREASE values in it.
+
+    Raises:
+        UnsupportedExtension: There is one.
+    """
+    for extension in extensions:
+        if extension.type not in DEFAULT_EXTENSIONS | {*OUR_EXTENSIONS}:
+            raise UnsupportedExtension("the group uses an extension unknown to us")
 
 
 @dataclass(frozen=True, slots=True)

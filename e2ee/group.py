@@ -4,41 +4,34 @@ Nothing here is half applied. A message is taken on copies and the result swappe
 at the end; whatever goes wrong raises one of `e2ee.errors` and leaves the group as it
 was, to the byte. A group is not thread-safe: one owner.
 
-Handshakes are sent as PublicMessage, so that the hub can check them; received they
-may be either.
+Handshakes are sent as PublicMessage, so that the hub can check them, unless
+`encrypt_handshakes` is set; received they may be either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
 
 from e2ee.codepoint import (
     BASIC,
-    MEMBER,
+    MLS10,
     PSK_EXTERNAL,
+    PSK_RESUMPTION,
+    USAGE_BRANCH,
+    USAGE_REINIT,
 )
 from e2ee.commit_builder import CommitBuilder
-from e2ee.commit_processor import OwnPath, next_epoch
+from e2ee.commit_processor import OwnPath
 from e2ee.crypto import Rng, random_bytes
-from e2ee.epoch import (
-    start_epoch,
-)
-from e2ee.errors import (
-    OwnMessage,
-    StagedMismatch,
-)
-from e2ee.extension import Credential, Extension
+from e2ee.epoch import start_epoch
+from e2ee.errors import GroupIdTaken, Misuse, UnsupportedSuite, UnsupportedVersion
+from e2ee.extension import Credential, Extension, require_own_extensions
 from e2ee.external_join import ExternalJoin
-from e2ee.framing import (
-    AuthenticatedContent,
-    PublicMessage,
-    Sender,
-    read_framed,
-)
+from e2ee.group_commit import CommitResult, GroupCommits, content_of
 from e2ee.group_context import GroupContext
 from e2ee.group_message import Decrypted
-from e2ee.group_proposal import GroupProposals, read_key_package
+from e2ee.group_proposal import read_key_package
+from e2ee.group_state import GroupState
 from e2ee.joining import join_group
 from e2ee.key_package import KeyPackageBundle
 from e2ee.key_schedule import (
@@ -46,45 +39,24 @@ from e2ee.key_schedule import (
     epoch_secrets_of,
     interim_transcript_hash,
 )
-from e2ee.leaf import Lifetime, own_capabilities, sign_leaf
-from e2ee.member import CommitEffects, Member, Validator
-from e2ee.proposal import (
-    Add,
-    GroupContextExtensions,
-    PreSharedKey,
-    Proposal,
-    Remove,
-    Update,
-)
-from e2ee.proposal_list import Resolved
-from e2ee.proposal_store import (
-    resolve,
-)
-from e2ee.protection import (
-    verify_content,
-)
+from e2ee.leaf import Lifetime, greased_leaf_fields, sign_leaf
+from e2ee.lineage import ClientOf, check_link, same_identity
+from e2ee.member import Validator
+from e2ee.proposal import Add, PreSharedKey
 from e2ee.psk import PreSharedKeyId
 from e2ee.ratchet_tree import RatchetTree
-from e2ee.secret_tree import Found
 from e2ee.staged_commit import StagedCommit
 from e2ee.suite import SUITE_3, CipherSuite
-from e2ee.transition import advance, commit_of, commit_signer
 from e2ee.tree_validation import validate_tree
 
 CREATOR_LIFETIME = 90 * 86_400
 """Seconds for which the creator's first leaf is valid, as for a KeyPackage."""
 
-
-@dataclass(frozen=True, slots=True)
-class CommitResult:
-    """Somebody else's commit was applied."""
-
-    effects: CommitEffects
-    sender: Member
-    removed_self: bool
+Welcomes = tuple[tuple[bytes, bytes], ...]
+"""(KeyPackageRef, MLSMessage(Welcome)) for each added member."""
 
 
-class Group(GroupProposals):
+class Group(GroupCommits):
     """One member's group."""
 
     # --- making one
@@ -109,13 +81,16 @@ class Group(GroupProposals):
         Raises:
             E2eeError: The extensions are not ones that we support.
         """
+        require_own_extensions(extensions)
         private, public = suite.kem.derive_key_pair(rng(32))
+        capabilities, leaf_extensions = greased_leaf_fields(suite, rng)
         leaf = sign_leaf(
             suite,
             signature_private,
             encryption_key=public,
             credential=Credential(BASIC, identity),
-            capabilities=own_capabilities(suite),
+            capabilities=capabilities,
+            extensions=leaf_extensions,
             lifetime=Lifetime(now - 86_400, now + CREATOR_LIFETIME),
         )
         tree = RatchetTree.of(suite, [leaf])
@@ -148,35 +123,52 @@ class Group(GroupProposals):
         now: int,
         validator: Validator,
         psks: Mapping[bytes, bytes] | None = None,
+        known_groups: Container[bytes] = (),
+        old: GroupState | None = None,
+        client_of: ClientOf = same_identity,
         suite: CipherSuite = SUITE_3,
         rng: Rng = random_bytes,
     ) -> Group:
         """Join by Welcome (section 12.4.3.1).
 
-        Check that `group_id` is new to you; delete the bundle that `joined_with`
-        names, unless it is a last-resort one. Dates in the tree are not judged (`now`
-        is not used): members stay when what they came with has expired.
+        Delete the bundle that `joined_with` names, unless it is a last-resort one.
+        Dates in the tree are not judged (`now` is not used): members stay when what
+        they came with has expired.
 
         Args:
             welcome: MLSMessage(Welcome).
             ratchet_tree: From the hub, if it is not inside; its hash is checked.
             psks: External PSKs by id.
+            known_groups: Ids of the groups that we are in; a new one must have
+                another.
+            old: The group that this one must be the successor or a subgroup of
+                (sections 11.2, 11.3); without it, no linked group is joined.
+            client_of: Says which members of both are the same client.
 
         Raises:
             E2eeError: Anything about it is wrong.
         """
         known = dict(psks or {})
+
+        def lookup(id_: PreSharedKeyId) -> bytes | None:
+            if id_.type == PSK_EXTERNAL:
+                return known.get(id_.psk_id)
+            return None if old is None else old.resumption_psk(id_)
+
         epoch, ratchets, ref = join_group(
             welcome,
             bundles,
             signature_private=signature_private,
             ratchet_tree=ratchet_tree,
             validator=validator,
-            lookup=lambda id_: (
-                known.get(id_.psk_id) if id_.type == PSK_EXTERNAL else None
-            ),
+            lookup=lookup,
             suite=suite,
+            old=old,
+            client_of=client_of,
         )
+        if epoch.context.group_id in known_groups:
+            raise GroupIdTaken("we are in a group of this id already")
+        require_own_extensions(epoch.context.extensions)
         return cls(
             epoch,
             ratchets,
@@ -196,6 +188,7 @@ class Group(GroupProposals):
         signature_private: bytes,
         identity: bytes,
         remove: int | None = None,
+        leaving: Sequence[bytes] = (),
         validator: Validator,
         psks: Mapping[bytes, bytes] | None = None,
         suite: CipherSuite = SUITE_3,
@@ -210,6 +203,8 @@ class Group(GroupProposals):
         Args:
             group_info: MLSMessage(GroupInfo) of the current epoch.
             remove: Our own old leaf, if we had one ("resync").
+            leaving: SelfRemoves of this epoch that the hub gave us; those that hold
+                are taken along.
 
         Raises:
             E2eeError: The group is not valid, or may not be joined like this.
@@ -223,7 +218,8 @@ class Group(GroupProposals):
             suite=suite,
             rng=rng,
         )
-        staged, epoch, ratchets = join.build(remove)
+        staged, epoch, ratchets = join.build(remove, leaving)
+        require_own_extensions(epoch.context.extensions)
         group = cls(
             epoch,
             ratchets,
@@ -234,150 +230,120 @@ class Group(GroupProposals):
         )
         return group, staged
 
-    # --- commits
+    # --- groups that grow out of this one
 
-    def commit(
+    def reinitialize(
         self,
+        key_packages: Sequence[bytes],
         *,
-        add: Sequence[bytes] = (),
-        remove: Sequence[int] = (),
-        extensions: Sequence[Extension] | None = None,
-        psks: Sequence[bytes] = (),
-        update: bool = True,
-        include_pending: bool = True,
-        identity: bytes | None = None,
         now: int,
-    ) -> StagedCommit:
-        """Make a commit; the group does not change until `apply_own`.
+        client_of: ClientOf = same_identity,
+        suite: CipherSuite | None = None,
+    ) -> tuple[Group, Welcomes]:
+        """Create the successor that ReInit asked for (section 11.2).
 
-        Save what comes out before you send it. Pending proposals that are invalid,
-        or would be with the others, are left out.
+        Give the hub its `group_info()` and `ratchet_tree()`, and each member its
+        Welcome, to `join` with this group as `old`.
 
         Args:
-            add: Encoded KeyPackages.
-            remove: Leaf indices.
-            extensions: Replaces all of the group's extensions.
-            psks: Ids of external PSKs to be mixed in; all members must hold them.
-            update: Whether to renew our path even if nothing asks for it.
-            include_pending: Whether to commit `pending_proposals` too.
-            identity: A new identity for our own leaf.
-            now: For the lifetimes of what is added, in seconds since 1970.
+            key_packages: One new KeyPackage of each other member.
+            suite: The new suite, if ReInit named another one.
 
         Raises:
-            E2eeError: What was asked for is invalid or not allowed.
+            Misuse: The group was not ended by ReInit.
+            UnsupportedSuite, UnsupportedVersion: It asked for what we lack.
+            InvalidLink: The KeyPackages are not those of the members.
+        """
+        reinit, suite = self._reinit, suite or self.suite
+        if reinit is None:
+            raise Misuse("the group was not ended by ReInit")
+        if reinit.version != MLS10:
+            raise UnsupportedVersion("only MLS 1.0 is spoken here")
+        if reinit.cipher_suite != suite.id:
+            raise UnsupportedSuite("ReInit asked for another cipher suite")
+        group = self._heir(reinit.group_id, reinit.extensions, suite, now)
+        return group, group._first_commit(
+            self, USAGE_REINIT, key_packages, client_of, now
+        )
+
+    def branch(
+        self,
+        key_packages: Sequence[bytes],
+        *,
+        group_id: bytes,
+        extensions: Sequence[Extension] | None = None,
+        now: int,
+        client_of: ClientOf = same_identity,
+    ) -> tuple[Group, Welcomes]:
+        """Create a subgroup of some of the members (section 11.3).
+
+        Go on as with `reinitialize`; this group stays as it is.
+
+        Args:
+            key_packages: One new KeyPackage of each other member of the subgroup.
+            extensions: This group's, if not given.
+
+        Raises:
+            InvalidLink: A KeyPackage is not a member's.
         """
         self._require_active()
-        proposals: list[Proposal] = [Remove(leaf) for leaf in remove]
-        proposals += [Add(read_key_package(package)) for package in add]
-        if extensions is not None:
-            proposals.append(GroupContextExtensions(tuple(extensions)))
-        for psk_id in psks:
-            nonce = self._rng(self.suite.hash.size)
-            named = PreSharedKeyId(PSK_EXTERNAL, psk_id=psk_id, nonce=nonce)
-            proposals.append(PreSharedKey(named))
+        if extensions is None:
+            extensions = self.context.extensions
+        group = self._heir(group_id, extensions, self.suite, now)
+        return group, group._first_commit(
+            self, USAGE_BRANCH, key_packages, client_of, now
+        )
+
+    def _heir(
+        self,
+        group_id: bytes,
+        extensions: Sequence[Extension],
+        suite: CipherSuite,
+        now: int,
+    ) -> Group:
+        return Group.create(
+            group_id=group_id,
+            signature_private=self._signature_private,
+            identity=self._own_leaf_node().credential.identity,
+            extensions=extensions,
+            now=now,
+            validator=self._validator,
+            suite=suite,
+            rng=self._rng,
+        )
+
+    def _first_commit(
+        self,
+        old: Group,
+        usage: int,
+        key_packages: Sequence[bytes],
+        client_of: ClientOf,
+        now: int,
+    ) -> Welcomes:
+        """Add the members and name the old group; nobody else sees this commit."""
+        psk = PreSharedKeyId(
+            PSK_RESUMPTION,
+            usage=usage,
+            group_id=old.group_id,
+            epoch=old.epoch,
+            nonce=self._rng(self.suite.hash.size),
+        )
         builder = CommitBuilder(
             self._epoch,
             self._signature_private,
             self._validator,
-            self._psk,
+            old.resumption_psk,
             self._rng,
+            linking=True,
         )
-        return builder.build(
-            proposals,
-            list(self._pending.values()) if include_pending else [],
-            update=update or identity is not None,
-            identity=identity,
-            now=now,
+        added = [Add(read_key_package(package)) for package in key_packages]
+        staged = builder.build(
+            [*added, PreSharedKey(psk)], [], update=True, identity=None, now=now
         )
-
-    def apply_own(self, staged: StagedCommit) -> CommitEffects:
-        """Adopt our own commit, when it has appeared in the log.
-
-        Raises:
-            StagedMismatch: It was made in another epoch or group.
-        """
-        self._require_active()
-        if staged.epoch != self.epoch:
-            raise StagedMismatch("the commit was staged in another epoch")
-        framed = read_framed(staged.commit)
-        if not isinstance(framed, PublicMessage):
-            raise StagedMismatch("the staged commit is no PublicMessage")
-        own = Sender(MEMBER, self.own_leaf)
-        if framed.content.group_id != self.group_id or framed.content.sender != own:
-            raise StagedMismatch("the commit was staged elsewhere")
-        secret = OwnPath(staged.leaf_private, staged.path_secret)
-        return self._take(framed.authenticated(), None, secret).effects
-
-    def process_commit(self, message: bytes, *, now: int) -> CommitResult:
-        """Take somebody else's commit (section 12.4.2).
-
-        Dates are not judged here (`now` is not used): the committer and the hub did,
-        and a member that catches up after a month must not be stuck.
-
-        Raises:
-            OwnMessage: It is ours; use `apply_own`.
-            StaleEpoch, FutureEpoch, WrongGroup: It is for another state.
-            E2eeError: Anything else about it is wrong.
-        """
-        self._require_active()
-        framed = read_framed(message)
-        opened, found = self._unprotect(framed)
-        if opened.content.sender == Sender(MEMBER, self.own_leaf):
-            raise OwnMessage("this is our own commit")
-        return self._take(opened, found, None)
-
-    def _take(
-        self,
-        message: AuthenticatedContent,
-        found: Found | None,
-        own: OwnPath | None,
-    ) -> CommitResult:
-        """Take a commit whose membership is proven, ours (`own`) or another's."""
-        epoch, suite = self._epoch, self.suite
-        commit, _ = commit_of(message)
-        # (1) Signature and everything public.
-        signer = commit_signer(epoch.tree, epoch.context, message)
-        verify_content(suite, signer, message, epoch.encoded_context)
-        items = resolve(commit, message.content.sender, self._pending)
-        step = advance(
-            epoch.tree,
-            epoch.context,
-            epoch.interim_transcript_hash,
-            message,
-            items,
-            self._validator,
-        )
-        effects = step.effects
-        sender = effects.sender
-        # (2) Our own removal is read from the proposals: our leaf may be filled again.
-        if any(member.leaf == epoch.own_leaf for member in effects.removed):
-            self._end(found)
-            return CommitResult(effects, sender, removed_self=True)
-        # (3) The secrets, confirmed by the tag.
-        new_epoch, ratchets = next_epoch(
-            epoch,
-            message,
-            step,
-            updated_key=self._updated_key(items),
-            own=own,
-            psk=self._psk,
-        )
-        # (4) Nothing can fail any more: swap.
-        self._retire(found)
-        self._epoch, self._ratchets = new_epoch, ratchets
-        self._ended = step.applied.reinit is not None
-        return CommitResult(effects, sender, removed_self=False)
-
-    def _updated_key(self, items: Sequence[Resolved]) -> bytes | None:
-        """Our new leaf key, if a commit covers an Update of ours."""
-        for item in items:
-            if isinstance(item.proposal, Update) and item.sender.index == self.own_leaf:
-                return next(
-                    stored.private
-                    for stored in self._pending.values()
-                    if stored.proposal is item.proposal
-                )
-        return None
+        own = OwnPath(staged.leaf_private, staged.path_secret)
+        self._take(content_of(staged), None, own, old.resumption_psk)
+        check_link(old, psk, self.context, self.members(), client_of)
+        return staged.welcomes
 
 
-__all__ = ["CommitResult", "Decrypted", "Group"]
+__all__ = ["CommitResult", "Decrypted", "Group", "Welcomes"]

@@ -17,7 +17,6 @@ from e2ee.errors import (
     UnknownSender,
 )
 from e2ee.framing import (
-    AuthData,
     FramedContent,
     PrivateMessage,
     Sender,
@@ -27,10 +26,10 @@ from e2ee.framing import (
 from e2ee.group_state import GroupState
 from e2ee.leaf import LeafNode
 from e2ee.member import Member
-from e2ee.proposal_list import member_of
+from e2ee.proposal_validation import member_of
 from e2ee.protection import (
     protect_private,
-    sign_content,
+    sign_framed,
     unprotect_private,
     verify_content,
 )
@@ -73,7 +72,7 @@ class GroupMessages(GroupState):
             authenticated_data,
             content,
         )
-        signature = sign_content(
+        signed = sign_framed(
             self.suite,
             self._signature_private,
             PRIVATE_MESSAGE,
@@ -85,7 +84,7 @@ class GroupMessages(GroupState):
             epoch.secrets.sender_data_secret,
             self._ratchets,
             framed,
-            AuthData(signature, None),
+            signed.auth,
             rng=self._rng,
         )
         return wrap(PRIVATE_MESSAGE, message.encode())
@@ -118,7 +117,7 @@ class GroupMessages(GroupState):
         content = opened.content.content
         if not isinstance(content, bytes):  # pragma: no cover - decoded as such
             raise InvalidMessage("the message is not an application message")
-        ratchets.consume(found)
+        self._consume(ratchets, found)
         return Decrypted(
             content,
             framed.authenticated_data,

@@ -34,16 +34,21 @@ from e2ee.key_schedule import (
 )
 from e2ee.leaf import LeafNode
 from e2ee.member import Member, ProposalReceived, Validator
-from e2ee.proposal_list import member_of
+from e2ee.proposal import ReInit
 from e2ee.proposal_store import (
     StoredProposal,
 )
+from e2ee.proposal_validation import member_of
 from e2ee.psk import PreSharedKeyId
 from e2ee.secret_tree import Found, SecretTree
 from e2ee.suite import SUITE_3, CipherSuite
 
 MAX_PAST_EPOCHS = 3
 """Epochs kept for messages that come late; the hub refuses older ones."""
+
+
+MAX_SKIPPED_GROUP = 5_000
+"""Unused keys kept in all epochs together, 76 bytes each: 380 kB at the most."""
 
 
 class GroupState:
@@ -70,7 +75,11 @@ class GroupState:
         self._psks = dict(psks or {})
         self._rng = rng
         self._removed = False
-        self._ended = False
+        self._reinit: ReInit | None = None
+        self.encrypt_handshakes = False
+        """Whether our proposals and commits are sent encrypted. No hub can check them
+        then; our handshake keys are consumed as we build, so save `dump_ratchets()`
+        before sending. Not kept in the dumps."""
         self.joined_with = joined_with
         """KeyPackageRef that the Welcome was for; None of a group that we created."""
 
@@ -105,7 +114,12 @@ class GroupState:
     @property
     def active(self) -> bool:
         """Whether we are still a member (and the group was not ended by ReInit)."""
-        return not (self._removed or self._ended)
+        return not self._removed and self._reinit is None
+
+    @property
+    def reinit(self) -> ReInit | None:
+        """The ReInit that ended the group; its successor is of this description."""
+        return self._reinit
 
     @property
     def suite(self) -> CipherSuite:
@@ -136,6 +150,20 @@ class GroupState:
         """Give all members, in the order of their leaves."""
         return [member_of(at, leaf) for at, leaf in self._epoch.tree.leaves()]
 
+    def members_at(self, epoch: int) -> list[Member]:
+        """Give the members of this epoch or of a past one that is still kept.
+
+        Raises:
+            StaleEpoch: It is not kept (any more).
+        """
+        if epoch == self.epoch:
+            return self.members()
+        for past, _ in self._past:
+            if past.epoch == epoch:
+                leaves = enumerate(past.leaves)
+                return [member_of(at, leaf) for at, leaf in leaves if leaf is not None]
+        raise StaleEpoch("the epoch is not kept")
+
     def export(self, label: str, context: bytes, length: int) -> bytes:
         """Derive a secret of this epoch for something else (section 8.5)."""
         self._require_active()
@@ -157,6 +185,7 @@ class GroupState:
             epoch.secrets,
             epoch.confirmation_tag,
             epoch.own_leaf,
+            self._rng,
         ).message()
 
     def add_psk(self, psk_id: bytes, psk: bytes) -> None:
@@ -168,9 +197,13 @@ class GroupState:
     def _psk(self, id_: PreSharedKeyId) -> bytes | None:
         if id_.type == PSK_EXTERNAL:
             return self._psks.get(id_.psk_id)
+        return self.resumption_psk(id_)
+
+    def resumption_psk(self, id_: PreSharedKeyId) -> bytes | None:
+        """Give a resumption PSK of this group, if its epoch is kept (section 8.6)."""
         if id_.group_id != self.group_id:
             return None
-        if id_.epoch == self.epoch:
+        if id_.epoch == self.epoch and not self._removed:
             return self._epoch.secrets.resumption_psk
         return next(
             (past.resumption_psk for past, _ in self._past if past.epoch == id_.epoch),
@@ -180,7 +213,7 @@ class GroupState:
     def _retire(self, found: Found | None) -> None:
         """Move the current epoch to the past ones."""
         if found is not None:
-            self._ratchets.consume(found)
+            self._consume(self._ratchets, found)
         current = (PastEpoch.of(self._epoch), self._ratchets)
         self._past = (current, *self._past)[:MAX_PAST_EPOCHS]
         self._pending = {}
@@ -213,7 +246,7 @@ class GroupState:
             self._past,
             self._pending,
             self._removed,
-            self._ended,
+            self._reinit,
             self.joined_with,
         )
 
@@ -247,8 +280,18 @@ class GroupState:
         group._past = saved.past
         group._pending = saved.pending
         group._removed = saved.removed
-        group._ended = saved.ended
+        group._reinit = saved.reinit
         return group
+
+    def _consume(self, ratchets: SecretTree, found: Found) -> None:
+        """Delete the key of a message, and the oldest kept keys if they are many."""
+        ratchets.consume(found)
+        trees = [past for _, past in reversed(self._past)] + [self._ratchets]
+        excess = sum(tree.skipped for tree in trees) - MAX_SKIPPED_GROUP
+        for tree in trees:
+            if excess <= 0:
+                return
+            excess -= tree.drop_skipped(excess)
 
     # --- checks
 

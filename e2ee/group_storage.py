@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from e2ee.codec import Reader, decode, optional, u8, u16, u64, vector, vectors
 from e2ee.epoch import Epoch, PastEpoch
 from e2ee.errors import Malformed, UnsupportedSuite
+from e2ee.proposal import ReInit
 from e2ee.proposal_store import StoredProposal, read_stored
 from e2ee.secret_tree import SecretTree
 from e2ee.suite import CipherSuite
 
-FORMAT = 1
+FORMAT = 2
 """Version of both encodings."""
 
 PastEpochs = tuple[tuple[PastEpoch, SecretTree], ...]
@@ -31,17 +32,17 @@ class SavedGroup:
     past: PastEpochs
     pending: dict[bytes, StoredProposal]
     removed: bool
-    ended: bool
+    reinit: ReInit | None
     joined_with: bytes | None
 
     def encode_epoch(self) -> bytes:
         """Encode what changes with an epoch alone."""
-        joined_with = self.joined_with
+        joined_with, reinit = self.joined_with, self.reinit
         return (
             u8(FORMAT)
             + u16(self.epoch.tree.suite.id)
             + u8(self.removed)
-            + u8(self.ended)
+            + optional(None if reinit is None else reinit.encode())
             + optional(None if joined_with is None else vector(joined_with))
             + self.epoch.encode()
             + vectors(past.encode(self.epoch.tree) for past, _ in self.past)
@@ -70,7 +71,7 @@ def load_group(epoch: bytes, ratchets: bytes, suite: CipherSuite) -> SavedGroup:
     if reader.u16() != suite.id:
         raise UnsupportedSuite("the saved group has another cipher suite")
     removed = reader.present()
-    ended = reader.present()
+    reinit = ReInit.read(reader) if reader.present() else None
     joined_with = reader.vector() if reader.present() else None
     current = Epoch.read(suite, reader)
     past = reader.items(lambda r: PastEpoch.read(current.tree, r))
@@ -93,7 +94,7 @@ def load_group(epoch: bytes, ratchets: bytes, suite: CipherSuite) -> SavedGroup:
             tuple(zip(past, older, strict=True)),
             {item.received.ref: item for item in stored},
             removed,
-            ended,
+            reinit,
             joined_with,
         )
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from e2ee.codec import decode
-from e2ee.codepoint import (
-    PSK_RESUMPTION,
-    USAGE_APPLICATION,
-    WELCOME,
-)
+from e2ee.codepoint import WELCOME
 from e2ee.crypto import equal
 from e2ee.epoch import Epoch, PskLookup, enter_epoch, gather_psks
 from e2ee.errors import (
     BadPathSecret,
     InvalidGroupInfo,
-    InvalidWelcome,
+    InvalidLink,
     Misuse,
     NoMatchingKeyPackage,
     NotInTree,
@@ -25,7 +21,15 @@ from e2ee.framing import unwrap
 from e2ee.group_info import GroupInfo, find_tree, verify_group_info
 from e2ee.key_package import KeyPackage, KeyPackageBundle
 from e2ee.key_schedule import interim_transcript_hash, welcome_secret
+from e2ee.lineage import (
+    Ancestor,
+    ClientOf,
+    check_link,
+    linking_psk,
+    same_identity,
+)
 from e2ee.member import Validator
+from e2ee.proposal_validation import member_of
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.secret_tree import SecretTree
 from e2ee.suite import CipherSuite
@@ -76,13 +80,7 @@ def open_welcome(
         InvalidWelcome, DecryptionFailed, UnknownPsk, Malformed.
     """
     secrets = welcome.open_secrets(suite, item, bundle.init_private)
-    special = [
-        psk
-        for psk in secrets.psks
-        if psk.type == PSK_RESUMPTION and psk.usage != USAGE_APPLICATION
-    ]
-    if special:
-        raise InvalidWelcome("joining by ReInit or branch is not supported")
+    linking_psk(secrets.psks)
     psk = gather_psks(suite, secrets.psks, lookup)
     info = welcome.open_group_info(
         suite, welcome_secret(suite, secrets.joiner_secret, psk)
@@ -101,8 +99,14 @@ def join_group(
     validator: Validator,
     lookup: PskLookup,
     suite: CipherSuite,
+    old: Ancestor | None = None,
+    client_of: ClientOf = same_identity,
 ) -> tuple[Epoch, SecretTree, bytes]:
     """Process a Welcome; give the epoch, its ratchets and the KeyPackageRef used.
+
+    Args:
+        old: The group that this one must have grown out of.
+        client_of: Says which members of both are the same client.
 
     Raises:
         E2eeError: Anything about it is wrong.
@@ -122,11 +126,17 @@ def join_group(
         raise Misuse("the encryption key is not the KeyPackage's")
     # (2) The secrets and the GroupInfo.
     secrets, psk, info = open_welcome(suite, welcome, bundle, item, lookup)
+    link = linking_psk(secrets.psks)
+    if (link is None) != (old is None):
+        raise InvalidLink("the group grew out of another one than expected")
     # (3) The tree, whole and signed by a member.
     tree = find_tree(suite, info, ratchet_tree)
     context = info.context
     validate_tree(tree, context.group_id, context.extensions, validator)
     verify_group_info(tree, info)
+    if link is not None and old is not None:
+        members = [member_of(at, leaf) for at, leaf in tree.leaves()]
+        check_link(old, link, context, members, client_of)
     # (4) Our place in it.
     own_leaf = next(
         (at for at, leaf in tree.leaves() if leaf.encoded == own.encoded), None

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from e2ee.codec import Reader, decode, u8, u16, u64, vector
-from e2ee.codepoint import BASIC, LAST_RESORT, MLS10, SOURCE_KEY_PACKAGE
+from e2ee.codepoint import (
+    APP_DATA_DICTIONARY,
+    BASIC,
+    LAST_RESORT,
+    LAST_RESORT_COMPONENT,
+    MLS10,
+    SOURCE_KEY_PACKAGE,
+)
 from e2ee.crypto import Rng, random_bytes
 from e2ee.errors import (
     DecryptionFailed,
@@ -14,6 +21,7 @@ from e2ee.errors import (
     InvalidKeyPackage,
     KeyPackageLeafSource,
     LimitExceeded,
+    Malformed,
     UnsupportedSuite,
     UnsupportedVersion,
 )
@@ -23,13 +31,19 @@ from e2ee.extension import (
     Extensions,
     RequiredCapabilities,
     encode_extensions,
+    find_extension,
     read_extensions,
 )
-from e2ee.leaf import LeafNode, Lifetime, own_capabilities, sign_leaf
+from e2ee.grease import grease_extension
+from e2ee.leaf import LeafNode, Lifetime, greased_leaf_fields, sign_leaf
 from e2ee.suite import SUITE_3, CipherSuite
 
 MAX_KEY_PACKAGE = 16 * 1024
 """Bytes of a KeyPackage: a 1 KiB credential and room for a post-quantum key."""
+
+
+MAX_COMPONENTS = 64
+"""Components in a KeyPackage's dictionary; the draft defines one for KeyPackages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +83,21 @@ class KeyPackage:
 
     @property
     def last_resort(self) -> bool:
-        """Whether it is marked for use more than once."""
+        """Whether it is marked for use more than once.
+
+        By the extension of older drafts, or by the component of the present one.
+        """
         extensions = self.extensions + self.leaf_node.extensions
-        return any(extension.type == LAST_RESORT for extension in extensions)
+        if any(extension.type == LAST_RESORT for extension in extensions):
+            return True
+        dictionary = find_extension(self.extensions, APP_DATA_DICTIONARY)
+        if dictionary is None:
+            return False
+        try:
+            components = decode(dictionary, _read_components)
+        except Malformed:
+            return False
+        return LAST_RESORT_COMPONENT in components
 
     def verify(self, suite: CipherSuite, required: RequiredCapabilities) -> None:
         """Check all that section 10.1 asks, but for the rest of the group.
@@ -95,6 +121,12 @@ class KeyPackage:
         suite.verify_with_label(
             leaf.signature_key, "KeyPackageTBS", self.tbs, self.signature
         )
+
+
+def _read_components(reader: Reader) -> set[int]:
+    """Give the component ids in an AppDataDictionary (draft-ietf-mls-extensions)."""
+    found = reader.items(lambda r: (r.u16(), r.vector()), MAX_COMPONENTS)
+    return {component for component, _ in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +196,19 @@ def new_key_package(
     """
     init_private, init_key = suite.kem.derive_key_pair(rng(32))
     encryption_private, encryption_key = suite.kem.derive_key_pair(rng(32))
+    capabilities, leaf_extensions = greased_leaf_fields(suite, rng)
     leaf = sign_leaf(
         suite,
         signature_private,
         encryption_key=encryption_key,
         credential=Credential(BASIC, identity),
-        capabilities=own_capabilities(suite),
+        capabilities=capabilities,
+        extensions=leaf_extensions,
         lifetime=Lifetime(not_before, not_after),
     )
-    extensions = (Extension(LAST_RESORT, b""),) if last_resort else ()
+    extensions: Extensions = (grease_extension(rng),)
+    if last_resort:
+        extensions += (Extension(LAST_RESORT, b""),)
     tbs = (
         u16(MLS10)
         + u16(suite.id)

@@ -7,7 +7,6 @@ types that all members support) are the ratchet tree's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from e2ee.codec import Reader, u8, u16_vector, u32, u64, vector
@@ -15,13 +14,13 @@ from e2ee.codepoint import (
     BASIC,
     DEFAULT_EXTENSIONS,
     DEFAULT_PROPOSALS,
-    LAST_RESORT,
     MLS10,
+    SELF_REMOVE,
     SOURCE_COMMIT,
     SOURCE_KEY_PACKAGE,
     SOURCE_UPDATE,
-    TELEX_ROOM,
 )
+from e2ee.crypto import Rng
 from e2ee.errors import (
     DecryptionFailed,
     InvalidLeafKey,
@@ -34,12 +33,14 @@ from e2ee.errors import (
     Malformed,
 )
 from e2ee.extension import (
+    OUR_EXTENSIONS,
     Credential,
     Extensions,
     RequiredCapabilities,
     encode_extensions,
     read_extensions,
 )
+from e2ee.grease import grease_extension, grease_values
 from e2ee.suite import CipherSuite
 
 MAX_CAPABILITIES = 256
@@ -91,22 +92,39 @@ class Capabilities:
             raise LeafLacksRequired("a leaf lacks a capability that the group requires")
 
 
-OUR_EXTENSIONS = (LAST_RESORT, TELEX_ROOM)
-"""Non-default extension types that this implementation copes with."""
-OUR_PROPOSALS: tuple[int, ...] = ()
+OUR_PROPOSALS = (SELF_REMOVE,)
 """Non-default proposal types that this implementation copes with."""
 
 
-def own_capabilities(suite: CipherSuite, grease: Sequence[int] = ()) -> Capabilities:
-    """Give what this implementation supports, plus `grease` values for others."""
-    extra = tuple(grease)
+def own_capabilities(suite: CipherSuite) -> Capabilities:
+    """Give what this implementation supports, and nothing else."""
     return Capabilities(
         versions=(MLS10,),
-        cipher_suites=(suite.id, *extra),
-        extensions=OUR_EXTENSIONS + extra,
-        proposals=OUR_PROPOSALS + extra,
-        credentials=(BASIC, *extra),
+        cipher_suites=(suite.id,),
+        extensions=OUR_EXTENSIONS,
+        proposals=OUR_PROPOSALS,
+        credentials=(BASIC,),
     )
+
+
+def greased_leaf_fields(
+    suite: CipherSuite, rng: Rng
+) -> tuple[Capabilities, Extensions]:
+    """Give the capabilities and extensions of a leaf of ours, with GREASE in them.
+
+    Two values in each list of capabilities and one extension, which is listed as it
+    must be (section 13.5).
+    """
+    plain = own_capabilities(suite)
+    extensions = grease_values(rng)
+    capabilities = Capabilities(
+        versions=plain.versions,
+        cipher_suites=plain.cipher_suites + grease_values(rng),
+        extensions=plain.extensions + extensions,
+        proposals=plain.proposals + grease_values(rng),
+        credentials=plain.credentials + grease_values(rng),
+    )
+    return capabilities, (grease_extension(rng, extensions),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from e2ee.codepoint import (
     PSK,
     REINIT,
     REMOVE,
+    SELF_REMOVE,
     UPDATE,
 )
 from e2ee.errors import Malformed
@@ -153,6 +154,22 @@ class GroupContextExtensions:
         return cls(read_extensions(reader))
 
 
+@dataclass(frozen=True, slots=True)
+class SelfRemove:
+    """SelfRemove (draft-ietf-mls-extensions): the sender wants to be removed."""
+
+    type: ClassVar[int] = SELF_REMOVE
+
+    def encode(self) -> bytes:
+        """Encode the body, which is empty."""
+        return b""
+
+    @classmethod
+    def read(cls, reader: Reader) -> SelfRemove:
+        """Decode the body."""
+        return cls()
+
+
 Proposal = (
     Add
     | Update
@@ -161,6 +178,7 @@ Proposal = (
     | ReInit
     | ExternalInit
     | GroupContextExtensions
+    | SelfRemove
 )
 
 _READERS: dict[int, Callable[[Reader], Proposal]] = {
@@ -171,6 +189,7 @@ _READERS: dict[int, Callable[[Reader], Proposal]] = {
     REINIT: ReInit.read,
     EXTERNAL_INIT: ExternalInit.read,
     GROUP_CONTEXT_EXTENSIONS: GroupContextExtensions.read,
+    SELF_REMOVE: SelfRemove.read,
 }
 
 

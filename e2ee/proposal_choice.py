@@ -29,16 +29,12 @@ from e2ee.proposal import (
     Proposal,
     ReInit,
     Remove,
+    SelfRemove,
     Update,
 )
-from e2ee.proposal_list import (
-    Applied,
-    Resolved,
-    apply_proposals,
-    check_proposal,
-    leaf_member,
-)
+from e2ee.proposal_list import Applied, apply_proposals
 from e2ee.proposal_store import StoredProposal
+from e2ee.proposal_validation import Resolved, check_proposal, leaf_member
 from e2ee.transition import commit_effects
 
 MAX_TRIES = 32
@@ -55,6 +51,8 @@ class ProposalChoice:
     epoch: Epoch
     validator: Validator
     psk: PskLookup = field(repr=False)
+    linking: bool = False
+    """Whether it makes a successor or subgroup (sections 11.2, 11.3)."""
 
     def choose(
         self,
@@ -80,7 +78,9 @@ class ProposalChoice:
             return everything, fitting
         applied, chosen = self._apply(ours, now, self.validator), ours
         if len(candidates) > MAX_TRIES:
-            candidates = [c for c in candidates if isinstance(c[1].proposal, Remove)]
+            candidates = [
+                c for c in candidates if isinstance(c[1].proposal, Remove | SelfRemove)
+            ]
         taken: set[object] = set()
         tries = 0
         for subject, candidate in _in_turn(candidates):
@@ -110,14 +110,20 @@ class ProposalChoice:
             for item in chosen
         ]
         return apply_proposals(
-            epoch.tree, epoch.context, epoch.own_leaf, items, validator, now=now
+            epoch.tree,
+            epoch.context,
+            epoch.own_leaf,
+            items,
+            validator,
+            now=now,
+            linking=self.linking,
         )
 
     def _try(
         self, chosen: Sequence[StoredProposal | Proposal], now: int
     ) -> Applied | None:
         """Apply what may hold pending proposals, if it is valid and allowed."""
-        epoch, judge = self.epoch, _Judge(self.validator)
+        epoch, judge = self.epoch, Judge(self.validator)
         me = leaf_member(epoch.tree, epoch.own_leaf)
         try:
             applied = self._apply(chosen, now, judge)
@@ -144,15 +150,14 @@ class ProposalChoice:
         touched |= {item.removed for item in proposals if isinstance(item, Remove)}
         # A Remove is preferred to an Update of the same leaf, a later Update to an
         # earlier one (section 12.2): so Removes are tried first, the rest backwards.
-        newest_first = sorted(
-            reversed(pending), key=lambda item: not isinstance(item.proposal, Remove)
-        )
+        # A SelfRemove makes a Remove of the same leaf invalid.
+        newest_first = sorted(reversed(pending), key=lambda item: _rank(item.proposal))
         found: list[tuple[object, StoredProposal]] = []
         for item in newest_first:
             match item.proposal:
                 case Remove(leaf):
                     subject: object = leaf
-                case Update():
+                case Update() | SelfRemove():
                     subject = item.sender.index
                 case PreSharedKey(id_):
                     subject = id_.encode()
@@ -174,7 +179,7 @@ class ProposalChoice:
 
     def _valid(self, item: StoredProposal) -> bool:
         """Whether a pending proposal is (still) valid by itself, and allowed."""
-        epoch, judge = self.epoch, _Judge(self.validator)
+        epoch, judge = self.epoch, Judge(self.validator)
         try:
             check_proposal(epoch.tree, epoch.context, item.sender, item.proposal, judge)
             judge.authorize_proposal(epoch.context, item.received.sender, item.proposal)
@@ -183,7 +188,16 @@ class ProposalChoice:
         return True
 
 
-class _Judge:
+def _rank(proposal: Proposal) -> int:
+    match proposal:
+        case SelfRemove():
+            return 0
+        case Remove():
+            return 1
+    return 2
+
+
+class Judge:
     """The caller's validator, whose every exception means no.
 
     For what others proposed: the exceptions of the caller are its own, and what it

@@ -1,4 +1,4 @@
-"""Judging proposals and applying them (RFC 9420 sections 12.1 to 12.3).
+"""Judging a list of proposals and applying it (RFC 9420 sections 12.2 and 12.3).
 
 The one place that does so: a member building a commit, a member receiving one and
 the hub all come through `apply_proposals`. It holds no secret and works on a copy of
@@ -10,80 +10,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from e2ee.codepoint import (
-    EXTERNAL,
-    EXTERNAL_SENDER_PROPOSALS,
-    MEMBER,
-    MLS10,
-    NEW_MEMBER_COMMIT,
-    NEW_MEMBER_PROPOSAL,
-    PATH_REQUIRED_PROPOSALS,
-    PSK_RESUMPTION,
-    SOURCE_UPDATE,
-    USAGE_APPLICATION,
-)
+from e2ee.codepoint import NEW_MEMBER_COMMIT, PATH_REQUIRED_PROPOSALS
 from e2ee.errors import (
-    BadPskNonce,
     CommitterRemoved,
     CommitterUpdate,
-    EncryptionKeyKept,
     ExtensionsTwice,
     ExternalForbids,
     ExternalInitCount,
     ExternalInitMisplaced,
     ExternalReference,
-    InvalidProposal,
+    ExternalRemoves,
     LeafTwice,
     PskTwice,
-    PskUsageForbidden,
     ReinitNotAlone,
-    RemovesNobody,
-    SenderForbidden,
-    UnknownSender,
-    VersionLowered,
-    WrongLeafSource,
+    SelfRemoveByValue,
 )
-from e2ee.extension import (
-    Extensions,
-    RequiredCapabilities,
-    external_senders,
-)
-from e2ee.framing import Sender
+from e2ee.extension import Extensions, RequiredCapabilities
 from e2ee.group_context import GroupContext
 from e2ee.key_package import KeyPackage
-from e2ee.leaf import LeafNode
-from e2ee.member import NO_LEAF, Action, Member, Validator
+from e2ee.member import Action, Member, Validator
 from e2ee.proposal import (
     Add,
     ExternalInit,
     GroupContextExtensions,
     PreSharedKey,
-    Proposal,
     ReInit,
     Remove,
+    SelfRemove,
     Update,
     kind_of,
 )
+from e2ee.proposal_validation import (
+    NEWCOMER,
+    Resolved,
+    check_proposal,
+    leaf_member,
+    member_of,
+    proposal_subject,
+    sender_member,
+)
 from e2ee.psk import PreSharedKeyId
 from e2ee.ratchet_tree import RatchetTree
-from e2ee.tree_validation import accept_credential
-
-NEWCOMER = Member(NO_LEAF, b"", b"")
-"""Stands for the sender of an external commit until its leaf is known."""
-
-
-def member_of(leaf: int, node: LeafNode) -> Member:
-    """Show a leaf as the caller sees it."""
-    return Member(leaf, node.credential.identity, node.signature_key)
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A proposal of a commit, with who proposed it."""
-
-    proposal: Proposal
-    sender: Sender
-    by_reference: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,121 +78,10 @@ class Applied:
         return frozenset(leaf for leaf, _ in self.added)
 
 
-# --- single proposals (section 12.1)
-
-
-def sender_member(
-    tree: RatchetTree, context: GroupContext, sender: Sender, proposal: Proposal | None
-) -> tuple[Member, bytes]:
-    """Give who sent something, and the key that must have signed it.
-
-    Raises:
-        UnknownSender: There is nobody there.
-        InvalidProposal: A sender of this kind may not propose this.
-    """
-    if sender.type == MEMBER:
-        leaf = tree.leaf(sender.index)
-        if leaf is None:
-            raise UnknownSender("the sender is not a member")
-        return member_of(sender.index, leaf), leaf.signature_key
-    if sender.type == EXTERNAL:
-        known = external_senders(context.extensions)
-        if sender.index >= len(known):
-            raise UnknownSender("the external sender is not listed")
-        if proposal is None or proposal.type not in EXTERNAL_SENDER_PROPOSALS:
-            raise SenderForbidden("an external sender may not propose this")
-        key = known[sender.index].signature_key
-        return Member(NO_LEAF, known[sender.index].credential.identity, key), key
-    if sender.type == NEW_MEMBER_PROPOSAL:
-        if not isinstance(proposal, Add):
-            raise SenderForbidden("a new member may propose to add itself alone")
-        leaf = proposal.key_package.leaf_node
-        return member_of(NO_LEAF, leaf), leaf.signature_key
-    raise UnknownSender("this sender cannot send this")
-
-
-def check_proposal(
-    tree: RatchetTree,
-    context: GroupContext,
-    sender: Sender,
-    proposal: Proposal,
-    validator: Validator,
-    *,
-    extensions: Extensions | None = None,
-    now: int | None = None,
-    fresh: bool = True,
-) -> None:
-    """Check one proposal by itself (section 12.1).
-
-    Args:
-        extensions: Those that will hold; the context's own if not given.
-        fresh: Whether it is to take effect now, and credentials' dates matter.
-        now: Judge lifetimes at this time, if given.
-
-    Raises:
-        InvalidProposal, InvalidKeyPackage, InvalidLeaf, BadSignature,
-        CredentialRefused, UnsupportedSuite.
-    """
-    suite = tree.suite
-    if extensions is None:
-        extensions = context.extensions
-    required = RequiredCapabilities.of(extensions)
-    match proposal:
-        case Add(key_package):
-            leaf = key_package.leaf_node
-            key_package.verify(suite, required)
-            if now is not None and leaf.lifetime is not None:
-                leaf.lifetime.check(now)
-            accept_credential(leaf, validator, fresh=fresh)
-        case Update(leaf):
-            old = tree.leaf(sender.index) if sender.type == MEMBER else None
-            if old is None:
-                raise SenderForbidden("only a member may update its leaf")
-            if leaf.source != SOURCE_UPDATE:
-                raise WrongLeafSource("the leaf was not made for an Update")
-            if leaf.encryption_key == old.encryption_key:
-                raise EncryptionKeyKept("the Update keeps its encryption key")
-            leaf.check(suite, required)
-            leaf.verify(suite, context.group_id, sender.index)
-            accept_credential(leaf, validator, fresh=fresh)
-        case Remove(removed):
-            if tree.leaf(removed) is None:
-                raise RemovesNobody("the leaf to be removed is blank")
-        case PreSharedKey(psk):
-            if len(psk.nonce) != suite.hash.size:
-                raise BadPskNonce("the PSK nonce has the wrong length")
-            if psk.type == PSK_RESUMPTION and psk.usage != USAGE_APPLICATION:
-                raise PskUsageForbidden("this resumption PSK belongs elsewhere")
-        case ReInit(_, version, _, _):
-            if version < MLS10:
-                raise VersionLowered("ReInit cannot lower the version")
-        case GroupContextExtensions(new):
-            RequiredCapabilities.of(new)
-            external_senders(new)
-        case ExternalInit():
-            pass
-
-
-def proposal_subject(tree: RatchetTree, resolved: Resolved) -> Member | None:
-    """Say whom a valid proposal is about."""
-    match resolved.proposal:
-        case Add(key_package):
-            return member_of(NO_LEAF, key_package.leaf_node)
-        case Remove(removed):
-            leaf = tree.leaf(removed)
-            return None if leaf is None else member_of(removed, leaf)
-        case Update(leaf):
-            return member_of(resolved.sender.index, leaf)
-    return None
-
-
-# --- the list (sections 12.2 and 12.3)
+# --- what section 12.2 says of a list without looking at the tree
 
 
 def _check_list(items: Sequence[Resolved], committer: int | None) -> None:
-    """Check the rules of section 12.2 that need no tree."""
-    touched: set[int] = set()
-    psks: set[bytes] = set()
     kinds = [item.proposal.type for item in items]
     if kinds.count(GroupContextExtensions.type) > 1:
         raise ExtensionsTwice("extensions are replaced more than once")
@@ -235,6 +91,31 @@ def _check_list(items: Sequence[Resolved], committer: int | None) -> None:
         _check_external_list(items, kinds)
     elif ExternalInit.type in kinds:
         raise ExternalInitMisplaced("only an external commit may hold ExternalInit")
+    _check_targets(items, committer)
+    psks = [
+        i.proposal.psk.encode() for i in items if isinstance(i.proposal, PreSharedKey)
+    ]
+    if len(set(psks)) != len(psks):
+        raise PskTwice("a PSK stands twice")
+
+
+def _check_external_list(items: Sequence[Resolved], kinds: Sequence[int]) -> None:
+    """Check the list of an external commit; SelfRemoves may be referred to."""
+    if kinds.count(ExternalInit.type) != 1:
+        raise ExternalInitCount("an external commit needs one ExternalInit")
+    if kinds.count(Remove.type) > 1:
+        raise ExternalRemoves("an external commit removes more than one leaf")
+    allowed = {ExternalInit.type, Remove.type, PreSharedKey.type, SelfRemove.type}
+    if not set(kinds) <= allowed:
+        raise ExternalForbids("an external commit may not hold this")
+    for item in items:
+        if item.by_reference and not isinstance(item.proposal, SelfRemove):
+            raise ExternalReference("an external commit refers to a proposal")
+
+
+def _check_targets(items: Sequence[Resolved], committer: int | None) -> None:
+    """Check that each leaf is updated or removed once, and not the committer's."""
+    touched: set[int] = set()
     for item in items:
         match item.proposal:
             case Update():
@@ -244,12 +125,12 @@ def _check_list(items: Sequence[Resolved], committer: int | None) -> None:
             case Remove(target):
                 if target == committer:
                     raise CommitterRemoved("the committer would remove itself")
-            case PreSharedKey(psk):
-                encoded = psk.encode()
-                if encoded in psks:
-                    raise PskTwice("a PSK stands twice")
-                psks.add(encoded)
-                continue
+            case SelfRemove():
+                target = item.sender.index
+                if not item.by_reference:
+                    raise SelfRemoveByValue("a SelfRemove is not referred to")
+                if target == committer:
+                    raise CommitterRemoved("the committer would remove itself")
             case _:
                 continue
         if target in touched:
@@ -257,14 +138,64 @@ def _check_list(items: Sequence[Resolved], committer: int | None) -> None:
         touched.add(target)
 
 
-def _check_external_list(items: Sequence[Resolved], kinds: Sequence[int]) -> None:
-    allowed = {ExternalInit.type, Remove.type, PreSharedKey.type}
-    if kinds.count(ExternalInit.type) != 1:
-        raise ExternalInitCount("an external commit needs one ExternalInit")
-    if kinds.count(Remove.type) > 1 or not set(kinds) <= allowed:
-        raise ExternalForbids("an external commit may not hold this")
-    if any(item.by_reference for item in items):
-        raise ExternalReference("an external commit refers to a proposal")
+# --- applying (section 12.3)
+
+
+class _TreeChange:
+    """A copy of a tree, and what was done to it so far."""
+
+    def __init__(self, tree: RatchetTree) -> None:
+        self.before = tree
+        self.tree = tree.copy()
+        self.updated: list[Member] = []
+        self.replaced: list[Member] = []
+        self.removed: list[Member] = []
+        self.added: list[tuple[int, KeyPackage]] = []
+        self._places: dict[int, int] = {}
+
+    def update(self, items: Sequence[Resolved]) -> None:
+        """Apply the Updates, in any order."""
+        for item in items:
+            if isinstance(item.proposal, Update):
+                index, leaf = item.sender.index, item.proposal.leaf_node
+                self.replaced.append(leaf_member(self.before, index))
+                self.updated.append(member_of(index, leaf))
+                self.tree.update_leaf(index, leaf)
+
+    def remove(self, items: Sequence[Resolved]) -> None:
+        """Apply the SelfRemoves and Removes, in any order."""
+        for item in items:
+            match item.proposal:
+                case Remove(index):
+                    pass
+                case SelfRemove():
+                    index = item.sender.index
+                case _:
+                    continue
+            self.removed.append(leaf_member(self.before, index))
+            self.tree.remove_leaf(index)
+        if self.removed:
+            self.tree.truncate()
+
+    def add(self, items: Sequence[Resolved]) -> None:
+        """Apply the Adds, in their order."""
+        for item in items:
+            if isinstance(item.proposal, Add):
+                package = item.proposal.key_package
+                place = self.tree.add_leaf(package.leaf_node)
+                self.added.append((place, package))
+                self._places[id(package)] = place
+
+    def action(self, item: Resolved, proposer: Member) -> Action:
+        """Say what a proposal did, for the caller to judge."""
+        kind, subject = kind_of(item.proposal), proposal_subject(self.before, item)
+        if isinstance(item.proposal, SelfRemove):
+            # To a policy it is a removal like others, by the one who leaves.
+            kind = kind_of(Remove(item.sender.index))
+        if isinstance(item.proposal, Add) and subject is not None:
+            place = self._places[id(item.proposal.key_package)]
+            subject = replace(subject, leaf=place)
+        return Action(kind, proposer, subject, item.by_reference)
 
 
 def apply_proposals(
@@ -275,83 +206,59 @@ def apply_proposals(
     validator: Validator,
     *,
     now: int | None = None,
+    linking: bool = False,
 ) -> Applied:
     """Judge a list of proposals and apply it to a copy of the tree.
 
     Args:
         committer: Its leaf index; None of an external commit.
         now: Judge the dates of what comes in at this time, if given.
+        linking: Whether it makes a successor or subgroup (sections 11.2, 11.3).
 
     Raises:
         InvalidProposalList and whatever `check_proposal` raises.
     """
+    # (1) Each is valid, and all together.
     _check_list(items, committer)
-    extensions = context.extensions
+    extensions = _extensions_after(context, items)
+    proposers = [
+        _check_item(tree, context, item, extensions, validator, now, linking)
+        for item in items
+    ]
+    # (2) The tree; who stays must know each type, who comes or goes need not.
+    change = _TreeChange(tree)
+    change.update(items)
+    change.remove(items)
+    kinds = {item.proposal.type for item in items}
+    change.tree.census.check_proposals(kinds)
+    change.add(items)
+    # (3) The members fit together, and to the group.
+    changed = extensions is not context.extensions
+    check_members(change.tree, extensions, check_all=changed)
+    proposals = [item.proposal for item in items]
+    inits = [p.kem_output for p in proposals if isinstance(p, ExternalInit)]
+    reinits = [p for p in proposals if isinstance(p, ReInit)]
+    return Applied(
+        tree=change.tree,
+        extensions=extensions,
+        added=tuple(change.added),
+        psks=tuple(p.psk for p in proposals if isinstance(p, PreSharedKey)),
+        kem_output=inits[0] if inits else None,
+        reinit=reinits[0] if reinits else None,
+        path_required=not items or not kinds.isdisjoint(PATH_REQUIRED_PROPOSALS),
+        removed=tuple(change.removed),
+        updated=tuple(change.updated),
+        replaced=tuple(change.replaced),
+        actions=tuple(map(change.action, items, proposers)),
+    )
+
+
+def _extensions_after(context: GroupContext, items: Sequence[Resolved]) -> Extensions:
+    """Give the extensions that hold for all other proposals of the list too."""
     for item in items:
         if isinstance(item.proposal, GroupContextExtensions):
-            extensions = item.proposal.extensions
-    new = tree.copy()
-    proposers = [
-        _check_item(tree, context, item, extensions, validator, now) for item in items
-    ]
-    removed: list[Member] = []
-    updated: list[Member] = []
-    replaced: list[Member] = []
-    for item in items:
-        if isinstance(item.proposal, Update):
-            index = item.sender.index
-            replaced.append(leaf_member(tree, index))
-            updated.append(member_of(index, item.proposal.leaf_node))
-            new.update_leaf(index, item.proposal.leaf_node)
-    for item in items:
-        if isinstance(item.proposal, Remove):
-            removed.append(leaf_member(tree, item.proposal.removed))
-            new.remove_leaf(item.proposal.removed)
-    if removed:
-        new.truncate()
-    added: list[tuple[int, KeyPackage]] = []
-    for item in items:
-        if isinstance(item.proposal, Add):
-            package = item.proposal.key_package
-            added.append((new.add_leaf(package.leaf_node), package))
-    places = {id(package): leaf for leaf, package in added}
-    actions: list[Action] = []
-    for item, proposer in zip(items, proposers, strict=True):
-        subject = proposal_subject(tree, item)
-        if isinstance(item.proposal, Add) and subject is not None:
-            subject = replace(subject, leaf=places[id(item.proposal.key_package)])
-        actions.append(
-            Action(kind_of(item.proposal), proposer, subject, item.by_reference)
-        )
-    check_members(new, extensions, check_all=extensions is not context.extensions)
-    kinds = {item.proposal.type for item in items}
-    return Applied(
-        tree=new,
-        extensions=extensions,
-        added=tuple(added),
-        psks=tuple(
-            item.proposal.psk
-            for item in items
-            if isinstance(item.proposal, PreSharedKey)
-        ),
-        kem_output=next(
-            (
-                item.proposal.kem_output
-                for item in items
-                if isinstance(item.proposal, ExternalInit)
-            ),
-            None,
-        ),
-        reinit=next(
-            (item.proposal for item in items if isinstance(item.proposal, ReInit)),
-            None,
-        ),
-        path_required=not items or not kinds.isdisjoint(PATH_REQUIRED_PROPOSALS),
-        removed=tuple(removed),
-        updated=tuple(updated),
-        replaced=tuple(replaced),
-        actions=tuple(actions),
-    )
+            return item.proposal.extensions
+    return context.extensions
 
 
 def _check_item(
@@ -361,6 +268,7 @@ def _check_item(
     extensions: Extensions,
     validator: Validator,
     now: int | None,
+    linking: bool,
 ) -> Member:
     """Check one proposal of a list and give its proposer."""
     proposer = NEWCOMER
@@ -375,17 +283,11 @@ def _check_item(
         extensions=extensions,
         now=now,
         fresh=now is not None,
+        linking=linking,
     )
     if item.by_reference:
         validator.authorize_proposal(context, proposer, item.proposal)
     return proposer
-
-
-def leaf_member(tree: RatchetTree, index: int) -> Member:
-    leaf = tree.leaf(index)
-    if leaf is None:
-        raise InvalidProposal("the leaf is blank")
-    return member_of(index, leaf)
 
 
 def check_members(

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from e2ee.codec import Reader, decode, vector
-from e2ee.codepoint import PROPOSAL
-from e2ee.errors import InvalidMessage, LimitExceeded, UnknownProposal
+from e2ee.codepoint import PROPOSAL, PUBLIC_MESSAGE
+from e2ee.errors import InvalidMessage, LimitExceeded, SelfRemoveHidden, UnknownProposal
 from e2ee.framing import AuthenticatedContent, Commit, Sender
 from e2ee.group_context import GroupContext
 from e2ee.member import ProposalReceived, Validator
-from e2ee.proposal import Proposal, ProposalRef, kind_of
-from e2ee.proposal_list import (
+from e2ee.proposal import Proposal, ProposalRef, SelfRemove, kind_of
+from e2ee.proposal_validation import (
     Resolved,
     check_proposal,
     proposal_subject,
@@ -95,6 +95,8 @@ def accept_proposal(
     """
     proposal = proposal_of(message)
     sender = message.content.sender
+    if isinstance(proposal, SelfRemove) and message.wire_format != PUBLIC_MESSAGE:
+        raise SelfRemoveHidden("a SelfRemove must be readable by who joins")
     member, key = sender_member(tree, context, sender, proposal)
     verify_content(tree.suite, key, message, context.encode())
     check_proposal(tree, context, sender, proposal, validator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from e2ee.codec import Reader, decode, u8, u32, u64, vector
-from e2ee.codepoint import APPLICATION, MEMBER, PRIVATE_MESSAGE
+from e2ee.codepoint import APPLICATION, COMMIT, MEMBER, PRIVATE_MESSAGE
 from e2ee.crypto import Rng, equal, random_bytes
 from e2ee.errors import (
     BadMembershipTag,
@@ -57,6 +57,19 @@ def sign_content(
     return suite.sign_with_label(
         signature_private, "FramedContentTBS", content.tbs(wire_format, context)
     )
+
+
+def sign_framed(
+    suite: CipherSuite,
+    signature_private: bytes,
+    wire_format: int,
+    content: FramedContent,
+    context: bytes,
+) -> AuthenticatedContent:
+    """Sign a content; of a commit the confirmation tag stays empty for now."""
+    signature = sign_content(suite, signature_private, wire_format, content, context)
+    tag = b"" if content.content_type == COMMIT else None
+    return AuthenticatedContent(wire_format, content, AuthData(signature, tag))
 
 
 def verify_content(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from e2ee.codec import Reader, decode, u8, vector, vectors
-from e2ee.codepoint import EXTERNAL, EXTERNAL_PUB, PUBLIC_MESSAGE
+from e2ee.codepoint import EXTERNAL, EXTERNAL_PUB
 from e2ee.errors import (
     BadSignature,
     CredentialRefused,
@@ -32,16 +32,14 @@ from e2ee.errors import (
     WrongGroup,
 )
 from e2ee.extension import Extension, find_extension
+from e2ee.external_proposal import propose_externally
 from e2ee.framing import (
-    AuthData,
     AuthenticatedContent,
-    FramedContent,
     Peek,
     PublicMessage,
     Sender,
     peek,
     read_framed,
-    wrap,
 )
 from e2ee.group_context import GroupContext
 from e2ee.group_info import GroupInfo, find_tree, verify_group_info
@@ -56,17 +54,17 @@ from e2ee.member import (
     Validator,
 )
 from e2ee.proposal import Remove
-from e2ee.proposal_list import check_proposal, member_of
 from e2ee.proposal_store import (
     StoredProposal,
     accept_proposal,
     read_stored,
     resolve,
 )
-from e2ee.protection import sign_content, verify_content
+from e2ee.proposal_validation import check_proposal, member_of
+from e2ee.protection import verify_content
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.suite import SUITE_3, CipherSuite
-from e2ee.transition import advance, commit_of, commit_signer
+from e2ee.transition import Transition, advance, commit_of, commit_signer
 from e2ee.tree_validation import validate_tree
 
 __all__ = [
@@ -221,12 +219,14 @@ class PublicGroup:
         """
         sender, proposal = Sender(EXTERNAL, sender_index), Remove(leaf)
         check_proposal(self.tree, self.context, sender, proposal, self.validator)
-        content = FramedContent.make(self.group_id, self.epoch, sender, b"", proposal)
-        signature = sign_content(
-            self.suite, signature_private, PUBLIC_MESSAGE, content, b""
+        return propose_externally(
+            proposal,
+            group_id=self.group_id,
+            epoch=self.epoch,
+            sender_index=sender_index,
+            signature_private=signature_private,
+            suite=self.suite,
         )
-        message = PublicMessage(content, AuthData(signature, None), None)
-        return wrap(PUBLIC_MESSAGE, message.encode())
 
     def process_commit(
         self,
@@ -266,7 +266,18 @@ class PublicGroup:
             now=now,
         )
         # (3) The committer vouches for the same result.
-        info = GroupInfo.from_message(group_info)
+        self._check_group_info(GroupInfo.from_message(group_info), step, tag)
+        # (4) A Welcome for each new member.
+        if welcome_refs is not None:
+            refs = [package.ref(self.suite) for _, package in step.applied.added]
+            if sorted(refs) != sorted(welcome_refs):
+                raise InvalidWelcome("the Welcomes are not those of the added members")
+        interim = step.interim_transcript_hash
+        after = PublicGroup(step.context, step.tree, interim, tag, self.validator)
+        return after, step.effects
+
+    @staticmethod
+    def _check_group_info(info: GroupInfo, step: Transition, tag: bytes) -> None:
         if info.context != step.context:
             raise InvalidGroupInfo("the GroupInfo is not of the group after the commit")
         if info.signer != step.committer:
@@ -276,21 +287,6 @@ class PublicGroup:
         if find_extension(info.extensions, EXTERNAL_PUB) is None:
             raise ExternalPubMissing("the GroupInfo has no external_pub")
         verify_group_info(step.tree, info)
-        # (4) A Welcome for each new member.
-        if welcome_refs is not None:
-            refs = [package.ref(self.suite) for _, package in step.applied.added]
-            if sorted(refs) != sorted(welcome_refs):
-                raise InvalidWelcome("the Welcomes are not those of the added members")
-        return (
-            PublicGroup(
-                step.context,
-                step.tree,
-                step.interim_transcript_hash,
-                tag,
-                self.validator,
-            ),
-            step.effects,
-        )
 
     def _public(self, message: bytes) -> AuthenticatedContent:
         framed = read_framed(message)

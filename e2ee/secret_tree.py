@@ -9,9 +9,15 @@ along the opened paths.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from e2ee.codec import Reader, u8, u32, vector, vectors
-from e2ee.errors import GenerationTooFar, GenerationUsed, UnknownSender
+from e2ee.errors import (
+    GenerationTooFar,
+    GenerationUsed,
+    Malformed,
+    UnknownSender,
+)
 from e2ee.suite import CipherSuite
 from e2ee.tree_math import left, parent, right, root
 
@@ -63,7 +69,7 @@ class Found:
 class SecretTree:
     """The unconsumed secrets of one epoch."""
 
-    __slots__ = ("_nodes", "_ratchets", "suite", "width")
+    __slots__ = ("_nodes", "_order", "_ratchets", "suite", "width")
 
     def __init__(self, suite: CipherSuite, encryption_secret: bytes, width: int):
         """Start an epoch; `width` is how many leaves the ratchet tree has."""
@@ -71,6 +77,24 @@ class SecretTree:
         self.width = width
         self._nodes: dict[int, bytes] = {root(width): encryption_secret}
         self._ratchets: dict[tuple[int, int], _Ratchet] = {}
+        self._order: dict[tuple[int, int, int], None] = {}
+        """(leaf, kind, generation) of each key passed over, the oldest first."""
+
+    @property
+    def skipped(self) -> int:
+        """How many unused keys are kept."""
+        return len(self._order)
+
+    def drop_skipped(self, count: int) -> int:
+        """Delete up to `count` of the unused keys, the oldest first.
+
+        Returns:
+            How many were deleted.
+        """
+        oldest = list(islice(self._order, count))
+        for place in oldest:
+            self._forget(*place)
+        return len(oldest)
 
     def next(self, leaf: int, kind: int) -> Found:
         """Give the next key of our own ratchet; consume it at once."""
@@ -115,16 +139,21 @@ class SecretTree:
             self._nodes.update(opening.left)
             for kind, ratchet in enumerate(opening.ratchets):
                 self._ratchets[found.leaf, kind] = ratchet
-        ratchet = self._ratchets[found.leaf, found.kind]
+        leaf, kind = found.leaf, found.kind
+        ratchet = self._ratchets[leaf, kind]
         if found._next is None:
-            del ratchet.skipped[found.generation]
+            self._forget(leaf, kind, found.generation)
             return
         ratchet.secret = found._next
         ratchet.generation = found.generation + 1
-        kept = ratchet.skipped
-        kept.update(found._skipped)
-        while len(kept) > MAX_SKIPPED:
-            del kept[next(iter(kept))]
+        ratchet.skipped.update(found._skipped)
+        self._order.update(((leaf, kind, passed), None) for passed, _ in found._skipped)
+        while len(ratchet.skipped) > MAX_SKIPPED:
+            self._forget(leaf, kind, next(iter(ratchet.skipped)))
+
+    def _forget(self, leaf: int, kind: int, generation: int) -> None:
+        del self._ratchets[leaf, kind].skipped[generation]
+        del self._order[leaf, kind, generation]
 
     def _key_nonce(self, secret: bytes, generation: int) -> tuple[bytes, bytes]:
         suite, aead = self.suite, self.suite.aead
@@ -169,17 +198,16 @@ class SecretTree:
         """Encode for keeping; the bytes hold secrets."""
         nodes = vectors(u32(i) + vector(s) for i, s in sorted(self._nodes.items()))
         ratchets = vectors(
-            u32(leaf)
-            + u8(kind)
-            + u32(ratchet.generation)
-            + vector(ratchet.secret)
-            + vectors(
-                u32(generation) + vector(key) + vector(nonce)
-                for generation, (key, nonce) in ratchet.skipped.items()
-            )
+            u32(leaf) + u8(kind) + u32(ratchet.generation) + vector(ratchet.secret)
             for (leaf, kind), ratchet in sorted(self._ratchets.items())
         )
-        return u32(self.width) + nodes + ratchets
+        skipped = vectors(map(self._encode_skipped, self._order))
+        return u32(self.width) + nodes + ratchets + skipped
+
+    def _encode_skipped(self, place: tuple[int, int, int]) -> bytes:
+        leaf, kind, generation = place
+        key, nonce = self._ratchets[leaf, kind].skipped[generation]
+        return u32(leaf) + u8(kind) + u32(generation) + vector(key) + vector(nonce)
 
     @classmethod
     def read(cls, suite: CipherSuite, reader: Reader) -> SecretTree:
@@ -188,12 +216,21 @@ class SecretTree:
         tree._nodes = dict(reader.items(lambda r: (r.u32(), r.vector())))
         for place, ratchet in reader.items(_read_ratchet):
             tree._ratchets[place] = ratchet
+        for (leaf, kind, generation), key_nonce in reader.items(_read_skipped):
+            kept = tree._ratchets.get((leaf, kind))
+            if kept is None:
+                raise Malformed("a saved key belongs to no ratchet")
+            kept.skipped[generation] = key_nonce
+            tree._order[leaf, kind, generation] = None
         return tree
 
 
 def _read_ratchet(reader: Reader) -> tuple[tuple[int, int], _Ratchet]:
     place = reader.u32(), reader.u8()
     generation = reader.u32()
-    secret = reader.vector()
-    skipped = dict(reader.items(lambda r: (r.u32(), (r.vector(), r.vector()))))
-    return place, _Ratchet(secret, generation, skipped)
+    return place, _Ratchet(reader.vector(), generation)
+
+
+def _read_skipped(reader: Reader) -> tuple[tuple[int, int, int], tuple[bytes, bytes]]:
+    place = reader.u32(), reader.u8(), reader.u32()
+    return place, (reader.vector(), reader.vector())

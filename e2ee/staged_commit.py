@@ -86,7 +86,7 @@ class StagedCommit:
     """A commit that we made and have not adopted yet. It holds secrets."""
 
     commit: bytes
-    """MLSMessage(PublicMessage), to be sent to the hub."""
+    """MLSMessage(PublicMessage), to be sent to the hub; encrypted if so asked."""
     hash: bytes
     """SHA-256 of `commit`."""
     welcomes: tuple[tuple[bytes, bytes], ...]
@@ -99,6 +99,9 @@ class StagedCommit:
     leaf_private: bytes = field(repr=False)
     path_secret: bytes = field(repr=False)
     """Our new leaf key and first path secret; both empty if there is no path."""
+    content: bytes = field(repr=False, default=b"")
+    """The AuthenticatedContent of a commit that is sent encrypted, which we cannot
+    decrypt ourselves; empty of others."""
 
     def encode(self) -> bytes:
         """Encode with the secrets."""
@@ -111,6 +114,7 @@ class StagedCommit:
             + u64(self.epoch)
             + vector(self.leaf_private)
             + vector(self.path_secret)
+            + vector(self.content)
         )
 
     @classmethod
@@ -125,6 +129,7 @@ class StagedCommit:
             epoch=reader.u64(),
             leaf_private=reader.vector(),
             path_secret=reader.vector(),
+            content=reader.vector(),
         )
 
     @classmethod

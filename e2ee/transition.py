@@ -24,12 +24,10 @@ from e2ee.framing import AuthenticatedContent, Commit
 from e2ee.group_context import GroupContext
 from e2ee.key_schedule import confirmed_transcript_hash, interim_transcript_hash
 from e2ee.member import CommitEffects, Member, Validator
-from e2ee.proposal_list import (
+from e2ee.proposal_list import Applied, apply_proposals, check_members
+from e2ee.proposal_validation import (
     NEWCOMER,
-    Applied,
     Resolved,
-    apply_proposals,
-    check_members,
     leaf_member,
     member_of,
     sender_member,
@@ -139,12 +137,14 @@ def advance(
     validator: Validator,
     *,
     now: int | None = None,
+    linking: bool = False,
 ) -> Transition:
     """Take a commit whose signature is verified, as far as it is public.
 
     Args:
         items: The commit's proposals, those by reference looked up.
         now: Judge the dates of what comes in at this time, if given.
+        linking: Whether it makes a successor or subgroup (sections 11.2, 11.3).
 
     Raises:
         E2eeError: One of the many; `tree` and `context` are never changed.
@@ -153,32 +153,22 @@ def advance(
     sender = message.content.sender
     committer = sender.index if sender.type == MEMBER else None
     # (1) The proposals are valid, alone and together.
-    applied = apply_proposals(tree, context, committer, items, validator, now=now)
+    applied = apply_proposals(
+        tree, context, committer, items, validator, now=now, linking=linking
+    )
     # (2) A path is there if it must be.
     if commit.path is None and (applied.path_required or committer is None):
         raise PathRequired("these proposals need a path")
     # (3) The caller's policy allows it.
     before = None if committer is None else leaf_member(tree, committer)
     place = applied.tree.first_blank() if committer is None else committer
-    after = before
-    if commit.path is not None:
-        after = member_of(place, commit.path.leaf_node)
-    if after is None:  # pragma: no cover - an external commit has a path
-        raise InvalidCommit("nobody committed")
-    effects = commit_effects(
-        tree, applied, context, after, before, has_path=commit.path is not None
-    )
-    validator.authorize(context, before or after, effects)
-    for member in applied.removed if committer is None else ():
-        old = tree.leaf(member.leaf)
-        if old is None or commit.path is None:  # pragma: no cover - checked above
-            raise InvalidCommit("the leaf is blank")
-        if old.encryption_key == commit.path.leaf_node.encryption_key:
-            raise EncryptionKeyKept("the new leaf keeps its encryption key")
+    effects = _authorized(tree, applied, context, commit, before, place, validator)
     # (4) The path fits the new tree.
     if commit.path is not None:
+        if committer is None:
+            _check_replaced(tree, applied, commit.path)
         # A credential that stays what it was is no newcomer, though it may expire.
-        fresh = now is not None and (before is None or after != before)
+        fresh = now is not None and (before is None or effects.sender != before)
         _merge_path(applied, context, place, commit.path, validator, before, fresh)
     # (5) The new context.
     provisional = replace(
@@ -197,6 +187,36 @@ def advance(
         interim_transcript_hash=interim_transcript_hash(tree.suite, confirmed, tag),
         effects=effects,
     )
+
+
+def _authorized(
+    tree: RatchetTree,
+    applied: Applied,
+    context: GroupContext,
+    commit: Commit,
+    before: Member | None,
+    place: int,
+    validator: Validator,
+) -> CommitEffects:
+    """Sum up what a commit does, and ask the caller whether its sender may."""
+    after, path = before, commit.path
+    if path is not None:
+        after = member_of(place, path.leaf_node)
+    if after is None:  # pragma: no cover - an external commit has a path
+        raise InvalidCommit("nobody committed")
+    effects = commit_effects(
+        tree, applied, context, after, before, has_path=path is not None
+    )
+    validator.authorize(context, before or after, effects)
+    return effects
+
+
+def _check_replaced(tree: RatchetTree, applied: Applied, path: UpdatePath) -> None:
+    """Hold the leaf of a resync to what section 7.3 asks of an Update."""
+    for member in applied.removed:
+        old = tree.leaf(member.leaf)
+        if old is not None and old.encryption_key == path.leaf_node.encryption_key:
+            raise EncryptionKeyKept("the new leaf keeps its encryption key")
 
 
 def _merge_path(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,8 @@ from e2ee.tree_validation import (
 )
 from tests.e2ee.support import Room
 
-GREASED = own_capabilities(SUITE_3, grease=(0x0A0A, 0xEAEA))
+_PLAIN = own_capabilities(SUITE_3)
+GREASED = replace(_PLAIN, extensions=(*_PLAIN.extensions, 0x0A0A, 0xEAEA))
 
 
 def make_leaf(
