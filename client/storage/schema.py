@@ -171,6 +171,89 @@ _TRUST = """
 -- What a room is for: '' to talk; 'self' binds the account's own devices.
 ALTER TABLE room ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
 
+-- Our keys may be older than what we sent with them: join again before writing.
+ALTER TABLE room ADD COLUMN rewound INTEGER NOT NULL DEFAULT 0;
+-- Seconds after which messages vanish; 0: they stay.
+ALTER TABLE room ADD COLUMN disappearing INTEGER NOT NULL DEFAULT 0;
+
+-- External commits of ours that were sent and not seen in the log yet.
+CREATE TABLE staged_join (
+    room TEXT PRIMARY KEY,
+    hash BLOB NOT NULL,               -- SHA-256 of the commit
+    epoch INTEGER NOT NULL,           -- the one that it ends
+    submission BLOB NOT NULL,
+    bundle BLOB NOT NULL,
+    state BLOB NOT NULL,
+    mls_epoch BLOB NOT NULL,          -- the group after it
+    mls_ratchet BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- Who came and went, as the group's commits say it (not the hub).
+CREATE TABLE presence (
+    room TEXT NOT NULL,
+    account TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    inside INTEGER NOT NULL,
+    PRIMARY KEY (room, account, seq)
+) WITHOUT ROWID;
+
+-- Entries that could not be read, until they are.
+CREATE TABLE ailment (
+    id TEXT PRIMARY KEY,
+    room TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    kind TEXT NOT NULL,               -- of the submission: a log.Kind
+    device TEXT NOT NULL,             -- its sender
+    txn BLOB NOT NULL,
+    message TEXT,                     -- the line that stands for it
+    code TEXT NOT NULL,
+    state TEXT NOT NULL,              -- a model.Ailment's
+    tries INTEGER NOT NULL DEFAULT 0,
+    due INTEGER NOT NULL DEFAULT 0    -- when it is asked for (again)
+) WITHOUT ROWID;
+CREATE INDEX ailment_room ON ailment (room, state, seq);
+CREATE INDEX ailment_message ON ailment (message);
+
+-- What this device wrote that is no line of a timeline, for who could not read it.
+CREATE TABLE sent_content (
+    room TEXT NOT NULL,
+    id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (room, id)
+) WITHOUT ROWID;
+CREATE INDEX sent_content_seq ON sent_content (room, seq);
+
+-- What others asked for, until somebody has sent it again.
+CREATE TABLE answer (
+    room TEXT NOT NULL,
+    id TEXT NOT NULL,
+    due INTEGER NOT NULL,             -- 0: it was sent
+    sent INTEGER NOT NULL DEFAULT 0,  -- how often
+    time INTEGER NOT NULL,
+    PRIMARY KEY (room, id)
+) WITHOUT ROWID;
+CREATE INDEX answer_due ON answer (room, due);
+
+-- When messages vanish; `due` 0: not begun.
+CREATE TABLE expiry (
+    message TEXT PRIMARY KEY,
+    room TEXT NOT NULL,
+    seconds INTEGER NOT NULL,
+    due INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX expiry_due ON expiry (due);
+CREATE INDEX expiry_room ON expiry (room, due);
+
+-- Messages that were deleted here: nothing brings them back.
+CREATE TABLE removal (
+    message TEXT PRIMARY KEY,
+    room TEXT NOT NULL,
+    time INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- When this device last renewed its leaf there, by a commit of its own or by joining.
 ALTER TABLE room ADD COLUMN updated INTEGER NOT NULL DEFAULT 0;
 
@@ -198,6 +281,82 @@ CREATE TABLE link_job (
     vault TEXT NOT NULL,              -- where its history goes, empty for none
     vault_key BLOB NOT NULL
 ) WITHOUT ROWID;
+
+-- People's keys: which root was compared with the person (`root`, or an old one),
+-- whether the other one was refused, whether a person chose this root, and whether
+-- our other devices know all that.
+ALTER TABLE contact ADD COLUMN verified_root BLOB;
+ALTER TABLE contact ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE contact ADD COLUMN chosen INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE contact ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+
+-- Root keys that a person had before, until a newer one was accepted.
+CREATE TABLE former_root (
+    account TEXT NOT NULL,
+    root BLOB NOT NULL,
+    PRIMARY KEY (account, root)
+) WITHOUT ROWID;
+
+-- Who stands in rooms, as MLS has it; `hold`: why nothing is sent there for now.
+CREATE TABLE member (
+    room TEXT NOT NULL,
+    account TEXT NOT NULL,
+    PRIMARY KEY (room, account)
+) WITHOUT ROWID;
+CREATE INDEX member_account ON member (account);
+ALTER TABLE room ADD COLUMN hold TEXT NOT NULL DEFAULT '';
+ALTER TABLE room ADD COLUMN refuse_unverified INTEGER NOT NULL DEFAULT 0;
+
+-- Devices that stand in a room and not in their account's log, or no longer.
+CREATE TABLE suspect (device TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
+
+-- What is to be held against the node again, and when.
+CREATE TABLE audit (
+    kind TEXT NOT NULL,               -- a verification.audit.Kind
+    subject TEXT NOT NULL,            -- an account or a room
+    due INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (kind, subject)
+) WITHOUT ROWID;
+
+-- Alarms, once for each fact, also when they were dismissed.
+CREATE TABLE alarm (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    code TEXT NOT NULL,
+    fact TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    room TEXT,
+    text TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    dismissed INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (code, fact)
+);
+
+-- Comparisons of short strings (SAS), ours and those of our other devices.
+CREATE TABLE sas (
+    id TEXT PRIMARY KEY,              -- for the application
+    session BLOB NOT NULL,            -- on the wire: of who was first in the log
+    room TEXT NOT NULL,
+    account TEXT NOT NULL,
+    role TEXT NOT NULL,               -- a verification.session.Role
+    stage TEXT NOT NULL,              -- a model.SasStage
+    device TEXT NOT NULL DEFAULT '',  -- the other one, once it is known
+    private BLOB,                     -- X25519, until the strings are made
+    commitment BLOB,
+    key BLOB,                         -- the other side's
+    seq INTEGER,                      -- of the request, once it was read ...
+    log_hash BLOB,
+    authenticator BLOB,               -- ... with the group as it was there
+    root BLOB NOT NULL,               -- of the account, when it began
+    emoji TEXT NOT NULL DEFAULT '',
+    digits TEXT NOT NULL DEFAULT '',
+    agreed INTEGER NOT NULL DEFAULT 0,        -- by the other side
+    began INTEGER NOT NULL,
+    ended INTEGER NOT NULL DEFAULT 0,
+    code TEXT NOT NULL DEFAULT '',
+    detail TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE INDEX sas_room ON sas (room, ended);
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _TRUST)
