@@ -237,7 +237,8 @@ class RoomValidator:
             NotAllowed: says what the sender or proposer lacks.
         """
         policy = read_policy(context.extensions)
-        devices = {device_of(member.identity) for member in effects.before}
+        occupants = {m.leaf: device_of(m.identity) for m in effects.before}
+        devices = set(occupants.values())
         if effects.external:
             _check_external(sender, effects)
         elif device_of(sender.identity) not in devices:
@@ -246,7 +247,6 @@ class RoomValidator:
         for member in effects.added:
             if device_of(member.identity) in devices - gone:
                 raise NotAllowed("A device stands in a room only once.")
-        occupants = {m.leaf: device_of(m.identity) for m in effects.before}
         for member in effects.updated:
             if occupants.get(member.leaf) != device_of(member.identity):
                 raise NotAllowed("A leaf may not change hands.")
@@ -255,7 +255,6 @@ class RoomValidator:
         self._authorize_actions(policy, effects)
 
     def _authorize_actions(self, policy: RoomPolicy, effects: _Effects) -> None:
-        present = {account_of(member.identity) for member in effects.before}
         wishes: dict[str, tuple[list[str], list[str]]] = {}
         for action in effects.actions:
             proposer = account_of(action.proposer.identity)
@@ -274,6 +273,9 @@ class RoomValidator:
                     pass
                 case other:
                     raise NotAllowed(f"This room takes no {other} proposals.")
+        if not wishes:
+            return
+        present = {account_of(member.identity) for member in effects.before}
         for proposer, (added, removed) in wishes.items():
             authorize(policy, proposer, added=added, removed=removed, present=present)
 
