@@ -357,6 +357,118 @@ CREATE TABLE sas (
     detail TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX sas_room ON sas (room, ended);
+
+-- Archives that this device writes (backup, transfer) or reads (restore), and how far.
+CREATE TABLE archive (
+    id TEXT PRIMARY KEY,              -- 32 hex digits: the vault that it lies in
+    kind TEXT NOT NULL,               -- an archive.job.Kind
+    key BLOB NOT NULL,
+    count INTEGER NOT NULL DEFAULT 0, -- segments, and the hash of the last one
+    hash BLOB NOT NULL,
+    place BLOB NOT NULL,              -- what the next one begins with
+    whole INTEGER NOT NULL DEFAULT 0, -- when it was complete last
+    messages INTEGER NOT NULL DEFAULT 0,
+    size INTEGER NOT NULL DEFAULT 0,  -- bytes
+    stale INTEGER NOT NULL DEFAULT 0, -- since when it holds what was deleted here
+    segment BLOB                      -- the last one, until it is stored elsewhere
+);
+
+-- What changed since it went into the backup: a message (m), room (r), contact (c)
+-- or register (o), and what is gone (g).
+CREATE TABLE archive_change (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL
+);
+CREATE UNIQUE INDEX archive_change_id ON archive_change (kind, id);
+
+-- From an archive, not from the room's log: a later archive may replace it.
+ALTER TABLE message ADD COLUMN archived INTEGER NOT NULL DEFAULT 0;
+
+CREATE TRIGGER message_removed AFTER DELETE ON message
+WHEN OLD.kind = 'text' AND OLD.seq IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM removal WHERE message = OLD.id)
+BEGIN
+    INSERT INTO removal VALUES (OLD.id, OLD.room, 1000 * strftime('%s', 'now'));
+END;
+
+CREATE TRIGGER archive_removal AFTER INSERT ON removal
+WHEN EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind IN ('m', 'g') AND id = NEW.message;
+    INSERT INTO archive_change (kind, id) VALUES ('g', NEW.message);
+    UPDATE archive SET stale = 1000 * strftime('%s', 'now')
+        WHERE kind = 'backup' AND stale = 0;
+END;
+
+CREATE TRIGGER archive_message_in AFTER INSERT ON message
+WHEN NEW.seq IS NOT NULL AND EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind = 'm' AND id = NEW.id;
+    INSERT INTO archive_change (kind, id) VALUES ('m', NEW.id);
+END;
+
+CREATE TRIGGER archive_message_up AFTER UPDATE OF text, kind, seq ON message
+WHEN NEW.seq IS NOT NULL AND EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind = 'm' AND id = NEW.id;
+    INSERT INTO archive_change (kind, id) VALUES ('m', NEW.id);
+END;
+
+-- A text that something else takes the place of is to leave the backup.
+CREATE TRIGGER archive_text_up AFTER UPDATE OF text, kind ON message
+WHEN OLD.kind = 'text' AND OLD.seq IS NOT NULL AND OLD.text != NEW.text
+BEGIN
+    UPDATE archive SET stale = 1000 * strftime('%s', 'now')
+        WHERE kind = 'backup' AND stale = 0;
+END;
+
+CREATE TRIGGER archive_text_over BEFORE INSERT ON message
+WHEN EXISTS (SELECT 1 FROM message m WHERE m.id = NEW.id AND m.kind = 'text'
+    AND m.seq IS NOT NULL AND m.text != NEW.text)
+BEGIN
+    UPDATE archive SET stale = 1000 * strftime('%s', 'now')
+        WHERE kind = 'backup' AND stale = 0;
+END;
+
+CREATE TRIGGER archive_room_in AFTER INSERT ON room
+WHEN NEW.purpose = '' AND EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind = 'r' AND id = NEW.id;
+    INSERT INTO archive_change (kind, id) VALUES ('r', NEW.id);
+END;
+
+CREATE TRIGGER archive_room_up
+AFTER UPDATE OF title, direct, status, read, disappearing ON room
+WHEN NEW.purpose = '' AND EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind = 'r' AND id = NEW.id;
+    INSERT INTO archive_change (kind, id) VALUES ('r', NEW.id);
+END;
+
+CREATE TRIGGER archive_contact_in AFTER INSERT ON contact
+WHEN EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind = 'c' AND id = NEW.account;
+    INSERT INTO archive_change (kind, id) VALUES ('c', NEW.account);
+END;
+
+CREATE TRIGGER archive_contact_up
+AFTER UPDATE OF root, seq, other_root, verified_root ON contact
+WHEN EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change WHERE kind = 'c' AND id = NEW.account;
+    INSERT INTO archive_change (kind, id) VALUES ('c', NEW.account);
+END;
+
+CREATE TRIGGER archive_register AFTER INSERT ON own_register
+WHEN EXISTS (SELECT 1 FROM archive WHERE kind = 'backup')
+BEGIN
+    DELETE FROM archive_change
+        WHERE kind = 'o' AND id = NEW.register || ' ' || NEW.key;
+    INSERT INTO archive_change (kind, id)
+        VALUES ('o', NEW.register || ' ' || NEW.key);
+END;
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _TRUST)

@@ -46,6 +46,7 @@ LOCK_FILE = "lock"
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+_Done = tuple[T, Sequence[Event], Sequence[Callable[[], object]]]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Tx:
         """Other events, published if the transaction is committed."""
         self.undo: list[Callable[[], object]] = []
         """Run if the transaction is rolled back: memory must not be ahead of disk."""
+        self.after: list[Callable[[], object]] = []
+        """Run on the event loop once the transaction is committed."""
 
     def execute(self, sql: str, *values: object) -> int:
         """Run one statement; the number of rows it changed."""
@@ -182,16 +185,18 @@ class Store:
         loop = asyncio.get_running_loop()
 
         def work() -> T:
-            result, events = self._wrapped(function)
+            result, events, after = self._wrapped(function)
             if events:
                 loop.call_soon_threadsafe(self.publish, events)
+            for action in after:
+                loop.call_soon_threadsafe(action)
             return result
 
         if self._lock is None:
             raise Closed
         return await loop.run_in_executor(self._worker, work)
 
-    def _transact(self, function: Callable[[Tx], T]) -> tuple[T, Sequence[Event]]:
+    def _transact(self, function: Callable[[Tx], T]) -> "_Done[T]":
         if self._connection is None:
             raise Closed
         tx = Tx(self._connection)
@@ -206,9 +211,9 @@ class Store:
             with contextlib.suppress(sqlcipher3.Error):
                 tx.execute("ROLLBACK")
             raise
-        return result, events
+        return result, events, tx.after
 
-    def _wrapped(self, function: Callable[[Tx], T]) -> tuple[T, Sequence[Event]]:
+    def _wrapped(self, function: Callable[[Tx], T]) -> "_Done[T]":
         try:
             return self._transact(function)
         except sqlcipher3.Error as error:
@@ -313,5 +318,12 @@ def _migrate(connection: Any, path: Path) -> None:
 
 def _statements(script: str) -> Sequence[str]:
     """The statements of a script (`executescript` would commit before each)."""
-    lines = (line.partition("--")[0] for line in script.splitlines())
-    return [part for part in "\n".join(lines).split(";") if part.strip()]
+    found: list[str] = []
+    waiting = ""
+    for line in script.splitlines():
+        waiting += line.partition("--")[0] + "\n"
+        # A trigger holds statements of its own, and ends with its END.
+        if sqlcipher3.complete_statement(waiting):
+            found.append(waiting)
+            waiting = ""
+    return found
