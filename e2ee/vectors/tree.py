@@ -12,7 +12,7 @@ from e2ee.group_context import GroupContext
 from e2ee.leaf import LeafNode, sign_leaf
 from e2ee.member import ALLOW_ALL
 from e2ee.proposal import Add, Remove, Update, read_proposal
-from e2ee.proposal_list import check_proposal
+from e2ee.proposal_validation import check_proposal
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.tree_math import in_subtree
 from e2ee.tree_validation import verify_parent_hashes, verify_unmerged_leaves
