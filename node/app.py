@@ -23,7 +23,10 @@ from federation.service import Federation
 from node.accounts.account import Accounts
 from node.accounts.device import Devices
 from node.accounts.key_package import KeyPackages
+from node.accounts.link import Links
 from node.accounts.password import Hasher
+from node.accounts.recovery import Recovery
+from node.accounts.vault import VaultKeeper
 from node.api.account import AccountApi
 from node.api.discovery import DiscoveryApi
 from node.api.gate import Gate
@@ -31,8 +34,10 @@ from node.api.log import LogApi
 from node.api.middleware import answer_errors
 from node.api.patience import IDLE, Patience
 from node.api.socket import SocketApi
+from node.api.vault import LinkApi, VaultApi
 from node.clock import Clock, system_clock
 from node.config import ConfigProblem, Settings
+from node.housekeeping import keep_house
 from node.keys import NodeKeys, load_keys
 from node.limit import Buckets
 from node.lock import DataLock, Running, take_lock
@@ -118,10 +123,25 @@ class Node:
         )
 
     def _build_accounts(self, hasher: Hasher) -> None:
-        """What belongs to people: accounts, devices, key packages."""
+        """What belongs to people: accounts, devices, and what they keep here."""
         settings, clock = self.settings, self._clock
         self.devices = Devices(self.store, settings.name, clock)
         self.accounts = Accounts(self.store, settings, clock, hasher)
+        self.recovery = Recovery(
+            self.store,
+            self.accounts,
+            settings.name,
+            clock,
+            hasher,
+            settings.limits.login_attempts,
+        )
+        self.links = Links(self.store, clock)
+        self.vaults = VaultKeeper(
+            self.store,
+            settings.data_dir / "vaults",
+            clock,
+            settings.limits.vault_quota,
+        )
         self.key_packages = KeyPackages(
             self.store,
             settings.name,
@@ -193,6 +213,7 @@ class Node:
             await self.store.start()
             await self._check_name()
             await self.peer_wake.load()
+            await self.vaults.sweep()
             await self._listen()
         except BaseException:
             await self._close()
@@ -201,7 +222,8 @@ class Node:
         assert self._runner is not None and self._runner.server is not None
         self._spawn(self._patience.watch(self._runner.server))
         self._spawn(self.peer_wake.watch())
-        self._spawn(self._pruner.run())
+        chores = (self._pruner.prune, self.vaults.prune, self.links.prune)
+        self._spawn(keep_house(chores))
         await self.federation.start()
         scheme = "https" if self._tls is not None else "http"
         self._data_lock.announce(
@@ -222,6 +244,7 @@ class Node:
         """Tell everybody, write what is queued, close everything."""
         log.info("%s stops", self.settings.name)
         self.delivery.stop()
+        self.links.stop()
         await self.federation.stop()
         await self._close()
 
@@ -235,6 +258,7 @@ class Node:
         await self.store.stop()
         self.hub.close()
         self.accounts.close()
+        self.vaults.close()
         if self._data_lock is not None:
             self._data_lock.release()
             self._data_lock = None
@@ -305,12 +329,15 @@ class Node:
             AccountApi(
                 gate,
                 self.accounts,
+                self.recovery,
                 self.key_packages,
                 name,
                 self.federation.account_log,
             ).routes()
         )
         app.add_routes(LogApi(gate, self.submissions, self.pages, self.states).routes())
+        app.add_routes(VaultApi(gate, self.vaults).routes())
+        app.add_routes(LinkApi(gate, self.links).routes())
         socket = SocketApi(
             gate, self.delivery, self.submissions, clock, limits.events_per_second
         )

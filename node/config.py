@@ -213,6 +213,14 @@ class Limits:
         unit="rooms",
         check=_between(1, 1_000_000),
     )
+    vault_quota: int = setting(
+        512 * 1024 * 1024,
+        help="Sealed backups that one account may keep here, and history on its way "
+        "to a new device: files under data_dir/vaults. A year of lively chat takes "
+        "some 50 MB. 0: no backups.",
+        unit="bytes",
+        check=_between(0, 1 << 50),
+    )
 
 
 @dataclass(frozen=True, slots=True)

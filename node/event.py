@@ -60,6 +60,8 @@ class AccountChanged:
     """An account's devices or its standing changed."""
 
     account: str
+    revoked: tuple[str, ...] = ()
+    """Devices that were ended by it."""
 
 
 Event = EntryAppended | MembersChanged | ReadingStarted | OutcomeStored | AccountChanged

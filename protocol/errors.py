@@ -241,6 +241,41 @@ class LogForked(Refused):
     title = "This does not continue the log the node has."
 
 
+class BadRecovery(Refused):
+    code, status = "bad_recovery", 403
+    title = "The account or the recovery phrase is wrong."
+
+
+class UnknownLink(Refused):
+    code, status = "unknown_link", 404
+    title = "There is no such link, or it has expired; begin again with a new code."
+
+
+class LinkPending(Refused):
+    code, status = "link_pending", 404
+    title = "Nobody has answered this link yet; ask again."
+
+
+class LinkTaken(Refused):
+    code, status = "link_taken", 409
+    title = "This link was used already; begin again with a new code."
+
+
+class UnknownVault(Refused):
+    code, status = "unknown_vault", 404
+    title = "There is no such backup, or no such part of it, on the node."
+
+
+class VaultConflict(Refused):
+    code, status = "vault_conflict", 409
+    title = "This does not continue the backup that the node has."
+
+
+class QuotaExceeded(Refused):
+    code, status = "quota_exceeded", 413
+    title = "The node keeps no more backups for this account; delete an old one."
+
+
 # --- rooms -------------------------------------------------------------------
 
 

@@ -1,21 +1,28 @@
 """Accounts of this node: registering, logging in, and the account log.
 
-The account log is the truth about an account's devices; the `device` table is what
-follows from it, kept in the same transaction. The node verifies each entry with the
+The node verifies each entry with the
 same function as every client does, so it cannot be talked into storing a log that
 clients would refuse.
 """
 
 import asyncio
-from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from node.accounts.invite import use_invite
+from node.accounts.ledger import (
+    Standing,
+    account_exists,
+    log_answer,
+    read_entries,
+    read_standing,
+    store_devices,
+    store_entries,
+    verified,
+)
 from node.accounts.password import Hasher
 from node.clock import Clock
 from node.config import Settings
-from node.event import AccountChanged
 from node.limit import Buckets, LoginGuard
 from node.storage.chain import MAILBOX, create_log
 from node.storage.store import Store, Transaction
@@ -27,7 +34,7 @@ from node.storage.tables import (
     KeyPackageRow,
     core,
 )
-from protocol.account_log import AccountState, read_account_log
+from protocol.account_log import AccountState
 from protocol.address import AccountAddress, parse_account, parse_device
 from protocol.credential import CLOCK_SLACK
 from protocol.errors import (
@@ -36,7 +43,6 @@ from protocol.errors import (
     BadIdentity,
     BadLogin,
     BadRequest,
-    IdentityError,
     LogForked,
     RegistrationClosed,
     UnknownAccount,
@@ -45,7 +51,7 @@ from protocol.errors import (
 from protocol.log import mailbox_id
 from protocol.wire import AccountLog, AddDevice, Register
 
-__all__ = ["Accounts", "Standing"]
+__all__ = ["Accounts", "list_accounts", "set_disabled", "signing_key"]
 
 _account = core(AccountRow)
 _entry = core(AccountEntryRow)
@@ -59,16 +65,6 @@ ENTRIES_AT_ONCE = 8
 GUARD_ACCOUNT = 10
 """Failures of an account from everywhere count a tenth as much as from one address,
 so that a stranger cannot lock somebody out with five requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """An account log as it is stored, read and verified."""
-
-    state: AccountState
-    entries: list[bytes]
-    login_hash: bytes
-    disabled: bool
 
 
 class Accounts:
@@ -109,7 +105,7 @@ class Accounts:
         account = self._address(request.name)
         if not 0 < len(request.log) <= ENTRIES_AT_ONCE:
             raise BadRequest("An account begins with its genesis and first device.")
-        state = _verified(account, request.log)
+        state = verified(account, request.log)
         if not state.devices:
             raise BadIdentity("The account log adds no device.")
         if len(request.login_secret) != 32:
@@ -131,8 +127,8 @@ class Accounts:
             RegistrationClosed, BadInvite, AccountTaken, TooMany.
         """
         name, now = state.account.local, int(self._clock())
-        answer = AccountLog(str(state.account), request.log)
-        if await self._store.read(lambda c: _entries(c, name)) == request.log:
+        answer = log_answer(state.account, request.log)
+        if await self._store.read(lambda c: read_entries(c, name)) == request.log:
             return answer
         if self._registration == "closed":
             raise RegistrationClosed()
@@ -141,7 +137,7 @@ class Accounts:
 
         def write(transaction: Transaction) -> None:
             connection = transaction.connection
-            if _exists(connection, name):
+            if account_exists(connection, name):
                 raise AccountTaken()
             if self._registration == "invite":
                 use_invite(connection, request.invite, now)
@@ -163,8 +159,8 @@ class Accounts:
                 party=address,
                 now=now,
             )
-            _store_entries(connection, name, 0, request.log)
-            _store_devices(transaction, state, now)
+            store_entries(connection, name, 0, request.log)
+            store_devices(transaction, state, now)
 
         await self._store.write(write)
         return answer
@@ -178,7 +174,7 @@ class Accounts:
             BadLogin, AccountDisabled, TooMany.
         """
         standing = await self._authenticate(name, secret, remote)
-        return AccountLog(str(standing.state.account), standing.entries)
+        return log_answer(standing.state.account, standing.entries)
 
     async def read_addition(
         self, name: str, request: AddDevice, remote: str
@@ -192,7 +188,7 @@ class Accounts:
             BadLogin, AccountDisabled, TooMany, BadIdentity, LogForked.
         """
         standing = await self._authenticate(name, request.login_secret, remote)
-        return await self._continued(standing, request.entries)
+        return await self.continued(standing, request.entries)
 
     async def _authenticate(self, name: str, secret: bytes, remote: str) -> Standing:
         account = self._address(name)
@@ -203,7 +199,7 @@ class Accounts:
         # Counted before the slow part, or a hundred could be tried side by side.
         self._guard.failed(pair, now)
         self._account_guard.failed(alone, now)
-        standing = await self._store.read(lambda c: _standing(c, account))
+        standing = await self._store.read(lambda c: read_standing(c, account))
         stored = standing.login_hash if standing else None
         if not await self._hasher.check(stored, secret) or standing is None:
             raise BadLogin()
@@ -223,17 +219,24 @@ class Accounts:
         Raises:
             UnknownAccount, BadIdentity, LogForked, BadRequest.
         """
-        standing = await self._store.read(lambda c: _standing(c, account))
+        standing = await self._store.read(lambda c: read_standing(c, account))
         if standing is None:
             raise UnknownAccount()
-        return await self._continued(standing, entries)
+        return await self.continued(standing, entries)
 
-    async def append(self, state: AccountState, entries: list[bytes]) -> AccountLog:
+    async def append(
+        self,
+        state: AccountState,
+        entries: list[bytes],
+        *,
+        login_hash: bytes | None = None,
+    ) -> AccountLog:
         """Append entries to an account log, and follow what they say of devices.
 
         Args:
             state: after the entries, as `read_addition` or `read_continuation` gave.
             entries: what leads there.
+            login_hash: takes the place of the one before.
 
         Raises:
             LogForked: somebody else appended meanwhile; read the log and try again.
@@ -242,17 +245,23 @@ class Accounts:
 
         def write(transaction: Transaction) -> list[bytes]:
             connection = transaction.connection
-            stored = _entries(connection, name)
+            stored = read_entries(connection, name)
+            if login_hash is not None:
+                connection.execute(
+                    update(_account)
+                    .where(_account.c.name == name)
+                    .values(login_hash=login_hash)
+                )
             if stored[len(stored) - len(entries) :] == entries:
                 return stored
             if len(stored) + len(entries) != state.seq:
                 raise LogForked("Another device changed the account; read it again.")
-            _store_entries(connection, name, len(stored), entries)
-            _store_devices(transaction, state, now)
+            store_entries(connection, name, len(stored), entries)
+            store_devices(transaction, state, now)
             return stored + entries
 
         stored = await self._store.write(write)
-        return AccountLog(str(state.account), stored)
+        return log_answer(state.account, stored)
 
     async def log(self, account: AccountAddress, after: int) -> AccountLog:
         """The log of an account of this node, after its first `after` entries.
@@ -260,21 +269,24 @@ class Accounts:
         Raises:
             UnknownAccount: there is none.
         """
-        entries = await self._store.read(lambda c: _entries(c, account.local))
+        entries = await self._store.read(lambda c: read_entries(c, account.local))
         if not entries or account.node != self._node:
             raise UnknownAccount()
-        return AccountLog(str(account), entries[max(0, after) :])
+        return log_answer(account, entries, after)
 
-    async def _continued(
-        self, standing: Standing, entries: list[bytes]
-    ) -> AccountState:
+    async def continued(self, standing: Standing, entries: list[bytes]) -> AccountState:
+        """Check entries that are to continue an account log as it stands.
+
+        Raises:
+            BadIdentity, BadRequest: what is wrong with them.
+        """
         if not 0 < len(entries) <= ENTRIES_AT_ONCE:
             raise BadRequest(f"Append 1 to {ENTRIES_AT_ONCE} entries at once.")
         stored = standing.entries
         if stored[-len(entries) :] == entries:
             return standing.state  # the same request came before
         state = await asyncio.to_thread(
-            _verified, standing.state.account, entries, standing.state
+            verified, standing.state.account, entries, standing.state
         )
         self._check_dates(state)
         return state
@@ -324,87 +336,3 @@ def list_accounts(connection: Connection) -> list[tuple[str, int, bool, int]]:
         ).order_by(_account.c.name)
     )
     return [(row[0], row[1], bool(row[2]), row[3]) for row in rows]
-
-
-def _verified(
-    account: AccountAddress, entries: list[bytes], after: AccountState | None = None
-) -> AccountState:
-    try:
-        return read_account_log(account, entries, after=after)
-    except IdentityError as error:
-        raise BadIdentity(str(error)) from error
-
-
-def _exists(connection: Connection, name: str) -> bool:
-    query = select(_account.c.name).where(_account.c.name == name)
-    return connection.execute(query).first() is not None
-
-
-def _entries(connection: Connection, name: str) -> list[bytes]:
-    query = select(_entry.c.data).where(_entry.c.name == name).order_by(_entry.c.seq)
-    return list(connection.scalars(query))
-
-
-def _standing(connection: Connection, account: AccountAddress) -> Standing | None:
-    row = connection.execute(
-        select(_account.c.login_hash, _account.c.disabled).where(
-            _account.c.name == account.local
-        )
-    ).first()
-    if row is None:
-        return None
-    entries = _entries(connection, account.local)
-    return Standing(_verified(account, entries), entries, row[0], bool(row[1]))
-
-
-def _store_entries(
-    connection: Connection, name: str, after: int, entries: list[bytes]
-) -> None:
-    connection.execute(
-        insert(_entry),
-        [
-            {"name": name, "seq": after + place, "data": data}
-            for place, data in enumerate(entries, 1)
-        ],
-    )
-
-
-def _store_devices(transaction: Transaction, state: AccountState, now: int) -> None:
-    """Make the device table say what the account log says."""
-    connection, name = transaction.connection, state.account.local
-    query = select(_device.c.address).where(_device.c.name == name)
-    known = set(connection.scalars(query))
-    for short, device in state.devices.items():
-        address = f"{state.account}/{short}"
-        if address in known:
-            connection.execute(  # its certificate may have been renewed
-                update(_device)
-                .where(_device.c.address == address)
-                .values(expires=device.certificate.expires)
-            )
-            continue
-        connection.execute(
-            insert(_device).values(
-                address=address,
-                name=name,
-                auth_key=device.certificate.auth_key,
-                mls_key=device.certificate.mls_key,
-                expires=device.certificate.expires,
-                added=now,
-                revoked=False,
-            )
-        )
-        # A device reads its account's mailbox from the start.
-        connection.execute(
-            insert(_cursor).values(
-                reader=address, log=mailbox_id(str(state.account)), seq=0
-            )
-        )
-    for short in state.revoked:
-        address = f"{state.account}/{short}"
-        connection.execute(
-            update(_device).where(_device.c.address == address).values(revoked=True)
-        )
-        connection.execute(delete(_cursor).where(_cursor.c.reader == address))
-        connection.execute(delete(_package).where(_package.c.device == address))
-    transaction.events.append(AccountChanged(str(state.account)))

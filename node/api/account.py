@@ -6,6 +6,7 @@ from aiohttp import web
 
 from node.accounts.account import Accounts, signing_key
 from node.accounts.key_package import KeyPackages
+from node.accounts.recovery import Recovery
 from node.api.gate import Gate
 from node.api.message import answer, number, read
 from protocol.address import parse_account
@@ -16,6 +17,7 @@ from protocol.wire import (
     Claim,
     KeyPackageUpload,
     Login,
+    Recover,
     Register,
 )
 
@@ -32,12 +34,14 @@ class AccountApi:
         self,
         gate: Gate,
         accounts: Accounts,
+        recovery: Recovery,
         key_packages: KeyPackages,
         node: str,
         remote_log: RemoteLog,
     ) -> None:
         self._gate = gate
         self._accounts = accounts
+        self._recovery = recovery
         self._key_packages = key_packages
         self._node = node
         self._remote_log = remote_log
@@ -48,6 +52,7 @@ class AccountApi:
             web.post("/telex/v1/accounts", self.register),
             web.post("/telex/v1/accounts/{name}/login", self.login),
             web.post("/telex/v1/accounts/{name}/devices", self.add_device),
+            web.post("/telex/v1/accounts/{name}/recover", self.recover),
             web.get("/telex/v1/accounts/{address}/log", self.log),
             web.post("/telex/v1/accounts/{address}/log", self.append),
             web.put("/telex/v1/key-packages", self.upload),
@@ -82,6 +87,22 @@ class AccountApi:
         state = await self._accounts.read_addition(name, body, remote)
         await self._gate.verify(request, signing_key(state, claim.keyid))
         return answer(request, await self._accounts.append(state, body.entries))
+
+    async def recover(self, request: web.Request) -> web.Response:
+        """Show an account to its root key, or give it a new device and password.
+
+        Signed by the device that is added, and only with entries.
+        """
+        remote = self._gate.stranger(request)
+        body = await read(request, Recover)
+        name = request.match_info["name"]
+        standing = await self._recovery.prove(name, body.proof, remote)
+        if not body.entries:
+            return answer(request, self._recovery.show(standing))
+        keyid = self._gate.claim(request).keyid
+        state, key = await self._recovery.read_takeover(standing, body, keyid)
+        await self._gate.verify(request, key)
+        return answer(request, await self._recovery.take_over(state, body))
 
     async def log(self, request: web.Request) -> web.Response:
         """The log of any account, here or elsewhere."""

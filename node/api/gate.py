@@ -65,7 +65,8 @@ class Gate:
         device = await self._devices.get(claim.keyid)
         self._limit.take(device.address, self._clock())
         await self._verify(request, signed, device.auth_key)
-        return device
+        # Its body may have taken a minute, and the device may be revoked since.
+        return await self._devices.get(claim.keyid)
 
     def stranger(self, request: web.Request) -> str:
         """Count a request from somebody we do not know yet.
@@ -106,6 +107,14 @@ class Gate:
             SignatureMissing, SignatureInvalid.
         """
         return read_claim(_signed(request))
+
+    def once(self, who: str, nonce: str) -> None:
+        """Take what proved itself in its body, once.
+
+        Raises:
+            Replayed, NodeBusy.
+        """
+        self._nonces.check(who, nonce, int(self._clock()))
 
     async def verify(self, request: web.Request, key: bytes) -> None:
         """Check a request's signature by a key that the request itself brought.

@@ -61,8 +61,11 @@ send; a faster one is read no faster than this."""
 class _SocketLine:
     """`node.sessions.session.Line` over a WebSocket."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None
+    ) -> None:
         self._socket = socket
+        self._transport = transport
         self.json = False
         """Whether the device's last frame was text: it is answered likewise."""
 
@@ -76,6 +79,11 @@ class _SocketLine:
                     await self._socket.send_bytes(encode(frame))
         except TimeoutError as error:
             raise ConnectionError("the device does not read") from error
+
+    def abort(self) -> None:
+        """Break the connection, whatever is on its way."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class SocketApi:
@@ -113,7 +121,7 @@ class SocketApi:
                 timeout=CLOSE_TIMEOUT,
             )
             await socket.prepare(request)
-            line = _SocketLine(socket)
+            line = _SocketLine(socket, request.transport)
             session = self._delivery.open(device, line)
             try:
                 await self._run(socket, line, session)
@@ -129,19 +137,26 @@ class SocketApi:
         log.debug("%s is connected", session.device.address)
         writer = asyncio.create_task(self._delivery.run(session))
         reader = asyncio.create_task(self._receive(socket, line, session))
+        # A device that does not read must not keep its session by that.
+        over = asyncio.create_task(session.wait_end(CLOSE_TIMEOUT))
+        tasks = (writer, reader, over)
         try:
-            await asyncio.wait({writer, reader}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (writer, reader):
+            for task in tasks:
                 task.cancel()
-            ends = await asyncio.gather(writer, reader, return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             for end in ends:
                 if isinstance(end, Exception) and not isinstance(
                     end, ConnectionError | Refused
                 ):
                     log.error("a session failed", exc_info=end)
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await socket.close(code=WSCloseCode.GOING_AWAY)
+            seconds = SEND_TIMEOUT if session.ended is None else 2 * CLOSE_TIMEOUT
+            try:
+                async with asyncio.timeout(seconds):
+                    await socket.close(code=WSCloseCode.GOING_AWAY)
+            except TimeoutError:
+                line.abort()
             log.debug("%s is gone", session.device.address)
 
     async def _receive(
@@ -184,6 +199,9 @@ class SocketApi:
         self, session: Session, frame: FromDevice, room: asyncio.Semaphore
     ) -> None:
         try:
+            # A device that was just revoked may be slow to read that it was.
+            if session.ended is not None:
+                raise session.ended
             match frame:
                 case SubmitFrame():
                     session.answer(await self._submit(session, frame))

@@ -6,8 +6,6 @@ this node (its entry in our copy of the room, or its outcome), so that the same 
 still answer the same receipt. The log's row keeps head and hash: the chain goes on.
 """
 
-import asyncio
-import logging
 from functools import partial
 
 from sqlalchemy import Connection, bindparam, delete, select
@@ -18,19 +16,14 @@ from node.rooms.submission import find_outcome
 from node.storage.chain import OUTGOING, find_entry, get_log
 from node.storage.store import Store, Transaction
 from node.storage.tables import EntryRow, LogRow, core
-from protocol.errors import Malformed, Refused
+from protocol.errors import Malformed
 from protocol.log import Kind, LogId, read_entry, read_submission
 
 __all__ = ["KEPT", "Pruner"]
 
-log = logging.getLogger(__name__)
-
 KEPT = 30 * 24 * 3600
 """Seconds that an acked entry stays: a peer that restores a backup of the last month
 is sent again what it lost."""
-
-EVERY = 3600.0
-"""Seconds between two looks: what has waited for a month can wait for an hour."""
 
 BATCH = 100
 """Entries in one write: some milliseconds, so nobody waits for it."""
@@ -47,21 +40,12 @@ _OLDEST = (
 
 
 class Pruner:
-    """Drops old entries of outgoing logs; `run` it."""
+    """Drops old entries of outgoing logs; `prune` is a chore."""
 
     def __init__(self, store: Store, node: str, clock: Clock) -> None:
         self._store = store
         self._node = node
         self._clock = clock
-
-    async def run(self) -> None:
-        """Prune at once and every hour, until cancelled."""
-        while True:
-            try:
-                await self.prune()
-            except Refused as error:
-                log.warning("outgoing logs could not be pruned: %s", error)
-            await asyncio.sleep(EVERY)
 
     async def prune(self) -> int:
         """Drop what may go, of every outgoing log; how many entries that were.

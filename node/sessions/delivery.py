@@ -29,6 +29,7 @@ from node.storage.store import Store, Transaction
 from node.storage.tables import CursorRow, core
 from protocol.errors import (
     BadRequest,
+    DeviceRevoked,
     NodeBusy,
     Refused,
     SessionReplaced,
@@ -226,6 +227,10 @@ class Delivery:
                 case OutcomeStored():
                     self._tell_outcome(event)
                 case AccountChanged():
+                    # Now, before whoever revoked them is told that it is done.
+                    for address in event.revoked:
+                        if (ended := self._sessions.get(address)) is not None:
+                            ended.close(DeviceRevoked())
                     self.on_foreign_change()
 
     def _tell_outcome(self, event: OutcomeStored) -> None:

@@ -87,6 +87,17 @@ class Session:
         """Logs that may have something to send, in turns."""
         self._unacked = 0
         self._end: Refused | None = None
+        self._over = asyncio.Event()
+
+    @property
+    def ended(self) -> Refused | None:
+        """Why nothing more is taken from the device; None: it goes on."""
+        return self._end
+
+    async def wait_end(self, grace: float) -> None:
+        """Wait until it is closed, and `grace` seconds for the device to be told."""
+        await self._over.wait()
+        await asyncio.sleep(grace)
 
     # --- what others tell it ----------------------------------------------------
 
@@ -102,6 +113,7 @@ class Session:
         """Say why, and end."""
         if self._end is None:
             self._end = problem
+        self._over.set()
         self._wake.set()
 
     def entry_appended(self, name: LogId, seq: int) -> None:

@@ -16,7 +16,7 @@ from protocol.errors import TelexError
 
 __all__ = ["CURRENT", "DatabaseProblem", "check_schema", "migrate"]
 
-CURRENT = "0001"
+CURRENT = "0002"
 """The migration that this code's tables stand at."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -113,7 +113,7 @@ def _backup(path: Path, version: str) -> Path:
     return copy
 
 
-def _upgrade(path: Path) -> None:
+def _upgrade(path: Path, version: str = "head") -> None:
     # Alembic costs a fifth of a second to import: only when there is work.
     from alembic import command
     from alembic.config import Config
@@ -125,7 +125,7 @@ def _upgrade(path: Path) -> None:
             config = Config()
             config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
             connection.commit()
     except DatabaseError as error:
         raise DatabaseProblem(

@@ -1,13 +1,14 @@
 """The tables of a node, as SQLModel classes: the schema and nothing else.
 
     account ─┬─ account_entry    the account log, byte for byte
-             └─ device ── key_package
+             ├─ device ── key_package
+             └─ vault ── segment    sealed backups; the bytes are files
     log ─┬─ entry                rooms, mailboxes, outgoing logs: one table
          ├─ cursor               who has read how far: devices and peers
          ├─ room, tree, roster   what the hub knows of a room's MLS group
          ├─ member               who may read from where to where
          └─ outcome              submissions that another hub refused
-    invite, claim, peer, setting
+    invite, link, claim, peer, setting
 
 The hot path (append, read after a cursor, ack) uses `core(...)`: SQLAlchemy Core on
 these very tables, because building an object for each row costs five times as much.
@@ -18,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Index,
+    Integer,
     LargeBinary,
     MetaData,
     String,
@@ -37,14 +39,17 @@ __all__ = [
     "EntryRow",
     "InviteRow",
     "KeyPackageRow",
+    "LinkRow",
     "LogRow",
     "MemberRow",
     "OutcomeRow",
     "PeerRow",
     "RoomRow",
     "RosterRow",
+    "SegmentRow",
     "SettingRow",
     "TreeRow",
+    "VaultRow",
     "core",
 ]
 
@@ -171,6 +176,50 @@ class ClaimRow(Row, table=True):
     expires: int = Field(sa_column=_seq())
 
 
+class VaultRow(Row, table=True):
+    """A run of sealed segments of an account."""
+
+    __tablename__ = "vault"
+    __table_args__ = (Index(None, "kind", "changed"),)
+
+    name: str = Field(sa_column=_key(64))
+    """The account's, without its node."""
+    vault: str = Field(sa_column=_key(32))
+    kind: str = Field(sa_column=Column(String(16), nullable=False))
+    segments: int
+    size: int = Field(sa_column=_seq())
+    created: int = Field(sa_column=_seq())
+    changed: int = Field(sa_column=_seq())
+    """When its last segment came."""
+
+
+class SegmentRow(Row, table=True):
+    """One segment; its bytes lie in the file that `token` names."""
+
+    __tablename__ = "segment"
+    __table_args__ = (UniqueConstraint("token"),)
+
+    name: str = Field(sa_column=_key(64))
+    vault: str = Field(sa_column=_key(32))
+    n: int = Field(sa_column=Column(Integer, primary_key=True))
+    token: str = Field(sa_column=Column(String(32), nullable=False))
+    size: int
+    digest: bytes = Field(sa_column=_bytes())
+    """BLAKE2b-256 of the bytes, to know a repeat."""
+
+
+class LinkRow(Row, table=True):
+    """A meeting of two devices; both halves are sealed for the node."""
+
+    __tablename__ = "link"
+    __table_args__ = (Index(None, "expires"),)
+
+    id: str = Field(sa_column=_key(32))
+    offer: bytes = Field(sa_column=_bytes())
+    answer: bytes | None = Field(default=None, sa_column=_bytes(nullable=True))
+    expires: int = Field(sa_column=_seq())
+
+
 class LogRow(Row, table=True):
     """A log that this node owns, or holds a copy of."""
 
@@ -248,6 +297,7 @@ class RosterRow(Row, table=True):
     """A device that stands in a room's tree now (at the hub)."""
 
     __tablename__ = "roster"
+    __table_args__ = (Index(None, "device"),)
 
     room: str = Field(sa_column=_key(52))
     device: str = Field(sa_column=_key(ADDRESS))

@@ -23,7 +23,7 @@ from node.storage.chain import (
     hash_at,
     list_entries,
 )
-from node.storage.schema import DatabaseProblem, check_schema, migrate
+from node.storage.schema import DatabaseProblem, _upgrade, check_schema, migrate
 from node.storage.store import Store, Transaction
 from node.storage.tables import METADATA, SettingRow, core
 from protocol.errors import NodeBusy, NotAllowed, StorageFull
@@ -279,14 +279,17 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_an_older_database_is_copied_before_it_is_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_database_is_copied_before_it_is_changed(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
-    migrate(path)
+    _upgrade(path, "0001")
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO setting VALUES ('name', 'example.org')")
-    monkeypatch.setattr("node.storage.schema.CURRENT", "0002")
+        for device, revoked in (("gone", True), ("here", False)):
+            connection.execute(
+                "INSERT INTO device VALUES (?, 'alice', x'', x'', 1, 1, ?)",
+                (device, revoked),
+            )
+            connection.execute("INSERT INTO roster VALUES ('room', ?)", (device,))
     with pytest.raises(DatabaseProblem, match="telex-node run"):
         check_schema(path)
     copy = migrate(path)
@@ -294,6 +297,9 @@ def test_an_older_database_is_copied_before_it_is_changed(
     with sqlite3.connect(copy) as connection:
         rows = connection.execute("SELECT value FROM setting").fetchall()
     assert rows == [("example.org",)]
+    check_schema(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT device FROM roster").fetchall() == [("here",)]
 
 
 def test_files_that_are_no_database_of_ours(tmp_path: Path) -> None:
