@@ -179,6 +179,8 @@ class Room:
     """Seconds after which messages vanish; 0 keeps them."""
     refuse_unverified: bool = False
     """Whether devices that their owner's account does not vouch for are refused."""
+    muted: bool = False
+    """Whether it stays quiet, on all devices of this account."""
 
 
 @dataclass(frozen=True, slots=True)

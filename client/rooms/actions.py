@@ -6,7 +6,6 @@ stored: an account that does not exist, a right that is lacking.
 """
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 
 from client.account.me import Me
@@ -14,6 +13,7 @@ from client.clock import Clock
 from client.errors import BadText, ChangeFailed, ClientError, RoomInactive
 from client.model import Room, RoomMember
 from client.rooms.changes import Want, want
+from client.rooms.founding import found
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.letters import Letters
 from client.rooms.posting import Posting
@@ -21,19 +21,16 @@ from client.rooms.reader import RoomReader
 from client.rooms.settler import Settler
 from client.rooms.talk import Talk
 from client.rooms.workers import Workers
-from client.storage.heads import start_log
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, get_room, set_status
 from client.text import check_name
 from e2ee import Group
 from e2ee.errors import E2eeError
 from protocol.address import parse_account
-from protocol.codec import encode
 from protocol.errors import Refused, UnknownRoom
 from protocol.limits import MEMBERS_MAX
-from protocol.log import Kind, LogId, RoomSeed, room_id
-from protocol.policy import Role, RoomPolicy, authorize
-from protocol.wire import CreateRoom
+from protocol.log import LogId
+from protocol.policy import authorize
 
 __all__ = ["Rooms"]
 
@@ -226,25 +223,15 @@ class Rooms:
     def _create(
         self, tx: Tx, accounts: list[str], *, direct: bool, title: str
     ) -> LogId:
-        now = self._clock.now_ms()
-        seed = encode(RoomSeed(1, self._account, secrets.token_bytes(16), now))
-        room = room_id(seed)
-        policy = RoomPolicy(1, room, direct, {self._account: int(Role.OWNER)})
-        group = self._groups.create(tx, room, policy)
-        start_log(tx, room)
-        tx.execute(
-            "INSERT INTO room (id, hub, direct, title, status, members, activity)"
-            " VALUES (?, ?, ?, ?, ?, 1, ?)",
-            room,
-            self._me.account.node,
-            direct,
-            title,
-            Status.CREATING,
-            now,
+        room = found(
+            tx,
+            self._groups,
+            self._letters,
+            self._me,
+            self._clock,
+            title=title,
+            direct=direct,
         )
-        tx.rooms.add(room)
-        body = encode(CreateRoom(seed, group.group_info(), group.ratchet_tree()))
-        self._letters.post(tx, room, Kind.CREATE, body)
         for account in accounts:
             want(tx, room, Want.ADD, account)
         if not direct:

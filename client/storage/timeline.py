@@ -29,6 +29,7 @@ from protocol.log import LogId
 __all__ = [
     "LINES",
     "PENDING",
+    "Purpose",
     "Status",
     "add_message",
     "add_notice",
@@ -70,6 +71,14 @@ class Status(StrEnum):
     REMOVED = "removed"
     BROKEN = "broken"
     """Its log was rewritten: nothing of it is believed any more."""
+
+
+class Purpose(StrEnum):
+    """What a room is for."""
+
+    TALK = ""
+    SELF = "self"
+    """To bind an account's own devices (`account.self_group`); it is never shown."""
 
 
 def message_id(room: LogId, device: str, txn: bytes) -> MessageId:
@@ -191,7 +200,7 @@ _MESSAGE = (
     "   AND c.account != m.sender AND c.delivered >= m.seq),"
     " (SELECT count(*) FROM receipt c WHERE m.own AND c.room = m.room"
     "   AND c.account != m.sender AND c.read >= m.seq)"
-    " FROM message m JOIN room r ON r.id = m.room"
+    " FROM message m JOIN room r ON r.id = m.room AND r.purpose = ''"
     " LEFT JOIN message q ON q.id = m.reply_to AND q.room = m.room"
 )
 
@@ -210,7 +219,11 @@ _ROOM = (
     f"{_IS_TWIN},"
     " (SELECT count(*) FROM message m WHERE m.room = r.id AND m.own = 0"
     "   AND m.kind = 'text' AND m.seq > r.read),"
-    " (SELECT m.id FROM message m WHERE m.room = r.id ORDER BY m.position DESC LIMIT 1)"
+    " (SELECT m.id FROM message m WHERE m.room = r.id ORDER BY m.position DESC LIMIT 1"
+    " ), (SELECT o.value FROM own_register o WHERE o.register = 'draft'"
+    "   AND o.key = r.id),"
+    " EXISTS (SELECT 1 FROM own_register o WHERE o.register = 'mute'"
+    "   AND o.key = r.id AND o.value != x'')"
     " FROM room r"
 )
 
@@ -235,7 +248,7 @@ def list_messages(tx: Tx, room: LogId, before: int | None, limit: int) -> list[M
 
 def get_room(tx: Tx, room: LogId) -> Room | None:
     """One room."""
-    row = tx.one(f"{_ROOM} WHERE r.id = ?", room)
+    row = tx.one(f"{_ROOM} WHERE r.id = ? AND r.purpose = ''", room)
     return None if row is None else _room(tx, row)
 
 
@@ -247,7 +260,8 @@ def is_twin(tx: Tx, room: LogId) -> bool:
 
 def list_rooms(tx: Tx) -> list[Room]:
     """All rooms, the one with the newest line first."""
-    return [_room(tx, row) for row in tx.all(f"{_ROOM} ORDER BY r.activity DESC, r.id")]
+    rows = tx.all(f"{_ROOM} WHERE r.purpose = '' ORDER BY r.activity DESC, r.id")
+    return [_room(tx, row) for row in rows]
 
 
 def events_of(tx: Tx) -> Sequence[Event]:
@@ -322,7 +336,8 @@ def _message(row: tuple[Any, ...]) -> Message:
 
 
 def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
-    id, title, direct, members, status, note, hub, activity, twin, unread, last = row
+    id, title, direct, members, status, note, hub, activity, twin = row[:9]
+    unread, last, draft, muted = row[9:]
     return Room(
         id=id,
         title=visible_line(title) or f"A room at {visible_line(hub)}",
@@ -334,4 +349,6 @@ def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
         note=visible_line(note) or (TWIN_NOTE if twin else ""),
         hub=visible_line(hub),
         order=activity,
+        draft=visible(bytes(draft or b"").decode("utf-8", "replace")),
+        muted=bool(muted),
     )
