@@ -300,15 +300,20 @@ CREATE TABLE former_root (
 -- Who stands in rooms, as MLS has it; `hold`: why nothing is sent there for now.
 CREATE TABLE member (
     room TEXT NOT NULL,
+    device TEXT NOT NULL,
     account TEXT NOT NULL,
-    PRIMARY KEY (room, account)
+    PRIMARY KEY (room, device)
 ) WITHOUT ROWID;
-CREATE INDEX member_account ON member (account);
+CREATE INDEX member_account ON member (account, room);
 ALTER TABLE room ADD COLUMN hold TEXT NOT NULL DEFAULT '';
 ALTER TABLE room ADD COLUMN refuse_unverified INTEGER NOT NULL DEFAULT 0;
 
 -- Devices that stand in a room and not in their account's log, or no longer.
-CREATE TABLE suspect (device TEXT PRIMARY KEY, why TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE suspect (
+    device TEXT PRIMARY KEY,
+    why TEXT NOT NULL,                -- a verification.audit.Suspicion
+    since INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- What is to be held against the node again, and when.
 CREATE TABLE audit (
@@ -350,6 +355,7 @@ CREATE TABLE sas (
     root BLOB NOT NULL,               -- of the account, when it began
     emoji TEXT NOT NULL DEFAULT '',
     digits TEXT NOT NULL DEFAULT '',
+    accepted INTEGER NOT NULL DEFAULT 0,      -- our acceptance was the first
     agreed INTEGER NOT NULL DEFAULT 0,        -- by the other side
     began INTEGER NOT NULL,
     ended INTEGER NOT NULL DEFAULT 0,
