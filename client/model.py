@@ -138,6 +138,8 @@ class Message:
     """How many other accounts have it (own messages only)."""
     read_by: int = 0
     """How many other accounts have seen it (own messages only)."""
+    warning: str = ""
+    """Why its sender's device is not to be trusted, in one sentence."""
 
 
 class Trust(Enum):
@@ -178,7 +180,7 @@ class Room:
     disappearing: int = 0
     """Seconds after which messages vanish; 0 keeps them."""
     refuse_unverified: bool = False
-    """Whether devices that their owner's account does not vouch for are refused."""
+    """Whether nothing is sent while somebody here is not verified."""
     muted: bool = False
     """Whether it stays quiet, on all devices of this account."""
 
@@ -194,6 +196,7 @@ class RoomMember:
     own: bool
     trust: Trust = Trust.UNVERIFIED
     unverified_devices: int = 0
+    """Devices here that do not stand in the account's own list, or no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,8 @@ class Alarm:
     `account_log_withheld` or another stable word."""
     time: int = 0
     """Milliseconds since 1970."""
+    evidence: str = ""
+    """Lines that prove it, to be shown to others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +381,8 @@ class KeyChange:
     new: Fingerprint
     rooms: tuple[LogId, ...]
     """Where nothing is sent until one chooses."""
+    kept: bool = False
+    """Whether one chose to keep the old key: rooms where the new one shows stay shut."""
 
 
 SasStage = Literal["asked", "waiting", "compare", "agreed", "done", "refused", "failed"]
@@ -392,8 +399,12 @@ class Sas:
     emoji: list[tuple[str, str]]
     """Seven of (symbol, name), from stage `compare` on."""
     digits: str
+    """Three groups of four, beside the emoji."""
     detail: str
     """One sentence, where there is something to say."""
+    code: str = ""
+    """Why it ended: `declined`, `cancelled`, `mismatch`, `tampered`, `timeout`,
+    `paused`, `elsewhere` (another device of ours took it)."""
 
 
 @dataclass(frozen=True, slots=True)
