@@ -19,6 +19,10 @@ TelexError
     ├── KeyChanged          a person's root key is not the one known so far
     ├── RoomInactive        this device cannot write in this room (now)
     ├── ChangeFailed        a change of a room's members did not come through
+    ├── Unverified          a room asks for verified people, and somebody is not
+    ├── Mismatch            what was compared is not the same: somebody may listen
+    ├── SasRefused          a comparison cannot begin or go on, and why
+    ├── UnknownAlarm
     ├── UnknownMessage
     └── Closed              the client was closed
 """
@@ -32,6 +36,7 @@ __all__ = [
     "Closed",
     "KeyChanged",
     "LogBroken",
+    "Mismatch",
     "NoProfile",
     "NodeNonsense",
     "NodeUnreachable",
@@ -41,8 +46,11 @@ __all__ = [
     "ProfileInUse",
     "ProfileTooNew",
     "RoomInactive",
+    "SasRefused",
     "StorageFailed",
+    "UnknownAlarm",
     "UnknownMessage",
+    "Unverified",
     "WrongPassword",
     "WrongPhrase",
 ]
@@ -117,6 +125,25 @@ class RoomInactive(ClientError):
 
 class ChangeFailed(ClientError):
     """A change of a room's members did not come through."""
+
+
+class Unverified(ClientError):
+    """A room asks that everybody in it is verified, and somebody is not."""
+
+
+class Mismatch(ClientError):
+    """What was compared is not the same: somebody may stand between the two."""
+
+
+class SasRefused(ClientError):
+    """A comparison of short strings cannot begin or go on, and why."""
+
+
+class UnknownAlarm(ClientError):
+    """There is no such alarm here."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such alarm on this device.")
 
 
 class UnknownMessage(ClientError):

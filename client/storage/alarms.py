@@ -55,7 +55,9 @@ def raise_alarm(
         evidence,
     )
     tx.execute("DELETE FROM alarm WHERE dismissed AND id <= ?", number - KEPT)
-    tx.events.append(_alarm(tx.one(f"SELECT {_COLUMNS} FROM alarm WHERE id = ?", number)))
+    tx.events.append(
+        _alarm(tx.one(f"SELECT {_COLUMNS} FROM alarm WHERE id = ?", number))
+    )
     return True
 
 
