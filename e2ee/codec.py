@@ -121,8 +121,11 @@ class Reader:
 
     def u16(self) -> int:
         """Read a uint16."""
-        value: int = _U16.unpack(self.take(2))[0]
-        return value
+        start = self.position
+        self.position = stop = start + 2
+        if stop > self.end:
+            raise Malformed("the data ends too early")
+        return self.data[start] << 8 | self.data[start + 1]
 
     def u32(self) -> int:
         """Read a uint32."""
@@ -158,10 +161,21 @@ class Reader:
         Raises:
             LimitExceeded: It is longer; nothing was copied.
         """
-        length = self.varint()
+        start = self.position
+        # Most are short, and a tree of 1,000 leaves holds 15,000 of them: what
+        # `varint` and `take` do, without calling them.
+        if start < self.end and (length := self.data[start]) < 0x40:
+            start += 1
+        else:
+            length = self.varint()
+            start = self.position
         if length > limit:
             raise LimitExceeded("a field is longer than accepted")
-        return self.take(length)
+        stop = start + length
+        if stop > self.end:
+            raise Malformed("the data ends too early")
+        self.position = stop
+        return self.data[start:stop]
 
     def items(self, read: Callable[[Reader], T], limit: int = MAX_VECTOR) -> list[T]:
         """Read a vector of structures, each with `read`, at most `limit` of them."""

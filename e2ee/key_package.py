@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from e2ee.codec import Reader, decode, u8, u16, u64, vector
 from e2ee.codepoint import (
@@ -40,6 +41,9 @@ from e2ee.suite import SUITE_3, CipherSuite
 
 MAX_KEY_PACKAGE = 16 * 1024
 """Bytes of a KeyPackage: a 1 KiB credential and room for a post-quantum key."""
+REMEMBERED = 1_000
+"""KeyPackages whose signatures held, and are not verified again: a commit that adds
+so many, each of which was checked when it was claimed. A forged one is never kept."""
 
 
 MAX_COMPONENTS = 64
@@ -117,10 +121,28 @@ class KeyPackage:
         except DecryptionFailed:
             raise InvalidInitKey("the init key is not a key") from None
         leaf.check(suite, required)
-        leaf.verify(suite, b"", 0)
-        suite.verify_with_label(
-            leaf.signature_key, "KeyPackageTBS", self.tbs, self.signature
+        _verify_signatures(
+            suite,
+            leaf.signature_key,
+            leaf.tbs,
+            leaf.signature,
+            self.tbs,
+            self.signature,
         )
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _verify_signatures(
+    suite: CipherSuite,
+    signature_key: bytes,
+    leaf_tbs: bytes,
+    leaf_signature: bytes,
+    tbs: bytes,
+    signature: bytes,
+) -> None:
+    """Verify both signatures of a KeyPackage; raises `BadSignature`."""
+    suite.verify_with_label(signature_key, "LeafNodeTBS", leaf_tbs, leaf_signature)
+    suite.verify_with_label(signature_key, "KeyPackageTBS", tbs, signature)
 
 
 def _read_components(reader: Reader) -> set[int]:
