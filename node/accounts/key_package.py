@@ -232,7 +232,7 @@ class KeyPackages:
                 )
             )
             if stored is not None:
-                return stored
+                return _without_revoked(connection, stored)
             answer = Claimed(packages=[], failed={})
             for account in accounts:
                 packages, problem = self._take(connection, account, skip, now)
@@ -282,6 +282,23 @@ class KeyPackages:
         if packages or (devices and not wanted):
             return packages, None
         return [], NoKeyPackage().problem()
+
+
+def _without_revoked(connection: Connection, stored: bytes) -> bytes:
+    """The answer to a repeated claim, without devices that have ended since."""
+    answer = decode(stored, Claimed)
+    devices = [package.device for package in answer.packages]
+    ended = set(
+        connection.scalars(
+            select(_device.c.address).where(
+                _device.c.address.in_(devices), _device.c.revoked
+            )
+        )
+    )
+    if not ended:
+        return stored
+    left = [package for package in answer.packages if package.device not in ended]
+    return encode(Claimed(left, answer.failed))
 
 
 def _pop(connection: Connection, device: str, now: int) -> ClaimedPackage | None:

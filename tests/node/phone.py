@@ -407,6 +407,29 @@ class Phone:
         )
         return data, Bundle(staged.group_info), Room(room, group)
 
+    async def vault(
+        self,
+        method: str,
+        path: str = "",
+        data: bytes = b"",
+        *,
+        kind: str = "backup",
+        media: str = "application/octet-stream",
+    ) -> tuple[int, bytes]:
+        """A request about vaults: the answer's bytes; a problem is raised."""
+        path = f"/telex/v1/vaults{path}"
+        query = f"kind={kind}" if data else ""
+        headers = self.headers(
+            method, path, query, data, content_type=media if data else None
+        )
+        status, media, content = await self.send(
+            method, path, data, query=query, headers=headers
+        )
+        if status != 200:
+            assert media == "application/problem+json", (status, content)
+            raise refusal(decode_json(content, Problem))
+        return status, content
+
     async def append_log(self, *entries: bytes) -> AccountLog:
         """Continue the own account's log."""
         path = f"/telex/v1/accounts/{self.account}/log"
