@@ -27,6 +27,7 @@ from e2ee.group_info import GroupInfo, sign_group_info
 from e2ee.member import CommitEffects, Member, UnsafeAllowAll
 from e2ee.proposal import Add, ExternalInit, Proposal, ProposalRef, Remove
 from e2ee.suite import SUITE_3
+from tests.e2ee.forging import knock
 from tests.e2ee.support import (
     NOW,
     Person,
@@ -37,20 +38,6 @@ from tests.e2ee.support import (
     rng,
     snapshot,
 )
-
-
-def knock(
-    room: Room, name: str, key: bytes, *, remove: int | None = None
-) -> tuple[Group, StagedCommit]:
-    return Group.join_external(
-        next(iter(room.people.values())).group.group_info(),
-        ratchet_tree=room.hub.ratchet_tree(),
-        signature_private=key,
-        identity=name.encode(),
-        remove=remove,
-        validator=room.validator,
-        rng=rng,
-    )
 
 
 def enter(room: Room, name: str, *, remove: str | None = None) -> StagedCommit:

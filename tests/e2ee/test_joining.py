@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from e2ee import ALLOW_ALL, Group, KeyPackageBundle, StagedCommit
-from e2ee.codepoint import RATCHET_TREE, WELCOME
+from e2ee import ALLOW_ALL, Group, KeyPackageBundle
+from e2ee.codepoint import RATCHET_TREE
 from e2ee.errors import (
     BadConfirmationTag,
     BadSignature,
@@ -25,69 +25,11 @@ from e2ee.errors import (
     UnsupportedSuite,
 )
 from e2ee.extension import Extension
-from e2ee.framing import wrap
-from e2ee.group_info import GroupInfo, sign_group_info
-from e2ee.joining import find_bundle, open_welcome, read_welcome
-from e2ee.key_schedule import welcome_secret
+from e2ee.group_info import GroupInfo
+from e2ee.joining import read_welcome
 from e2ee.member import UnsafeAllowAll
-from e2ee.suite import SUITE_3
-from e2ee.welcome import EncryptedGroupSecrets, GroupSecrets, Welcome, seal_group_info
+from tests.e2ee.forging import Invitation
 from tests.e2ee.support import NOW, SUITE_1, Room, bundle_for, snapshot
-
-
-class Invitation:
-    """A Welcome, and ways to bend what is in it."""
-
-    def __init__(self, *, update: bool = True) -> None:
-        self.room = Room.of(4)
-        self.key = os.urandom(32)
-        self.bundle = bundle_for("q", self.key)
-        self.staged: StagedCommit = self.room["p1"].commit(
-            add=[self.bundle.key_package], update=update, now=NOW
-        )
-        self.room.deliver("p1", self.staged)
-        self.tree = self.room.hub.ratchet_tree()
-        self.message = self.staged.welcomes[0][1]
-        welcome = read_welcome(self.message)
-        bundle, item = find_bundle(welcome, [self.bundle])
-        self.secrets, self.psk, self.info = open_welcome(
-            SUITE_3, welcome, bundle, item, lambda _: None
-        )
-
-    def join(self, message: bytes | None = None, tree: bytes | None = None) -> Group:
-        return Group.join(
-            self.message if message is None else message,
-            [self.bundle],
-            signature_private=self.key,
-            ratchet_tree=self.tree if tree is None else tree,
-            now=NOW,
-            validator=ALLOW_ALL,
-        )
-
-    def seal(self, info: GroupInfo, secrets: GroupSecrets | None = None) -> bytes:
-        """Make a Welcome of anything."""
-        secrets = secrets or self.secrets
-        secret = welcome_secret(SUITE_3, secrets.joiner_secret, self.psk)
-        sealed_info = seal_group_info(SUITE_3, secret, info)
-        from e2ee.codec import decode
-        from e2ee.key_package import KeyPackage
-
-        package = decode(self.bundle.key_package, KeyPackage.read)
-        sealed = SUITE_3.encrypt_with_label(
-            package.init_key, "Welcome", sealed_info, secrets.encode()
-        )
-        item = EncryptedGroupSecrets(self.bundle.ref, sealed)
-        return wrap(WELCOME, Welcome(3, (item,), sealed_info).encode())
-
-    def sign(self, by: str = "p1", **change: object) -> GroupInfo:
-        fields = {
-            "context": self.info.context,
-            "extensions": self.info.extensions,
-            "confirmation_tag": self.info.confirmation_tag,
-            "signer": self.info.signer,
-        } | change
-        key = self.room.people[by].signature_private
-        return sign_group_info(SUITE_3, key, **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture

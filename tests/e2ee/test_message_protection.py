@@ -7,9 +7,7 @@ import os
 import pytest
 
 from e2ee import Group, peek
-from e2ee.codec import u32
 from e2ee.codepoint import (
-    APPLICATION,
     GROUP_INFO,
     KEY_PACKAGE,
     MEMBER,
@@ -37,7 +35,6 @@ from e2ee.framing import (
     PrivateMessage,
     PublicMessage,
     Sender,
-    encode_content,
     read_framed,
     wrap,
 )
@@ -45,10 +42,10 @@ from e2ee.protection import (
     PADDING_BUCKETS,
     padded_size,
     protect_private,
-    sender_data_key_nonce,
     sign_content,
 )
 from e2ee.secret_tree import APPLICATION_RATCHET
+from tests.e2ee.forging import seal, signed
 from tests.e2ee.support import NOW, Room, bundle_for, reload, snapshot
 
 
@@ -147,47 +144,6 @@ def test_sizes_fall_into_buckets(room: Room) -> None:
     for size in (*range(1025, 5000, 7), 70_000, 1_000_003):
         assert size <= padded_size(size) <= size * 1.12
         assert padded_size(padded_size(size)) == padded_size(size)
-
-
-def seal(
-    group: Group,
-    plaintext: bytes,
-    *,
-    leaf: int | None = None,
-    generation: int | None = None,
-) -> bytes:
-    """Encrypt any plaintext with our next key, as a broken client would."""
-    state, suite = group._epoch, group.suite
-    found = group._ratchets.next(group.own_leaf, APPLICATION_RATCHET)
-    from e2ee.codec import u8, u64, vector
-
-    header = vector(group.group_id) + u64(group.epoch) + u8(APPLICATION)
-    ciphertext = suite.aead.seal(found.key, found.nonce, header + b"\0", plaintext)
-    key, nonce = sender_data_key_nonce(
-        suite, state.secrets.sender_data_secret, ciphertext
-    )
-    sender = u32(group.own_leaf if leaf is None else leaf)
-    number = u32(found.generation if generation is None else generation)
-    sealed = suite.aead.seal(key, nonce, header, sender + number + bytes(4))
-    group._ratchets.consume(found)
-    message = PrivateMessage(
-        group.group_id, group.epoch, APPLICATION, b"", sealed, ciphertext
-    )
-    return wrap(PRIVATE_MESSAGE, message.encode())
-
-
-def signed(group: Group, content: bytes, key: bytes | None = None) -> bytes:
-    framed = FramedContent.make(
-        group.group_id, group.epoch, Sender(MEMBER, group.own_leaf), b"", content
-    )
-    signature = sign_content(
-        group.suite,
-        key or group._signature_private,
-        PRIVATE_MESSAGE,
-        framed,
-        group._epoch.encoded_context,
-    )
-    return encode_content(content) + AuthData(signature, None).encode()
 
 
 def test_padding_must_be_zero(room: Room) -> None:

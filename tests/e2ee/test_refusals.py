@@ -12,16 +12,13 @@ from dataclasses import replace
 
 import pytest
 
-from e2ee import Extension, Group
-from e2ee.codec import decode
+from e2ee import Extension
 from e2ee.codepoint import (
     BASIC,
     EXTERNAL,
     MEMBER,
     NEW_MEMBER_COMMIT,
     NEW_MEMBER_PROPOSAL,
-    PSK_EXTERNAL,
-    PSK_RESUMPTION,
     TELEX_ROOM,
     USAGE_BRANCH,
     USAGE_REINIT,
@@ -60,22 +57,30 @@ from e2ee.extension import (
     external_senders_extension,
 )
 from e2ee.framing import Commit, Sender
-from e2ee.key_package import KeyPackage
 from e2ee.leaf import LeafNode, Lifetime, own_capabilities, sign_leaf
 from e2ee.proposal import (
     Add,
     ExternalInit,
     GroupContextExtensions,
-    PreSharedKey,
     Proposal,
     ProposalRef,
     ReInit,
     Remove,
     Update,
 )
-from e2ee.psk import PreSharedKeyId
 from e2ee.suite import SUITE_3, HpkeCiphertext
-from e2ee.treekem import UpdatePath, UpdatePathNode
+from e2ee.treekem import UpdatePathNode
+from tests.e2ee.forging import (
+    bend,
+    commit_leaf,
+    external_psk,
+    fresh_key,
+    own_path,
+    package,
+    resumption,
+    update_leaf,
+    with_leaf,
+)
 from tests.e2ee.support import (
     NOW,
     SUITE_1,
@@ -107,68 +112,6 @@ def refused(
         with pytest.raises(type(caught.value)):
             room.hub.process_commit(message, info, now=NOW)
         assert room.hub.encode() == hub
-
-
-def own_path(room: Room) -> UpdatePath:
-    path = commit_in(room["p0"].commit(now=NOW)).path
-    assert path is not None
-    return path
-
-
-def package(
-    *, init_key: bytes | None = None, key: bytes | None = None, **change: object
-) -> KeyPackage:
-    """Make a KeyPackage, signed whatever is changed in it."""
-    from e2ee.codec import u16, vector
-
-    private = key or os.urandom(32)
-    encryption_key = SUITE_3.kem.derive_key_pair(os.urandom(32))[1]
-    leaf = change.pop("leaf", None) or sign_leaf(
-        SUITE_3,
-        private,
-        encryption_key=encryption_key,
-        credential=Credential(BASIC, b"q"),
-        capabilities=own_capabilities(SUITE_3),
-        lifetime=Lifetime(NOW - 5, NOW + 5),
-    )
-    assert isinstance(leaf, LeafNode)
-    if init_key is None:
-        init_key = SUITE_3.kem.derive_key_pair(os.urandom(32))[1]
-    if change.pop("same_key", False):
-        init_key = leaf.encryption_key
-    suite = change.pop("suite", 3)
-    assert isinstance(suite, int)
-    tbs = u16(1) + u16(suite) + vector(init_key) + leaf.encoded + vector(b"")
-    signature = SUITE_3.sign_with_label(private, "KeyPackageTBS", tbs)
-    if change.pop("bad_signature", False):
-        signature = bytes(64)
-    return decode(tbs + vector(signature), KeyPackage.read)
-
-
-def update_leaf(group: Group, **change: object) -> LeafNode:
-    old = group._epoch.tree.leaf(group.own_leaf)
-    assert old is not None
-    arguments: dict[str, object] = {
-        "encryption_key": SUITE_3.kem.derive_key_pair(os.urandom(32))[1],
-        "credential": old.credential,
-        "capabilities": old.capabilities,
-        "group_id": group.group_id,
-        "leaf": group.own_leaf,
-    }
-    return sign_leaf(SUITE_3, group._signature_private, **(arguments | change))  # type: ignore[arg-type]
-
-
-PSK_NONCE = bytes(32)
-
-
-def external_psk(nonce: bytes = PSK_NONCE) -> PreSharedKey:
-    return PreSharedKey(PreSharedKeyId(PSK_EXTERNAL, psk_id=b"x", nonce=nonce))
-
-
-def resumption(usage: int) -> PreSharedKey:
-    return PreSharedKey(
-        PreSharedKeyId(PSK_RESUMPTION, usage=usage, group_id=b"room", nonce=PSK_NONCE)
-    )
 
 
 # --- section 12.2: the list
@@ -378,16 +321,6 @@ def test_a_path_is_required_for_an_update(room: Room) -> None:
     refused(room, PathRequired, forge(room["p0"], Commit((ref,), None)))
 
 
-def bend(path: UpdatePath, at: int, **change: object) -> UpdatePath:
-    nodes = list(path.nodes)
-    nodes[at] = replace(nodes[at], **change)  # type: ignore[arg-type]
-    return replace(path, nodes=tuple(nodes))
-
-
-def fresh_key() -> bytes:
-    return SUITE_3.kem.derive_key_pair(os.urandom(32))[1]
-
-
 def test_paths_of_the_wrong_shape(room: Room) -> None:
     path = own_path(room)
     first = path.nodes[0]
@@ -424,16 +357,6 @@ def test_a_path_is_not_encrypted_to_leaves_added_beside_it(room: Room) -> None:
 def test_a_changed_key_breaks_the_parent_hash(room: Room) -> None:
     wrong = bend(own_path(room), 1, encryption_key=fresh_key())
     refused(room, ParentHashMismatch, forge(room["p0"], Commit((), wrong)))
-
-
-def commit_leaf(room: Room, **change: object) -> LeafNode:
-    path = own_path(room)
-    change = {"parent_hash": path.leaf_node.parent_hash} | change
-    return update_leaf(room["p0"], **change)
-
-
-def with_leaf(room: Room, leaf: LeafNode) -> bytes:
-    return forge(room["p0"], Commit((), replace(own_path(room), leaf_node=leaf)))
 
 
 def test_the_leaf_of_a_path(room: Room) -> None:
