@@ -8,10 +8,10 @@ PACKAGES := protocol e2ee client federation node tui
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check style types arrows tests system fuzz format lock clean
+.PHONY: help setup demo test check style types arrows tests system fuzz format bench-e2ee lock clean
 
 help:  ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Debian splits ensurepip out of python3; without it pip fills the environment
 # from outside.
@@ -56,6 +56,9 @@ fuzz: setup  ## fuzz every decoder for longer
 format: setup  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-e2ee: setup  ## measure the encryption (one JSON array; bench/README.md)
+	@$(BIN)/python -m bench.e2ee $(ARGS)
 
 lock:  ## pin and hash the requirements again (needs uv)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --override requirements/overrides.txt --upgrade requirements/dev.in -o requirements/dev.txt

@@ -41,7 +41,8 @@ class Hash:
 
     def digest(self, data: bytes) -> bytes:
         """Hash `data`."""
-        return hashlib.new(self.name, data).digest()
+        digest: bytes = getattr(hashlib, self.name)(data).digest()
+        return digest
 
     def mac(self, key: bytes, data: bytes) -> bytes:
         """HMAC."""
