@@ -24,23 +24,46 @@ TelexError
     ├── SasRefused          a comparison cannot begin or go on, and why
     ├── UnknownAlarm
     ├── UnknownMessage
+    ├── ArchiveRefused      a backup or a history is not what it should be
+    ├── BackupFailed        nothing was backed up, or came back, and why
+    ├── KeyringFailed       the system's keyring does not give or take the key
+    ├── LinkUnknown         a code that is wrong, used up or expired
+    ├── LinkExpired         nobody answered the code of this new device in time
+    ├── LinkRefused         what came from the other device does not hold
+    ├── NotManager          this device may not link or revoke others
+    ├── PhraseNeeded        this takes the recovery phrase
+    ├── UnknownDevice       the account has no such device
+    ├── KeyPackageLost      an invitation to a key that is gone from this device
+    ├── KeyPackageStale     a device's packages are all past their dates
     └── Closed              the client was closed
 """
+
+from typing import ClassVar
 
 from protocol.errors import TelexError
 
 __all__ = [
+    "ArchiveRefused",
+    "BackupFailed",
     "BadText",
     "ChangeFailed",
     "ClientError",
     "Closed",
     "KeyChanged",
+    "KeyPackageLost",
+    "KeyPackageStale",
+    "KeyringFailed",
+    "LinkExpired",
+    "LinkRefused",
+    "LinkUnknown",
     "LogBroken",
     "Mismatch",
     "NoProfile",
     "NodeNonsense",
     "NodeUnreachable",
     "NodeUntrusted",
+    "NotManager",
+    "PhraseNeeded",
     "ProfileDamaged",
     "ProfileExists",
     "ProfileInUse",
@@ -49,6 +72,7 @@ __all__ = [
     "SasRefused",
     "StorageFailed",
     "UnknownAlarm",
+    "UnknownDevice",
     "UnknownMessage",
     "Unverified",
     "WrongPassword",
@@ -151,6 +175,94 @@ class UnknownMessage(ClientError):
 
     def __init__(self) -> None:
         super().__init__("There is no such message on this device.")
+
+
+class ArchiveRefused(ClientError):
+    """An archive, or a segment of one, that is taken in no part; `code` says why."""
+
+    TITLES: ClassVar[dict[str, str]] = {
+        "archive_malformed": "This is no archive that Telex can read.",
+        "archive_version": "This archive was written by a newer Telex: update Telex.",
+        "archive_key": "This archive belongs to another account or another key.",
+        "archive_order": "A part of this archive is missing, or not in its place.",
+        "archive_damaged": "A part of this archive was changed or damaged.",
+        "archive_truncated": "This archive ends before it is complete.",
+        "archive_rolled_back": "The node shows an older archive than it had before.",
+        "archive_foreign": "The node's archive has parts that this device did not "
+        "write.",
+    }
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{self.TITLES[code]} {detail}".rstrip())
+        self.code = code
+
+
+class BackupFailed(ClientError):
+    """Nothing was backed up, or came back; says why."""
+
+
+class KeyringFailed(ClientError):
+    """The system's keyring is missing, locked, or refuses; says what to do."""
+
+
+class LinkUnknown(ClientError):
+    """A code that leads to no device: mistyped, used up or expired; says which."""
+
+
+class LinkExpired(ClientError):
+    """Nobody answered the code of this new device in time."""
+
+    def __init__(self) -> None:
+        super().__init__("Nobody confirmed this code in time: begin with a new one.")
+
+
+class LinkRefused(ClientError):
+    """What came from the other device, or from the node about it, does not hold."""
+
+
+class NotManager(ClientError):
+    """This device may not link other devices."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This device may not link others: do it on one that manages the account's "
+            "devices, or log in on the new one with the recovery phrase."
+        )
+
+
+class PhraseNeeded(ClientError):
+    """This takes the recovery phrase; says why."""
+
+
+class UnknownDevice(ClientError):
+    """The account has no such device."""
+
+    def __init__(self) -> None:
+        super().__init__("Your account has no such device; look at the list again.")
+
+
+class KeyPackageLost(ClientError):
+    """An invitation came to a key that this device has no more."""
+
+    code = "key_package_lost"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An invitation came to a key that this device has no more; it comes in "
+            "by itself instead."
+        )
+
+
+class KeyPackageStale(ClientError):
+    """Nothing valid could be claimed for a device, however often it was tried."""
+
+    code = "key_package_stale"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(
+            f"{device} cannot be added before it has been online: the keys that it "
+            "left at its node are past their dates (key_package_stale)."
+        )
 
 
 class Closed(ClientError):
