@@ -326,4 +326,4 @@ def _statements(script: str) -> Sequence[str]:
         if sqlcipher3.complete_statement(waiting):
             found.append(waiting)
             waiting = ""
-    return found
+    return [*found, waiting] if waiting.strip() else found
