@@ -22,6 +22,7 @@ from typing import Self
 from client import enrol
 from client.account.contacts import Contacts
 from client.account.me import Me
+from client.account.self_group import SelfGroup
 from client.broadcast import Broadcast
 from client.clock import Clock
 from client.errors import RoomInactive, UnknownMessage
@@ -47,6 +48,7 @@ from client.rooms.inbound import Inbound
 from client.rooms.letters import Letters, Stage
 from client.rooms.posting import Posting
 from client.rooms.reader import RoomReader
+from client.rooms.rejoin import Rejoin
 from client.rooms.settler import Settler
 from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes
@@ -97,13 +99,18 @@ class Client:
         welcomes = Welcomes(me, groups, clock)
         reader = RoomReader(me, groups, clock, welcomes, self._letters, talk)
         inbound = Inbound(me, reader, welcomes)
+        self.self_group = SelfGroup(me, groups, self._letters, clock)
+        welcomes.entered = self.self_group.entered
+        reader.changed.append(self.self_group.committed)
         self._workers = Workers(store, talk, me, clock)
+        self.self_group.wire(self._workers.poke)
         reading = Reading(store, uplink, inbound, reader, welcomes, self._workers.poke)
         self._reading = reading
         contacts = Contacts(store, self._transport)
         settler = Settler(store, uplink, reading, contacts, groups, me, clock)
-        posting = Posting(store, uplink, reading, self._letters, groups)
-        self._workers.wire(settler, posting)
+        posting = Posting(store, uplink, reading, self._letters, groups, me)
+        rejoin = Rejoin(store, uplink, reading, groups, me, clock)
+        self._workers.wire(rejoin, settler, posting, self.self_group.flush)
         self._rooms = Rooms(
             store,
             groups,
@@ -125,6 +132,7 @@ class Client:
             me,
             clock,
             self._connection_changed,
+            self.self_group,
         )
         self._background: asyncio.Task[None] | None = None
         store.before_commit = events_of

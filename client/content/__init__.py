@@ -9,21 +9,30 @@ from client.content.envelope import (
     Body,
     Content,
     Unknown,
+    read_body,
     read_content,
     write_content,
 )
 from client.content.own import Registers
+from client.content.removal import Redaction, Timer
+from client.content.repair import Again, Resend, ResendRequest
 from client.content.talk import Receipt, Reply, RoomName, Text
 
 __all__ = [
+    "Again",
     "Body",
     "Content",
     "Receipt",
+    "Redaction",
     "Registers",
     "Reply",
+    "Resend",
+    "ResendRequest",
     "RoomName",
     "Text",
+    "Timer",
     "Unknown",
+    "read_body",
     "read_content",
     "write_content",
 ]

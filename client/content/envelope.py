@@ -15,11 +15,13 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from client.content.own import Registers
+from client.content.removal import Redaction, Timer
+from client.content.repair import Resend, ResendRequest
 from client.content.talk import SEQ_MAX, Receipt, Reply, RoomName, Text
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
 
-__all__ = ["Body", "Content", "Unknown", "read_content", "write_content"]
+__all__ = ["Body", "Content", "Unknown", "read_body", "read_content", "write_content"]
 
 VERSION = 1
 KIND_MAX = 32
@@ -46,7 +48,18 @@ class Unknown:
 
 
 _KINDS: dict[str, type[Body]] = {
-    kind.kind: kind for kind in (Text, Reply, Receipt, RoomName, Registers)
+    kind.kind: kind
+    for kind in (
+        Text,
+        Reply,
+        Receipt,
+        RoomName,
+        Registers,
+        Redaction,
+        Timer,
+        ResendRequest,
+        Resend,
+    )
 }
 
 
@@ -95,11 +108,22 @@ def read_content(data: bytes) -> Content:
     )
 
 
-def _read_body(envelope: _Envelope) -> Body | Unknown:
-    kind = _KINDS.get(envelope.kind)
-    # A newer version may mean other things by the kinds of this one.
-    if kind is None or envelope.version != VERSION:
-        return Unknown(envelope.kind)
-    body = decode(bytes(envelope.body), kind)
+def read_body(word: str, data: bytes) -> Body | Unknown:
+    """Decode the body of a content of this kind, and check its bounds.
+
+    Raises:
+        Malformed: it is no such body, or outside a bound.
+    """
+    kind = _KINDS.get(word)
+    if kind is None:
+        return Unknown(word)
+    body = decode(data, kind)
     body.check()
     return body
+
+
+def _read_body(envelope: _Envelope) -> Body | Unknown:
+    # A newer version may mean other things by the kinds of this one.
+    if envelope.version != VERSION:
+        return Unknown(envelope.kind)
+    return read_body(envelope.kind, bytes(envelope.body))

@@ -15,13 +15,14 @@ from functools import partial
 from client.account.me import Me
 from client.account.packages import refill
 from client.account.renewal import Renewal
+from client.account.self_group import SelfGroup
 from client.clock import Clock
 from client.errors import ClientError
 from client.model import Connection
 from client.network.pace import Pace
 from client.network.reading import Reading, Uplink
 from client.network.session import Session
-from client.rooms.changes import ask_first
+from client.rooms.changes import expect_room
 from client.rooms.letters import Stage
 from client.rooms.posting import Posting
 from client.rooms.workers import Workers
@@ -61,6 +62,7 @@ class Sync:
         me: Me,
         clock: Clock,
         changed: Callable[[Connection, str], None],
+        own: SelfGroup,
     ) -> None:
         self._store = store
         self._uplink = uplink
@@ -70,6 +72,7 @@ class Sync:
         self._me = me
         self._clock = clock
         self._changed = changed
+        self._own = own
         self._pace = Pace()
         self._renewal = Renewal(store, uplink.transport, me, clock)
         self._targets: dict[LogId, int] = {}
@@ -160,6 +163,9 @@ class Sync:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SYNC_TIMEOUT):
                 await self._synced.wait()
+        await self._store.run(
+            lambda tx: self._own.ensure(tx, strangers=bool(strangers))
+        )
         self._pace.worked()
         self._changed(Connection.ONLINE, "")
         self._reading.mail.set()
@@ -224,12 +230,10 @@ class Sync:
         return strangers, behind
 
     async def _ask(self, rooms: list[RoomState]) -> None:
-        """Ask to be let into rooms of our account that this device has no keys for."""
-
+        """Join rooms of our account that this device has no keys for."""
         for state in rooms:
             ask = partial(
-                ask_first,
-                me=self._me,
+                expect_room,
                 clock=self._clock,
                 room=state.room,
                 hub=state.hub,

@@ -27,29 +27,37 @@ from protocol.wire import AddressedWelcome, Bundle
 
 __all__ = [
     "ASK_INTERVAL",
+    "QUIET",
     "Built",
     "Package",
     "Want",
     "Wish",
     "accounts_to_add",
-    "ask_first",
     "ask_soon",
-    "ask_to_join",
     "build",
+    "devices_to_add",
     "drop_wishes",
     "due_wishes",
+    "expect_room",
     "forget_satisfied",
     "load_staged",
+    "may_join_after",
     "next_due",
+    "put_off",
+    "request_to_join",
     "want",
 ]
 
 ASK_INTERVAL = 3600 * 1000
-"""Milliseconds between two requests of this device to be let into a room again."""
+"""Milliseconds between two times that this device comes into a room again."""
 
 
 ASK_AGAIN = 60 * 1000
 """Milliseconds that a Welcome which should be on its way is waited for."""
+
+
+PUT_OFF_MAX = 3600 * 1000
+"""Milliseconds between two tries of what nobody waits for."""
 
 
 class Want(StrEnum):
@@ -61,6 +69,12 @@ class Want(StrEnum):
     """An account, with all of its devices."""
     READD = "readd"
     """A device that asked for it."""
+    ADD_DEVICE = "add_device"
+    """One device of an account that is here."""
+    REMOVE_DEVICE = "remove_device"
+    """One device, because it was revoked."""
+    UPDATE = "update"
+    """New keys for our own leaf."""
     COMMIT = "commit"
     """That the proposals of others that wait become true."""
 
@@ -114,13 +128,23 @@ def want(
     )
 
 
-def due_wishes(tx: Tx, room: LogId, now: int) -> list[Wish]:
-    """What is wanted of a room and due, oldest first."""
+QUIET = frozenset((Want.ADD_DEVICE, Want.REMOVE_DEVICE, Want.UPDATE))
+"""What nobody waits for: it is put off when it fails, and never forced."""
+
+
+def due_wishes(tx: Tx, room: LogId, now: int, *, hurry: bool = False) -> list[Wish]:
+    """What is wanted of a room and due, oldest first.
+
+    Args:
+        hurry: also what is not due, of what somebody waits for.
+    """
     rows = tx.all(
-        "SELECT n, kind, subject, package FROM intent WHERE room = ? AND due <= ?"
-        " ORDER BY n",
+        "SELECT n, kind, subject, package FROM intent WHERE room = ?"
+        " AND (due <= ? OR (? AND kind NOT IN (?, ?, ?))) ORDER BY n",
         room,
         now,
+        hurry,
+        *QUIET,
     )
     return [Wish(n, Want(kind), subject, package) for n, kind, subject, package in rows]
 
@@ -137,14 +161,30 @@ def drop_wishes(tx: Tx, wishes: Sequence[Wish]) -> None:
         tx.execute("DELETE FROM intent WHERE n = ?", wish.n)
 
 
-def forget_satisfied(tx: Tx, room: LogId, group: Group, added: set[str]) -> None:
+def put_off(tx: Tx, wishes: Sequence[Wish], now: int) -> None:
+    """Try some wants again later: after a second, and twice that each time."""
+    for wish in wishes:
+        tx.execute(
+            "UPDATE intent SET due = ? + min(?, 1000 << min(tries, 20)),"
+            " tries = tries + 1 WHERE n = ?",
+            now,
+            PUT_OFF_MAX,
+            wish.n,
+        )
+
+
+def forget_satisfied(
+    tx: Tx, room: LogId, group: Group, added: set[str], *, own: bool
+) -> None:
     """Drop what a commit brought about, and the commit of ours that it overtook.
 
     Args:
         group: after the commit.
         added: the devices that it added.
+        own: whether it is ours, and so gave our leaf new keys.
     """
     accounts = accounts_of(group.members())
+    devices = {device_of(member.identity) for member in group.members()}
     tx.execute("DELETE FROM staged WHERE room = ?", room)
     for wish in due_wishes(tx, room, 1 << 62):
         done = {
@@ -152,6 +192,10 @@ def forget_satisfied(tx: Tx, room: LogId, group: Group, added: set[str]) -> None
             Want.REMOVE: wish.subject not in accounts,
             Want.READD: wish.subject in added
             or wish.subject.partition("/")[0] not in accounts,
+            Want.ADD_DEVICE: wish.subject in devices
+            or wish.subject.partition("/")[0] not in accounts,
+            Want.REMOVE_DEVICE: wish.subject not in devices,
+            Want.UPDATE: own,
             Want.COMMIT: not group.pending_proposals,
         }
         if done[wish.want]:
@@ -184,7 +228,8 @@ def build(
         return None
     add, remove = _select(tx, group, room, wishes, packages)
     others = [p for p in group.pending_proposals if p.sender.leaf != group.own_leaf]
-    if not add and not remove and not others:
+    update = any(wish.want is Want.UPDATE for wish in wishes)
+    if not add and not remove and not others and not update:
         return None
     staged = group.commit(
         add=[package.data for package in add.values()],
@@ -245,6 +290,11 @@ def _select(
                 for package in packages.get(wish.subject, ()):
                     if package.device not in leaves:
                         add[package.device] = package
+            case Want.ADD_DEVICE if wish.subject not in leaves:
+                for package in packages.get(wish.subject, ()):
+                    add[package.device] = package
+            case Want.REMOVE_DEVICE if leaves.get(wish.subject) != group.own_leaf:
+                remove |= {leaf for d, leaf in leaves.items() if d == wish.subject}
             case Want.REMOVE:
                 remove |= {
                     leaf
@@ -266,18 +316,18 @@ def load_staged(tx: Tx, room: LogId) -> Built | None:
     return Built(bytes(row[0]), decode(bytes(row[1]), Bundle))
 
 
-def ask_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> int:
-    """Ask a room's members to let this device in (again), at most once an hour.
-
-    Returns:
-        Milliseconds to wait until it may ask; 0 if it asked now.
-    """
-    row = tx.one("SELECT asked, status FROM room WHERE id = ?", room)
+def may_join_after(tx: Tx, clock: Clock, room: LogId) -> int:
+    """Milliseconds until this device may come into a room again; at most an hour."""
+    row = tx.one("SELECT asked FROM room WHERE id = ?", room)
     now = clock.now_ms()
-    if row is None or row[1] != Status.ASKED:
+    if row is None or not 0 <= now - int(row[0]) < ASK_INTERVAL:
         return 0
-    if row[0] and row[0] + ASK_INTERVAL > now:
-        return int(row[0]) + ASK_INTERVAL - now
+    return int(row[0]) + ASK_INTERVAL - now
+
+
+def request_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> None:
+    """Ask a room's members to let this device in, where it cannot by itself."""
+    now = clock.now_ms()
     bundle = new_bundle(me, clock)
     tx.execute(
         "INSERT INTO key_package (ref, bundle, last_resort, created)"
@@ -300,18 +350,17 @@ def ask_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> int:
         event_id(submission),
     )
     tx.execute("UPDATE room SET asked = ? WHERE id = ?", now, room)
-    return 0
 
 
 def ask_soon(tx: Tx, room: LogId, now: int) -> None:
-    """Let this device ask again in a minute: a Welcome failed, or may not come."""
+    """Come in by ourselves in a minute: a Welcome should be on its way."""
     tx.execute(
         "UPDATE room SET asked = ? WHERE id = ?", now - ASK_INTERVAL + ASK_AGAIN, room
     )
 
 
-def ask_first(tx: Tx, me: Me, clock: Clock, room: LogId, hub: str) -> bool:
-    """Ask to be let into a room of our account that this device knows nothing of.
+def expect_room(tx: Tx, clock: Clock, room: LogId, hub: str) -> bool:
+    """Note a room of our account that this device knows nothing of: it joins it.
 
     Returns:
         False if there is no need: a Welcome is here, or the room is known.
@@ -326,12 +375,16 @@ def ask_first(tx: Tx, me: Me, clock: Clock, room: LogId, hub: str) -> bool:
         room,
         hub,
         Status.ASKED,
-        "Waiting for one of the others to let this device in.",
+        "This device joins the room.",
         clock.now_ms(),
     )
     tx.rooms.add(room)
-    ask_to_join(tx, me, clock, room)
     return True
+
+
+def devices_to_add(wishes: Sequence[Wish]) -> list[str]:
+    """The devices whose key packages are needed."""
+    return [w.subject for w in wishes if w.want is Want.ADD_DEVICE]
 
 
 def accounts_to_add(wishes: Sequence[Wish]) -> list[str]:

@@ -5,12 +5,22 @@ that is rolled back the group is forgotten and read again, so memory is never ah
 of the disk. An epoch is written when it changed, ratchets with each message.
 """
 
+import logging
 from collections import OrderedDict
 
 from client.account.me import Me
 from client.clock import Clock
 from client.storage.store import Tx
-from e2ee import Extension, Group, KeyPackageBundle, Member
+from e2ee import (
+    SUITE_3,
+    Extension,
+    Group,
+    KeyPackageBundle,
+    Member,
+    StagedCommit,
+)
+from e2ee.errors import E2eeError
+from e2ee.ratchet_tree import RatchetTree
 from protocol.errors import IdentityError
 from protocol.log import LogId
 from protocol.policy import (
@@ -23,6 +33,8 @@ from protocol.policy import (
 )
 
 __all__ = ["Groups", "accounts_of", "group_id", "leaf_of", "policy_of"]
+
+logger = logging.getLogger(__name__)
 
 CACHED = 64
 """Groups kept in memory: a large one is 1.3 MB per thousand leaves."""
@@ -53,12 +65,12 @@ class Groups:
             )
             if row is None:
                 return None
-            group = Group.load(
-                bytes(row[0]),
-                bytes(row[1]),
-                signature_private=self._me.mls.seed,
-                validator=self._validator,
-            )
+            try:
+                group = self._load(bytes(row[0]), bytes(row[1]))
+            except E2eeError as error:
+                # As if it were lost: the room is joined again.
+                logger.error("the keys of %s are damaged: %s", room, error.code)
+                return None
         self._remember(tx, room, group)
         return group
 
@@ -97,6 +109,47 @@ class Groups:
         self.save_epoch(tx, room, group)
         return group
 
+    def join_external(
+        self, tx: Tx, room: LogId, group_info: bytes, tree: bytes
+    ) -> tuple[Group, StagedCommit]:
+        """Build an external commit; the group is not kept until it is in the log.
+
+        Raises:
+            E2eeError: the group does not hold, or lets nobody in like this.
+            IdentityError, NotAllowed, Malformed: the group is not the room's.
+        """
+        group, staged = Group.join_external(
+            group_info,
+            ratchet_tree=tree,
+            signature_private=self._me.mls.seed,
+            identity=self._me.credential,
+            remove=_leaf_in(tree, str(self._me.device)),
+            validator=self._validator,
+        )
+        policy = policy_of(group)
+        if group.group_id != group_id(room) or policy.room != room:
+            raise IdentityError("The hub shows the group of another room.")
+        row = tx.one("SELECT direct, title FROM room WHERE id = ?", room)
+        if row is not None and row[0]:
+            pair = {str(self._me.account), str(row[1])}
+            if not policy.direct or not set(accounts_of(group.members())) <= pair:
+                raise IdentityError("The hub shows others than the two of this chat.")
+        return group, staged
+
+    def take_up(self, tx: Tx, room: LogId, epoch: bytes, ratchets: bytes) -> Group:
+        """Use the group that `join_external` made, now that its commit counts."""
+        group = self._load(epoch, ratchets)
+        self.save_epoch(tx, room, group)
+        return group
+
+    def _load(self, epoch: bytes, ratchets: bytes) -> Group:
+        return Group.load(
+            epoch,
+            ratchets,
+            signature_private=self._me.mls.seed,
+            validator=self._validator,
+        )
+
     def save_epoch(self, tx: Tx, room: LogId, group: Group) -> None:
         """Write a group whose epoch is new."""
         tx.execute(
@@ -125,6 +178,15 @@ class Groups:
         tx.undo.append(lambda: self._cache.pop(room, None))
         while len(self._cache) > CACHED:
             self._cache.popitem(last=False)
+
+
+def _leaf_in(tree: bytes, device: str) -> int | None:
+    """The leaf of a device in a tree that nobody has checked yet."""
+    decoded = RatchetTree.decode(SUITE_3, tree)
+    for index, leaf in enumerate(decoded.all_leaves()):
+        if leaf is not None and device_of(leaf.credential.identity) == device:
+            return index
+    return None
 
 
 def policy_of(group: Group) -> RoomPolicy:

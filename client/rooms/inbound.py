@@ -72,7 +72,8 @@ class Inbound:
             result.gap = True
             return result
         if previous is not None and not agrees(tx, log, after, previous):
-            return self._fail(tx, log, f"the hash at {after} is another one now")
+            what = f"the hash at {after} is another one now"
+            return self._fail(tx, log, what, link_at(tx, log, after), previous)
         for number, data in enumerate(entries, after + 1):
             try:
                 entry = read_entry(data)
@@ -82,15 +83,15 @@ class Inbound:
             if entry.seq != number or submission.log != log or entry.term < term:
                 return self._fail(tx, log, f"entry {number} does not belong there")
             if number <= seq:
-                before = link_at(tx, log, number - 1)
-                if before is not None and chain(before, data) != link_at(
-                    tx, log, number
-                ):
-                    return self._fail(tx, log, f"entry {number} is another one now")
+                before, ours = link_at(tx, log, number - 1), link_at(tx, log, number)
+                if before is not None and (theirs := chain(before, data)) != ours:
+                    what = f"entry {number} is another one now"
+                    return self._fail(tx, log, what, ours, theirs)
                 continue
             head = chain(head, data)
             if not check_link(tx, log, number, head):
-                return self._fail(tx, log, f"entry {number} is not the one promised")
+                what = f"entry {number} is not the one promised"
+                return self._fail(tx, log, what, link_at(tx, log, number), head)
             seq, term = number, entry.term
             tx.execute(
                 "UPDATE log SET seq = ?, hash = ?, term = ? WHERE id = ?",
@@ -118,6 +119,16 @@ class Inbound:
         else:
             self._rooms.read(tx, log, entry, submission, data, result.due)
 
-    def _fail(self, tx: Tx, log: LogId, what: str) -> Applied:
-        fail_log(tx, log, what)
+    def _fail(
+        self,
+        tx: Tx,
+        log: LogId,
+        what: str,
+        ours: bytes | None = None,
+        theirs: bytes | None = None,
+    ) -> Applied:
+        evidence = ""
+        if ours is not None and theirs is not None:
+            evidence = f"hash known: {ours.hex()}\nhash shown: {theirs.hex()}"
+        fail_log(tx, log, what, evidence=evidence)
         return Applied(None)

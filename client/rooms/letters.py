@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from client.account.me import Me
 from client.content import Body, Unknown, read_content, write_content
-from client.model import Alarm, MessageId, State
+from client.model import MessageId, State
 from client.rooms.groups import Groups
 from client.rooms.notices import Lines
-from client.storage.heads import check_head
+from client.storage.heads import accuse, check_head
 from client.storage.store import Tx
 from client.storage.timeline import message_id, place
 from e2ee import Group
@@ -88,6 +88,7 @@ class Letters:
         self._device = str(me.device)
         self._groups = groups
         self._handlers: dict[type[Body], Callable[[Tx, Any, Arrival], None]] = {}
+        self._own: dict[type[Body], Callable[[Tx, Any, LogId, Entry], None]] = {}
 
     def on(self, kind: type[B], handler: Callable[[Tx, B, Arrival], None]) -> None:
         """Let a function act on the contents of one kind that others wrote.
@@ -96,6 +97,12 @@ class Letters:
         it changed is taken back and the entry counts as unreadable.
         """
         self._handlers[kind] = handler
+
+    def on_own(
+        self, kind: type[B], handler: Callable[[Tx, B, LogId, Entry], None]
+    ) -> None:
+        """Let a function know when a content of ours got its place in the log."""
+        self._own[kind] = handler
 
     # --- writing --------------------------------------------------------------
 
@@ -199,12 +206,13 @@ class Letters:
             Whether that is all there is to do about it.
         """
         row = tx.one(
-            "SELECT n FROM outbox WHERE event_id = ? AND room = ?",
+            "SELECT n, content FROM outbox WHERE event_id = ? AND room = ?",
             event_id(entry.submission),
             room,
         )
         if row is not None:
             tx.execute("DELETE FROM outbox WHERE n = ?", row[0])
+            self._hear_own(tx, room, entry, bytes(row[1]))
         id = message_id(room, self._device, submission.txn)
         if submission.kind == Kind.MESSAGE:
             found = self.sent(tx, id, entry.seq, entry.time)
@@ -213,6 +221,13 @@ class Letters:
                 raise InvalidMessage("we do not have what this device sent")
             return True
         return row is not None
+
+    def _hear_own(self, tx: Tx, room: LogId, entry: Entry, content: bytes) -> None:
+        if content:
+            body = read_content(content).body
+            handler = None if isinstance(body, Unknown) else self._own.get(type(body))
+            if handler is not None:
+                handler(tx, body, room, entry)
 
     def sent(self, tx: Tx, id: MessageId, seq: int, time: int | None) -> bool:
         """A text of ours has its place in the log; whether it was found here."""
@@ -296,9 +311,5 @@ class Letters:
         else:
             self._handlers[type(content.body)](tx, content.body, arrival)
         if not check_head(tx, room, content, entry.seq):
-            text = (
-                f"{arrival.account} was shown another history of this room than this "
-                "device: its hub may be lying. Compare with the others."
-            )
+            text = accuse(tx, room, content, arrival.device, entry.seq)
             lines.say(submission.sender, "fork", text)
-            tx.events.append(Alarm(room, text))

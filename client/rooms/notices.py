@@ -64,7 +64,9 @@ def describe_commit(
             lines.say(device, "added", f"{committer} added {account}.")
         elif device in gone:
             gone.discard(device)
-            lines.say(device, "rejoined", f"A device of {account} came back.")
+            name = device.partition("/")[2]
+            text = f"{account}'s device {name} joined again."
+            lines.say(device, "rejoined", text)
         else:
             lines.say(device, "device_added", f"{account} has a new device here.")
     for device in sorted(gone):

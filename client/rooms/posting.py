@@ -8,16 +8,17 @@ one thing, with the reason, and the next goes on.
 import logging
 from functools import partial
 
-from client.account.contacts import has_changed
+from client.account.me import Me
 from client.errors import NodeUnreachable
 from client.model import MessageId
 from client.network.reading import Reading, Uplink
 from client.network.refusals import refusal_of, says_later
-from client.rooms.groups import Groups, accounts_of
+from client.rooms.groups import Groups
 from client.rooms.letters import Letters, Stage
 from client.rooms.settler import has_epoch, note_receipt
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note, set_status
+from client.verification.rules import SAS_WORD, held_by, note_hold
 from e2ee.errors import E2eeError
 from protocol.errors import Refused, StaleEpoch, TelexError
 from protocol.log import Kind, LogId
@@ -42,7 +43,9 @@ class Posting:
         reading: Reading,
         letters: Letters,
         groups: Groups,
+        me: Me,
     ) -> None:
+        self._me = str(me.account)
         self._store = store
         self._uplink = uplink
         self._reading = reading
@@ -163,25 +166,29 @@ class Posting:
     def _next(self, tx: Tx, room: LogId) -> int | None:
         """The next thing to send: the oldest, as far as it may go now."""
         rows = tx.all(
-            "SELECT n, kind, state FROM outbox WHERE room = ? AND state IN (?, ?)"
+            "SELECT n, kind, state, message FROM outbox"
+            " WHERE room = ? AND state IN (?, ?)"
             " ORDER BY n",
             room,
             Stage.WAITING,
             Stage.READY,
         )
-        for n, kind, state in rows:
+        may: dict[tuple[bool, bool], bool] = {}
+        for n, kind, state, word in rows:
+            # Messages wait for the room; a request to be let in does not, nor what
+            # people verify each other by.
+            sort = state == Stage.READY, (word or "").startswith(SAS_WORD)
             if kind != Kind.MESSAGE:
                 return int(n)
-            if self._may_write(tx, room, encrypted=state == Stage.READY):
+            if sort not in may:
+                may[sort] = self._may_write(tx, room, encrypted=sort[0], sas=sort[1])
+            if may[sort]:
                 return int(n)
-            # Messages wait for the room; a request to be let in does not.
-            others = (int(m) for m, k, _ in rows if k != Kind.MESSAGE)
-            return next(others, None)
         return None
 
-    def _may_write(self, tx: Tx, room: LogId, *, encrypted: bool) -> bool:
-        row = tx.one("SELECT status, members FROM room WHERE id = ?", room)
-        if row is None or row[0] != Status.ACTIVE:
+    def _may_write(self, tx: Tx, room: LogId, *, encrypted: bool, sas: bool) -> bool:
+        row = tx.one("SELECT status, members, rewound FROM room WHERE id = ?", room)
+        if row is None or row[0] != Status.ACTIVE or row[2]:
             return False
         if encrypted:
             return True  # whatever became of it before, the same bytes go again
@@ -194,16 +201,9 @@ class Posting:
             return False  # those it is meant for could never read it
         if any(p.sender.leaf != group.own_leaf for p in group.pending_proposals):
             return False  # RFC 9420 section 12.4: commit them first
-        changed = has_changed(tx, accounts_of(group.members()))
-        if changed is not None:
-            set_note(
-                tx,
-                room,
-                f"The keys of {changed} changed: nothing is sent here until you have "
-                "asked them another way.",
-            )
-            return False
-        return True
+        reason, verifiable = held_by(tx, self._me, group)
+        note_hold(tx, room, reason)
+        return not reason or (sas and verifiable)
 
 
 def _again(tx: Tx, n: int) -> int:

@@ -6,29 +6,33 @@ place. While a room's keys are missing its entries are kept, and read once the k
 are there.
 """
 
+import contextlib
 import hashlib
 import logging
+from collections.abc import Callable, Collection
 
 import sqlcipher3
 
 from client.account.me import Me
 from client.clock import Clock
-from client.rooms.changes import Want, ask_soon, ask_to_join, forget_satisfied, want
+from client.rooms.changes import Want, ask_soon, forget_satisfied, want
 from client.rooms.groups import Groups, accounts_of, leaf_of, policy_of
 from client.rooms.letters import Due, Letters
 from client.rooms.notices import Lines, code_of, describe_commit
+from client.rooms.presence import note_presence
 from client.rooms.ranking import delay_for
 from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes, pin_members
 from client.storage.store import Tx
 from client.storage.timeline import (
+    LOST_NOTE,
     Status,
     add_notice,
     get_message,
     message_id,
     set_status,
 )
-from e2ee import Group, StagedCommit, key_package_info
+from e2ee import CommitEffects, Group, StagedCommit, key_package_info, peek
 from e2ee.errors import E2eeError, FutureEpoch, InvalidMessage
 from protocol.codec import decode
 from protocol.credential import read_credential
@@ -46,6 +50,8 @@ from protocol.policy import device_of
 from protocol.wire import CreateRoom, WelcomeMail
 
 __all__ = ["RoomReader"]
+
+Changed = Callable[[Tx, LogId, str, Collection[str], Collection[str]], None]
 
 NEEDS_KEYS = frozenset((Kind.MESSAGE, Kind.PROPOSAL, Kind.COMMIT, Kind.JOIN_REQUEST))
 
@@ -71,6 +77,8 @@ class RoomReader:
         self._welcomes = welcomes
         self._letters = letters
         self._talk = talk
+        self.changed: list[Changed] = []
+        """Told of each commit: room, its sender, the devices added and removed."""
 
     def read(
         self,
@@ -82,6 +90,10 @@ class RoomReader:
         due: Due,
     ) -> None:
         """Act on the next entry of a room; whatever it is, the next one can follow."""
+        if submission.kind == Kind.COMMIT and self._rejoin(
+            tx, room, entry, submission, due
+        ):
+            return
         mail = self._welcomes.at(tx, room, entry.seq)
         if mail is not None and self.join(tx, mail, due):
             return
@@ -119,6 +131,40 @@ class RoomReader:
                 entry = read_entry(bytes(data))
                 submission = read_submission(entry.submission)
                 self.read(tx, room, entry, submission, bytes(data), due)
+        due[room] = 0.0
+        return True
+
+    def _rejoin(
+        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, due: Due
+    ) -> bool:
+        """Take up our external commit if this is it; drop it if this came before."""
+        row = tx.one(
+            "SELECT hash, epoch, state, mls_epoch, mls_ratchet FROM staged_join"
+            " WHERE room = ?",
+            room,
+        )
+        if row is None:
+            return False
+        if hashlib.sha256(submission.body).digest() != bytes(row[0]):
+            with contextlib.suppress(E2eeError):
+                if peek(submission.body).epoch == row[1]:
+                    tx.execute("DELETE FROM staged_join WHERE room = ?", room)
+            return False
+        tx.execute("DELETE FROM staged_join WHERE room = ?", room)
+        tx.execute("DELETE FROM staged WHERE room = ?", room)
+        tx.execute("DELETE FROM held_entry WHERE log = ? AND seq <= ?", room, entry.seq)
+        tx.execute("DELETE FROM welcome WHERE room = ? AND seq <= ?", room, entry.seq)
+        effects = StagedCommit.decode(bytes(row[2])).effects
+        group = self._groups.take_up(tx, room, bytes(row[3]), bytes(row[4]))
+        hub = tx.one("SELECT hub FROM room WHERE id = ?", room)
+        self._welcomes.enter(tx, room, "" if hub is None else hub[0], entry.seq, group)
+        present = set(accounts_of(group.members()))
+        describe_commit(Lines(tx, room, entry), effects, set(present), present)
+        added = {device_of(member.identity) for member in effects.added}
+        forget_satisfied(tx, room, group, added, own=True)
+        gone = {device_of(member.identity) for member in effects.removed}
+        for hear in self.changed:
+            hear(tx, room, self._device, added, gone)
         due[room] = 0.0
         return True
 
@@ -237,19 +283,33 @@ class RoomReader:
             after = (before - {d.partition("/")[0] for d in gone}) | {
                 d.partition("/")[0] for d in added
             }
-            describe_commit(Lines(tx, room, entry), effects, before, after)
+            describe_commit(Lines(tx, room, entry), effects, set(before), after)
+            _note_presence(tx, room, entry.seq, before, after)
             self._removed(tx, room, due, back=self._device in added)
             return
         after = set(accounts_of(group.members()))
         describe_commit(Lines(tx, room, entry), effects, set(before), after)
+        _note_presence(tx, room, entry.seq, before, after)
         self._groups.save_epoch(tx, room, group)
-        forget_satisfied(tx, room, group, added)
-        tx.execute("UPDATE room SET members = ? WHERE id = ?", len(after), room)
+        own = submission.sender == self._device
+        forget_satisfied(tx, room, group, added, own=own)
+        tx.execute(
+            "UPDATE room SET members = ?, updated = CASE ? WHEN 1 THEN ? ELSE updated"
+            " END WHERE id = ?",
+            len(after),
+            own,
+            self._clock.now_ms(),
+            room,
+        )
         tx.rooms.add(room)
         if added:
             pin_members(tx, room, group)
-        if submission.sender == self._device and after - before:
+        alone = effects.external and not delay_for(group, without=_leaves(effects))
+        if added and (own or alone):
+            # Who came in by itself may be a new device: one of us tells it.
             self._talk.repeat_name(tx, room)
+        for hear in self.changed:
+            hear(tx, room, submission.sender, added, gone)
         if _status(tx, room) == Status.LEFT:
             self.propose_leaving(tx, room, group)
         elif policy_of(group).direct and len(after) == 1 < len(before):
@@ -317,18 +377,12 @@ class RoomReader:
         self._letters.give_up(tx, room, text)
 
     def _lose(self, tx: Tx, room: LogId, due: Due) -> None:
-        """The group's state is of no use any more: ask to be let in again."""
+        """The group's state is of no use any more: join again."""
         if _status(tx, room) not in (Status.ACTIVE, Status.ASKED):
             return
         self._groups.drop(tx, room)
-        set_status(
-            tx,
-            room,
-            Status.ASKED,
-            "This device lost the room's keys and asked the others for new ones; what "
-            "you write is sent when one of them is online.",
-        )
-        due[room] = ask_to_join(tx, self._me, self._clock, room) / 1000
+        set_status(tx, room, Status.ASKED, LOST_NOTE)
+        due[room] = 0.0
 
     # --- what cannot be read --------------------------------------------------
 
@@ -368,6 +422,18 @@ class RoomReader:
             text=what.format(submission.sender.partition("/")[0], code),
             id=id,
         )
+
+
+def _note_presence(
+    tx: Tx, room: LogId, seq: int, before: set[str], after: set[str]
+) -> None:
+    for account in before | after:
+        note_presence(tx, room, account, seq - 1, inside=account in before)
+        note_presence(tx, room, account, seq, inside=account in after)
+
+
+def _leaves(effects: CommitEffects) -> set[int]:
+    return {member.leaf for member in effects.added}
 
 
 def _status(tx: Tx, room: LogId) -> str:

@@ -25,15 +25,18 @@ from client.errors import (
 from client.network.reading import Reading, Uplink
 from client.network.refusals import refusal_of, says_later
 from client.rooms.changes import (
+    QUIET,
     Built,
     Package,
     Want,
     Wish,
     accounts_to_add,
     build,
+    devices_to_add,
     drop_wishes,
     due_wishes,
     load_staged,
+    put_off,
 )
 from client.rooms.groups import Groups
 from client.storage.heads import check_link, fail_log
@@ -192,8 +195,9 @@ class Settler:
     async def _build(
         self, room: LogId, hurry: bool
     ) -> tuple[Sequence[Wish], Built | None]:
-        now = (1 << 62) if hurry else self._clock.now_ms()
-        wishes = await self._store.run(lambda tx: _wishes(tx, room, now))
+        wishes = await self._store.run(
+            lambda tx: _wishes(tx, room, self._clock.now_ms(), hurry=hurry)
+        )
         wishes = await self._check_devices(room, wishes)
         if not wishes:
             return (), None
@@ -209,7 +213,11 @@ class Settler:
                     raise
                 await self._give_up(room, wishes, str(error))
                 raise ChangeFailed(str(error)) from error
-        chosen = [w for w in wishes if w.want is not Want.ADD or w.subject in packages]
+        packages |= await self._claim_devices(room, wishes)
+        adding = (Want.ADD, Want.ADD_DEVICE)
+        chosen = [w for w in wishes if w.want not in adding or w.subject in packages]
+        if not chosen:
+            return (), None
         try:
             built = await self._store.run(
                 lambda tx: build(
@@ -253,8 +261,11 @@ class Settler:
     async def _give_up(self, room: LogId, wishes: Sequence[Wish], why: str) -> None:
         def drop(tx: Tx) -> None:
             _unstage(tx, room)
-            drop_wishes(tx, wishes)
-            set_note(tx, room, why)
+            drop_wishes(tx, [w for w in wishes if w.want not in QUIET])
+            # A lost device is to go, whatever else could not be done with it.
+            put_off(tx, [w for w in wishes if w.want in QUIET], self._clock.now_ms())
+            if any(w.want is not Want.UPDATE for w in wishes):
+                set_note(tx, room, why)
 
         await self._store.run(drop)
         for key in [key for key in self._packages if key[0] == room]:
@@ -277,11 +288,11 @@ def note_receipt(tx: Tx, log: LogId, receipt: Receipt) -> bool:
     return False
 
 
-def _wishes(tx: Tx, room: LogId, now: int) -> Sequence[Wish]:
+def _wishes(tx: Tx, room: LogId, now: int, *, hurry: bool) -> Sequence[Wish]:
     row = tx.one("SELECT status FROM room WHERE id = ?", room)
     if row is None or row[0] != Status.ACTIVE:
         return ()
-    return due_wishes(tx, room, now)
+    return due_wishes(tx, room, now, hurry=hurry)
 
 
 def _unstage(tx: Tx, room: LogId) -> None:

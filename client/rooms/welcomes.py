@@ -7,14 +7,16 @@ so far begins there.
 """
 
 import logging
+from collections.abc import Callable
 
 from client.account.contacts import check_root
 from client.account.me import Me
 from client.account.packages import find_bundle, spend
 from client.clock import Clock
-from client.rooms.changes import ask_first, ask_soon
+from client.rooms.changes import expect_room
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.notices import Lines, code_of
+from client.rooms.presence import note_presence
 from client.storage.heads import check_link, fail_log, have, start_log
 from client.storage.store import Tx
 from client.storage.timeline import LINES, Status, set_note
@@ -22,7 +24,7 @@ from e2ee import Group
 from e2ee.errors import E2eeError
 from protocol.address import parse_node
 from protocol.codec import decode
-from protocol.credential import read_credential
+from protocol.credential import credential_root
 from protocol.errors import AddressError, IdentityError, Malformed, TelexError
 from protocol.log import Entry, Kind, LogId, Submission, parse_log_id
 from protocol.policy import account_of
@@ -43,6 +45,8 @@ class Welcomes:
         self._me = me
         self._groups = groups
         self._clock = clock
+        self.entered: Callable[[Tx, LogId, Group], None] = lambda tx, room, group: None
+        """Told of each room that this device came into."""
 
     def receive(
         self, tx: Tx, log: LogId, entry: Entry, submission: Submission, data: bytes
@@ -95,12 +99,19 @@ class Welcomes:
         )
 
     def discard(self, tx: Tx, mail: WelcomeMail, why: str) -> None:
-        """Give a Welcome up; its room says why, and is asked for another one."""
+        """Give a Welcome up; its room says why, and is joined without one."""
         tx.execute(
             "DELETE FROM welcome WHERE room = ? AND seq = ?", mail.room, mail.seq
         )
-        if not ask_first(tx, self._me, self._clock, mail.room, mail.hub):
-            ask_soon(tx, mail.room, self._clock.now_ms())
+        if not expect_room(tx, self._clock, mail.room, mail.hub):
+            # Somebody has just added us: whatever we knew before is over.
+            tx.execute(
+                "UPDATE room SET status = ? WHERE id = ? AND status IN (?, ?)",
+                Status.ASKED,
+                mail.room,
+                Status.REMOVED,
+                Status.LEFT,
+            )
         set_note(tx, mail.room, why)
 
     def ready(self, tx: Tx) -> list[WelcomeMail]:
@@ -161,54 +172,64 @@ class Welcomes:
         return group
 
     def _enter(self, tx: Tx, mail: WelcomeMail, group: Group) -> None:
+        start_log(tx, mail.room, mail.seq, mail.hash)
+        known, title = self.enter(tx, mail.room, mail.hub, mail.seq, group)
+        entry = Entry(mail.seq, 1, self._clock.now_ms(), b"")
+        text = "This device is back in the room." if known else _greeting(title)
+        # Below what the commit itself said, if this device read it.
+        me = str(self._me.account)
+        Lines(tx, mail.room, entry, first=LINES - 1).say(me, "joined", text)
+
+    def enter(
+        self, tx: Tx, room: LogId, hub: str, seq: int, group: Group
+    ) -> tuple[bool, str]:
+        """Write down that this device is in a room from an entry on.
+
+        Returns:
+            Whether it knew the room before, and the title of a direct chat.
+        """
         policy = policy_of(group)
         me = str(self._me.account)
         accounts = accounts_of(group.members())
-        start_log(tx, mail.room, mail.seq, mail.hash)
         others = sorted(set(accounts) - {me})
         title = others[0] if policy.direct and others else ""
-        known = tx.one("SELECT title FROM room WHERE id = ?", mail.room) is not None
+        known = tx.one("SELECT title FROM room WHERE id = ?", room) is not None
         tx.execute(
             "INSERT INTO room (id, hub, direct, title, status, members, joined, read,"
-            " activity) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " activity, updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET hub = excluded.hub,"
             " direct = excluded.direct, status = excluded.status, note = '',"
             " title = CASE excluded.title WHEN '' THEN title ELSE excluded.title END,"
-            " members = excluded.members, joined = excluded.joined, asked = 0",
-            mail.room,
-            mail.hub,
+            " members = excluded.members, joined = excluded.joined, rewound = 0,"
+            " updated = excluded.updated",
+            room,
+            hub,
             policy.direct,
             title,
             Status.ACTIVE,
             len(accounts),
-            mail.seq,
-            mail.seq,
+            seq,
+            seq,
+            self._clock.now_ms(),
             self._clock.now_ms(),
         )
-        tx.rooms.add(mail.room)
-        pin_members(tx, mail.room, group)
-        entry = Entry(mail.seq, 1, self._clock.now_ms(), b"")
-        text = "This device is back in the room." if known else _greeting(title)
-        # Below what the commit itself said, if this device read it.
-        Lines(tx, mail.room, entry, first=LINES - 1).say(me, "joined", text)
+        for account in accounts:
+            note_presence(tx, room, account, seq, inside=True)
+        tx.rooms.add(room)
+        pin_members(tx, room, group)
+        self.entered(tx, room, group)
+        return known, title
 
 
 def pin_members(tx: Tx, room: LogId, group: Group) -> None:
     """Hold the roots that a group's members show against those that are known."""
-    roots: dict[str, bytes] = {}
-    for member in group.members():
-        # Expired or not: who is in stays in, and its root counts.
-        root = read_credential(member.identity, None).root
-        account = account_of(member.identity)
-        if roots.setdefault(account, root) != root or not check_root(
-            tx, account, root, room
-        ):
-            set_note(
-                tx,
-                room,
-                f"The keys of {account} changed: nothing is sent here until you "
-                "have asked them another way.",
-            )
+    # Expired or not: who is in stays in, and its root counts.
+    shown = {
+        (account_of(member.identity), credential_root(member.identity))
+        for member in group.members()
+    }
+    for account, root in sorted(shown):
+        check_root(tx, account, root, room)
 
 
 def _greeting(other: str) -> str:

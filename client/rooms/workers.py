@@ -1,20 +1,22 @@
 """Work in rooms: one worker for each, woken when there is something to do.
 
-A worker commits what is wanted, tells what was read and sends what was written, in
-this order, and is alone in its room: nothing of this needs a lock elsewhere. When the
-node says "later" it comes back later; when the node is gone it is woken by the next
-session.
+A worker comes back into its room if it lost its keys, commits what is wanted, tells
+what was read and sends what was written, in this order, and is alone in its room:
+nothing of this needs a lock elsewhere. When the node says "later" it comes back later;
+when the node is gone it is woken by the next session.
 """
 
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 from client.account.me import Me
 from client.clock import Clock
 from client.errors import ChangeFailed, ClientError
-from client.rooms.changes import ask_to_join, next_due
+from client.rooms.changes import next_due
 from client.rooms.posting import Posting
+from client.rooms.rejoin import Rejoin
 from client.rooms.settler import Settler
 from client.rooms.talk import Talk
 from client.storage.store import Store, Tx
@@ -52,10 +54,22 @@ class Workers:
         self._tasks: asyncio.TaskGroup | None = None
         self._online = False
 
-    def wire(self, settler: Settler, posting: Posting) -> None:
-        """Give the workers their tools (which need `poke` themselves)."""
+    def wire(
+        self,
+        rejoin: Rejoin,
+        settler: Settler,
+        posting: Posting,
+        prepare: Callable[[Tx, LogId], None] = lambda tx, room: None,
+    ) -> None:
+        """Give the workers their tools (which need `poke` themselves).
+
+        Args:
+            prepare: queues what a room is to be told, before its outbox is sent.
+        """
+        self._rejoin = rejoin
         self._settler = settler
         self._posting = posting
+        self._tell = prepare
 
     def lock(self, room: LogId) -> asyncio.Lock:
         """Held by whoever changes a room: its worker, or a call of the application."""
@@ -119,11 +133,12 @@ class Workers:
 
     async def _once(self, room: LogId) -> None:
         try:
+            wait = await self._rejoin.rejoin(room)
             try:
                 await self._settler.settle(room)
             except ChangeFailed as error:
                 logger.info("a change of %s was given up: %s", room, error)
-            wait = await self._store.run(lambda tx: self._prepare(tx, room))
+            await self._store.run(lambda tx: self._prepare(tx, room))
             await self._posting.send(room)
             self._failures.pop(room, None)
         except (Refused, ClientError) as error:
@@ -140,10 +155,10 @@ class Workers:
         if wait:
             self.poke(room, wait / 1000)
 
-    def _prepare(self, tx: Tx, room: LogId) -> int:
-        """What is to be written in a room; milliseconds until there may be more."""
+    def _prepare(self, tx: Tx, room: LogId) -> None:
+        """Queue what is to be written in a room."""
         self._talk.acknowledge(tx, room)
-        return ask_to_join(tx, self._me, self._clock, room)
+        self._tell(tx, room)
 
     def _retry(self, room: LogId, error: Exception) -> None:
         logger.info("%s: later (%s)", room, type(error).__name__)
@@ -156,8 +171,13 @@ class Workers:
 def _with_work(tx: Tx) -> list[LogId]:
     rows = tx.all(
         "SELECT room FROM outbox WHERE state IN ('waiting', 'ready')"
+        " UNION SELECT room FROM staged_join"
+        " UNION SELECT id FROM room WHERE status = 'active' AND NOT EXISTS"
+        "  (SELECT 1 FROM mls_epoch JOIN mls_ratchet USING (room) WHERE room = id)"
         " UNION SELECT room FROM intent UNION SELECT room FROM staged"
-        " UNION SELECT id FROM room WHERE status = 'asked'"
+        " UNION SELECT id FROM room WHERE status = 'asked' OR rewound"
         " OR (status = 'active' AND (delivered > delivered_told OR read > read_told))"
+        " OR (status = 'active' AND purpose = 'self'"
+        "   AND EXISTS (SELECT 1 FROM own_register WHERE dirty))"
     )
     return [LogId(row[0]) for row in rows]

@@ -6,6 +6,7 @@ behind everything else until then.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
@@ -21,6 +22,7 @@ from client.model import (
     Room,
     RoomChanged,
     State,
+    Trust,
 )
 from client.storage.store import Tx
 from client.text import visible, visible_line
@@ -28,6 +30,7 @@ from protocol.log import LogId
 
 __all__ = [
     "LINES",
+    "LOST_NOTE",
     "PENDING",
     "Purpose",
     "Status",
@@ -57,6 +60,12 @@ NAMED_MAX = 256
 
 QUOTE_MAX = 200
 """Characters of a message that are shown where it is quoted."""
+
+
+LOST_NOTE = (
+    "This device has no keys for this room and joins it again by itself; what you "
+    "write is sent then."
+)
 
 
 class Status(StrEnum):
@@ -199,7 +208,8 @@ _MESSAGE = (
     " (SELECT count(*) FROM receipt c WHERE m.own AND c.room = m.room"
     "   AND c.account != m.sender AND c.delivered >= m.seq),"
     " (SELECT count(*) FROM receipt c WHERE m.own AND c.room = m.room"
-    "   AND c.account != m.sender AND c.read >= m.seq)"
+    "   AND c.account != m.sender AND c.read >= m.seq),"
+    " (SELECT s.why FROM suspect s WHERE m.kind = 'text' AND s.device = m.device)"
     " FROM message m JOIN room r ON r.id = m.room AND r.purpose = ''"
     " LEFT JOIN message q ON q.id = m.reply_to AND q.room = m.room"
 )
@@ -223,9 +233,23 @@ _ROOM = (
     " ), (SELECT o.value FROM own_register o WHERE o.register = 'draft'"
     "   AND o.key = r.id),"
     " EXISTS (SELECT 1 FROM own_register o WHERE o.register = 'mute'"
-    "   AND o.key = r.id AND o.value != x'')"
+    "   AND o.key = r.id AND o.value != x''),"
+    " r.hold, r.refuse_unverified,"
+    # The least trusted of the others.
+    " (SELECT CASE WHEN max(c.other_root IS NOT NULL) THEN 'changed'"
+    "   WHEN min(coalesce(c.verified_root = c.root, 0)) THEN 'verified' END"
+    "   FROM contact c WHERE c.account IN (SELECT account FROM member"
+    "     WHERE room = r.id UNION SELECT r.title WHERE r.direct)"
+    "   AND c.account != (SELECT substr(value, 1, instr(value, '/') - 1)"
+    "     FROM (SELECT CAST(value AS TEXT) AS value FROM meta WHERE key = 'device')))"
     " FROM room r"
 )
+
+_WARNINGS = {
+    "unlisted": "Sent from a device that is not in its owner's list: do not trust it.",
+    "revoked": "Sent from a device that its owner has revoked: do not trust it.",
+}
+"""By the reason in the table `suspect`."""
 
 
 def get_message(tx: Tx, id: MessageId) -> Message | None:
@@ -278,7 +302,7 @@ def events_of(tx: Tx) -> Sequence[Event]:
             events.append(RoomChanged(room))
     for event in tx.events:
         if isinstance(event, Alarm):
-            event = Alarm(event.room, visible_line(event.text))
+            event = replace(event, text=visible_line(event.text))
         events.append(event)
     return events
 
@@ -302,7 +326,7 @@ def _message(row: tuple[Any, ...]) -> Message:
     (id, room, position, seq, kind, sender, device, time, text, state, own, code) = row[
         :12
     ]
-    error, reply_to, quoted, quote, members, delivered_to, read_by = row[12:]
+    error, reply_to, quoted, quote, members, delivered_to, read_by, why = row[12:]
     state = State(state)
     if state is State.SENT and members > 1:
         if read_by >= members - 1:
@@ -332,12 +356,13 @@ def _message(row: tuple[Any, ...]) -> Message:
         code=code,
         delivered_to=delivered_to,
         read_by=read_by,
+        warning=_WARNINGS.get(why, ""),
     )
 
 
 def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
     id, title, direct, members, status, note, hub, activity, twin = row[:9]
-    unread, last, draft, muted = row[9:]
+    unread, last, draft, muted, hold, refuse_unverified, trust = row[9:]
     return Room(
         id=id,
         title=visible_line(title) or f"A room at {visible_line(hub)}",
@@ -346,9 +371,11 @@ def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
         last=None if last is None else get_message(tx, last),
         members=members,
         active=status == Status.ACTIVE and not twin,
-        note=visible_line(note) or (TWIN_NOTE if twin else ""),
+        note=visible_line(hold or note) or (TWIN_NOTE if twin else ""),
         hub=visible_line(hub),
         order=activity,
         draft=visible(bytes(draft or b"").decode("utf-8", "replace")),
         muted=bool(muted),
+        trust=Trust(trust or "unverified"),
+        refuse_unverified=bool(refuse_unverified),
     )

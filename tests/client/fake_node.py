@@ -40,7 +40,7 @@ from protocol.log import (
     make_submission,
     read_submission,
 )
-from protocol.policy import RoomValidator, account_of
+from protocol.policy import RoomValidator, account_of, device_of
 from protocol.wire import (
     AccountLog,
     AckFrame,
@@ -53,6 +53,7 @@ from protocol.wire import (
     Entries,
     FromDevice,
     FromNode,
+    GroupState,
     KeyPackageCount,
     KeyPackageUpload,
     Login,
@@ -65,6 +66,7 @@ from protocol.wire import (
     ResultFrame,
     Rooms,
     RoomState,
+    Roster,
     Submit,
     SubmitFrame,
     Tree,
@@ -87,6 +89,7 @@ class Log:
     members: set[str] = field(default_factory=set)
     trees: dict[str, bytes] = field(default_factory=dict)
     group: PublicGroup | None = None
+    group_info: bytes = b""
 
     @property
     def head(self) -> int:
@@ -118,6 +121,11 @@ class FakeNode:
     """Pages of a log begin no earlier than behind this seq."""
     lie: Callable[[LogId, int, list[bytes]], list[bytes]] = lambda log, after, e: e
     """Changes the entries that are shown."""
+
+    lie_of: Callable[[str, list[bytes], str], list[bytes]] = lambda a, e, d: e
+    """Changes the account log that a device is shown: account, entries, device."""
+    lie_about: Callable[[LogId, Roster], Roster] = lambda room, roster: roster
+    """Changes the roster of a room."""
 
     def __post_init__(self) -> None:
         self.validator = RoomValidator(self.time)
@@ -158,6 +166,8 @@ class FakeNode:
                 validator=self.validator,
             )
             log.members.add(device.partition("/")[0])
+            log.group_info = body.group_info
+            log.trees[log.group.tree_hash.hex()] = body.ratchet_tree
         if new and submission.kind == Kind.PROPOSAL and log.group is not None:
             log.group, _ = log.group.receive_proposal(submission.body)
         if new and submission.kind == Kind.COMMIT and bundle is not None:
@@ -165,7 +175,7 @@ class FakeNode:
             log.group, _ = log.group.process_commit(
                 submission.body, bundle.group_info, now=self.time()
             )
-            log.epoch = log.group.epoch
+            log.epoch, log.group_info = log.group.epoch, bundle.group_info
             log.trees[log.group.tree_hash.hex()] = log.group.ratchet_tree()
             log.members = {account_of(m.identity) for m in log.group.members()}
             self._welcome(submission.log, log, receipt, bundle)
@@ -263,7 +273,10 @@ class FakeNode:
         if account not in self.accounts:
             raise UnknownAccount
         after = int(request.query.get("after", 0))
-        return _answer(AccountLog(account, self.accounts[account][after:]))
+        entries = self.lie_of(account, self.accounts[account], _keyid(request))
+        return _answer(
+            AccountLog(account, entries[after:], len(entries), hash_at(entries))
+        )
 
     async def extend_log(self, request: web.Request) -> web.Response:
         if "renewal" in self.fail:
@@ -330,6 +343,26 @@ class FakeNode:
             raise NotFound
         return _answer(Tree(found))
 
+    async def group(self, request: web.Request) -> web.Response:
+        if "group" in self.fail:
+            raise self.fail["group"]
+        log = self.logs[LogId(request.match_info["log"])]
+        if log.group is None or _account(request) not in log.members:
+            raise UnknownRoom
+        hashed = log.group.tree_hash
+        return _answer(
+            GroupState(log.head, log.hashes[-1], log.epoch, log.group_info, hashed)
+        )
+
+    async def roster(self, request: web.Request) -> web.Response:
+        name = LogId(request.match_info["log"])
+        log = self.logs[name]
+        if log.group is None or _keyid(request).partition("/")[0] not in log.members:
+            raise UnknownRoom
+        devices = sorted(device_of(m.identity) for m in log.group.members())
+        roster = Roster(log.head, devices, sorted(log.members))
+        return _answer(self.lie_about(name, roster))
+
     async def socket(self, request: web.Request) -> web.WebSocketResponse:
         device = _keyid(request)
         socket = web.WebSocketResponse()
@@ -389,6 +422,8 @@ class FakeNode:
         app.router.add_post(f"{v1}/logs/{{log}}/entries", self.post_entry)
         app.router.add_get(f"{v1}/logs/{{log}}/entries", self.page)
         app.router.add_get(f"{v1}/logs/{{log}}/tree/{{hash}}", self.tree)
+        app.router.add_get(f"{v1}/logs/{{log}}/group", self.group)
+        app.router.add_get(f"{v1}/logs/{{log}}/roster", self.roster)
         app.router.add_get(f"{v1}/ws", self.socket)
         return app
 
@@ -432,8 +467,20 @@ async def _body(request: web.Request, kind: type[T]) -> T:
     return decode(await request.read(), kind)
 
 
+def hash_at(entries: list[bytes]) -> bytes:
+    """The chain's hash over an account log."""
+    head = GENESIS
+    for entry in entries:
+        head = chain(head, entry)
+    return head
+
+
 def _answer(value: object) -> web.Response:
     return web.Response(body=encode(value), content_type=MSGPACK)
+
+
+def _account(request: web.Request) -> str:
+    return _keyid(request).partition("/")[0]
 
 
 def _keyid(request: web.Request) -> str:

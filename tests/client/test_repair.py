@@ -9,18 +9,17 @@ import pytest
 
 from client import Alarm, Client, State
 from client.errors import ChangeFailed, KeyChanged, RoomInactive
-from client.rooms.changes import ask_to_join
+from client.rooms.changes import ASK_INTERVAL, may_join_after
 from client.storage.store import Tx
-from client.storage.timeline import Status
 from e2ee import Group
 from e2ee.errors import BadConfirmationTag
-from protocol.errors import InvalidCommit, NoKeyPackage, Problem
+from protocol.errors import InvalidCommit, NoKeyPackage, NotAllowed, Problem
 from protocol.log import LogId
 from protocol.policy import device_of
 from protocol.wire import Claimed
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode
-from tests.client.people import messages_of, room_of, texts, until
+from tests.client.people import codes, messages_of, room_of, texts, until
 
 
 class Killed(BaseException):
@@ -35,26 +34,10 @@ async def lose_keys(client: Client, room: LogId) -> None:
     await client._store.run(lambda tx: client._groups.drop(tx, room))
 
 
-async def test_a_device_that_lost_its_keys_is_let_in_again(join: Join) -> None:
-    alice, bob = await join("alice"), await join("bob")
-    room = await alice.start_direct(BOB)
-    await alice.send_text(room.id, "before")
-    await until(partial(texts, bob, room.id))
-    await lose_keys(bob, room.id)
-    await alice.send_text(room.id, "unreadable")
-    lost = await until(lambda: bob.messages(room.id), lambda m: m[-1].code == "no_keys")
-    assert ALICE in lost[-1].text
-    await until(partial(room_of, bob, room.id), lambda r: r is not None and r.active)
-    await alice.send_text(room.id, "after")
-    await until(partial(texts, bob, room.id), lambda t: t == ["before", "after"])
-    await bob.send_text(room.id, "here again")
-    await until(partial(texts, alice, room.id), lambda t: t[-1] == "here again")
-    assert [m.code for m in await alice.messages(room.id)].count("rejoined") == 1
-
-
 async def test_what_came_between_the_commit_and_the_welcome_is_read_after(
     join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fake.fail["group"] = NotAllowed("Nobody joins by itself here.")
     alice, bob = await join("alice"), await join("bob")
     room = await alice.start_direct(BOB)
     await until(partial(room_of, bob, room.id))
@@ -110,22 +93,23 @@ async def test_a_commit_that_cannot_be_read_is_said_and_repaired(
     await until(partial(texts, bob, room.id), lambda t: t == ["all well"])
 
 
-async def test_a_device_asks_at_most_once_an_hour(join: Join) -> None:
+async def test_a_device_comes_in_again_at_most_once_an_hour(
+    join: Join, fake: FakeNode
+) -> None:
     alice, bob = await join("alice"), await join("bob")
     room = await alice.start_direct(BOB)
     await until(partial(room_of, bob, room.id))
-    me, clock = bob._me, bob._clock
-
-    def ask_twice(tx: Tx) -> tuple[int, int, int]:
-        tx.execute("UPDATE room SET status = ?", Status.ASKED)
-        first = ask_to_join(tx, me, clock, room.id)
-        second = ask_to_join(tx, me, clock, room.id)
-        row = tx.one("SELECT count(*) FROM outbox WHERE kind = 'join_request'")
-        assert row is not None
-        return first, second, int(row[0])
-
-    first, second, sent = await bob._store.run(ask_twice)
-    assert first == 0 and second > 3_500_000 and sent == 1
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "anybody?")
+    await until(partial(codes, bob, room.id), lambda c: "rejoined" in c)
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "still there?")
+    await until(
+        partial(room_of, bob, room.id), lambda r: r is not None and not r.active
+    )
+    wait = await bob._store.run(lambda tx: may_join_after(tx, bob._clock, room.id))
+    assert ASK_INTERVAL - 60_000 < wait <= ASK_INTERVAL
+    assert (await codes(alice, room.id)).count("rejoined") == 1
 
 
 async def test_a_changed_root_stops_sending(join: Join) -> None:
@@ -215,9 +199,10 @@ async def test_a_commit_whose_answer_was_lost_is_adopted_from_the_log(
 
 
 async def test_a_welcome_that_cannot_be_used_is_asked_for_again(
-    join: Join, monkeypatch: pytest.MonkeyPatch
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.rooms.changes.ASK_AGAIN", 300)
+    monkeypatch.setattr("client.rooms.changes.ASK_INTERVAL", 300)
+    fake.fail["group"] = NotAllowed("Nobody joins by itself here.")
     alice, bob = await join("alice"), await join("bob")
     room = await alice.start_direct(BOB)
     await until(partial(room_of, bob, room.id))
