@@ -1,74 +1,42 @@
-"""People's keys: the root that each account had when we first met it is pinned.
+"""Account logs of people: fetched, checked against what is pinned, and kept.
 
-A root key *is* a person. The first one we see is trusted (and shown as unverified),
-every other one later is an alarm, and nothing is sent to that person's rooms until
-it is settled. Account logs are kept as far as they were read: a node that shows a
-shorter or another one than before is caught.
+An account log is kept as far as it was read, so a node that shows a shorter or another
+one than before is caught, with both heads as evidence. The node says with each answer
+how long the log is and what its chain hashes to: it stands for that with its name.
 """
 
 import asyncio
-from collections.abc import Iterable
+from typing import NoReturn
 
 from client.errors import KeyChanged, NodeNonsense
-from client.model import Alarm
 from client.network.transport import Transport
+from client.storage.alarms import raise_alarm
 from client.storage.store import Store, Tx
+from client.verification.trust import check_root
 from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
 from protocol.codec import decode, encode
 from protocol.credential import Credential
 from protocol.errors import IdentityError, Malformed
-from protocol.log import GENESIS, LogId
+from protocol.log import GENESIS, LogId, chain
 from protocol.wire import AccountLog
 
-__all__ = ["Contacts", "check_root", "known_log", "save_account"]
+__all__ = ["WITHHELD", "Contacts", "check_root", "hash_at", "known_log", "save_account"]
 
 FETCHES = 4
 """Account logs fetched at one time."""
 
-
-def check_root(tx: Tx, account: str, root: bytes, room: LogId | None) -> bool:
-    """Compare a root key with the pinned one; pins it if there is none.
-
-    Returns:
-        Whether it is the one known so far. If it is not, an alarm was raised.
-    """
-    row = tx.one("SELECT root, other_root FROM contact WHERE account = ?", account)
-    if row is None:
-        tx.execute(
-            "INSERT INTO contact (account, root, head, entries) VALUES (?, ?, ?, ?)",
-            account,
-            root,
-            GENESIS,
-            encode([]),
-        )
-        return True
-    if bytes(row[0]) == root:
-        return True
-    if row[1] is None or bytes(row[1]) != root:
-        tx.execute("UPDATE contact SET other_root = ? WHERE account = ?", root, account)
-    tx.events.append(Alarm(room, _changed(account)))
-    return False
-
-
-def has_changed(tx: Tx, accounts: Iterable[str]) -> str | None:
-    """The first of some accounts whose root key was seen to change."""
-    for account in accounts:
-        row = tx.one(
-            "SELECT 1 FROM contact WHERE account = ? AND other_root IS NOT NULL",
-            account,
-        )
-        if row is not None:
-            return account
-    return None
+WITHHELD = "account_log_withheld"
+"""The alarm: an account log is shorter or another one than it is known to be."""
 
 
 def save_account(tx: Tx, state: AccountState, entries: list[bytes]) -> None:
-    """Keep an account log that was read (all of it)."""
+    """Keep an account log that was read (all of it), unless a longer one is here."""
     tx.execute(
         "INSERT INTO contact (account, root, seq, head, entries) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (account) DO UPDATE SET seq = excluded.seq,"
-        " head = excluded.head, entries = excluded.entries",
+        " head = excluded.head, entries = excluded.entries"
+        " WHERE excluded.seq > contact.seq AND excluded.root = contact.root",
         str(state.account),
         state.root,
         state.seq,
@@ -82,6 +50,14 @@ def known_log(tx: Tx, account: str) -> list[bytes]:
     return _known(tx, account)[1]
 
 
+def hash_at(entries: list[bytes], seq: int) -> bytes:
+    """The chain's hash after entry `seq` of an account log."""
+    head = GENESIS
+    for entry in entries[:seq]:
+        head = chain(head, entry)
+    return head
+
+
 class Contacts:
     """Fetches account logs and checks them against what is pinned."""
 
@@ -93,31 +69,33 @@ class Contacts:
     async def refresh(self, account: str, room: LogId | None = None) -> AccountState:
         """The newest account log of somebody, checked and kept.
 
+        Args:
+            room: where an alarm belongs, if there is one.
+
         Raises:
             Refused: there is no such account, or its node cannot be reached.
             KeyChanged: the root is not the pinned one; an alarm was raised.
-            NodeNonsense: the log does not hold, or was cut short.
+            NodeNonsense: the log does not hold, or was cut short; so was it then.
         """
         address = parse_account(account)
-        pinned, entries = await self._store.run(lambda tx: _known(tx, account))
         async with self._slots:
-            answer = await self._transport.get(
-                f"/accounts/{account}/log?after={len(entries)}", AccountLog
-            )
-        if answer.account != account:
-            raise NodeNonsense(f"The node answered for another account than {account}.")
-        entries = entries + answer.entries
-        try:
-            state = read_account_log(address, entries)
-        except IdentityError as error:
-            await self._alarm(
-                room, f"The keys of {account} do not hold: {error} Do not trust it."
-            )
-            raise NodeNonsense(f"The keys of {account} do not hold: {error}") from error
+            pinned, entries = await self._store.run(lambda tx: _known(tx, account))
+            answer = await self._ask(account, len(entries))
+            shown = entries + answer.entries
+            state = _read(account, shown)
+            if entries and (state is None or not _stands_for(answer, state)):
+                # Not the log that we know: look at all of what it is now.
+                answer = await self._ask(account, 0)
+                shown = answer.entries
+                state = _read(account, shown)
+        if state is None or not _stands_for(answer, state):
+            await self._refuse(account, room, shown)
         if pinned is not None and state.root != pinned:
             await self._store.run(lambda tx: check_root(tx, account, state.root, room))
-            raise KeyChanged(_changed(account))
-        await self._store.run(lambda tx: save_account(tx, state, entries))
+            raise KeyChanged(_changed(str(address)))
+        if shown[: len(entries)] != entries:
+            await self._withheld(account, room, entries, state)
+        await self._store.run(lambda tx: save_account(tx, state, shown))
         return state
 
     async def check_device(self, credential: Credential, room: LogId) -> None:
@@ -142,8 +120,75 @@ class Contacts:
         ):
             raise IdentityError(f"{credential.device} is no device of its account.")
 
-    async def _alarm(self, room: LogId | None, text: str) -> None:
-        await self._store.run(lambda tx: tx.events.append(Alarm(room, text)))
+    async def _ask(self, account: str, after: int) -> AccountLog:
+        answer = await self._transport.get(
+            f"/accounts/{account}/log?after={after}", AccountLog
+        )
+        if answer.account != account:
+            raise NodeNonsense(f"The node answered for another account than {account}.")
+        return answer
+
+    async def _refuse(
+        self, account: str, room: LogId | None, shown: list[bytes]
+    ) -> NoReturn:
+        text = (
+            f"The list of devices of {account} that the node shows does not hold "
+            "(a signature or its order is wrong). It is not used; tell its admin."
+        )
+        fact = f"{account} {hash_at(shown, len(shown)).hex()}"
+        await self._store.run(
+            lambda tx: raise_alarm(
+                tx,
+                "bad_account_log",
+                fact,
+                room,
+                text,
+                evidence=f"account: {account}\nentries shown: {len(shown)}",
+            )
+        )
+        raise NodeNonsense(text)
+
+    async def _withheld(
+        self,
+        account: str,
+        room: LogId | None,
+        entries: list[bytes],
+        state: AccountState,
+    ) -> NoReturn:
+        head = hash_at(entries, len(entries))
+        node = parse_account(account).node
+        text = (
+            f"The node shows another list of devices of {account} than before: "
+            f"{len(entries)} entries were known, now there are {state.seq} that do not "
+            f"go on from them. Somebody at {node} or at your node may be hiding a "
+            "device that was added or revoked; what was known is still used. Tell "
+            "their admins."
+        )
+        await self._store.run(
+            lambda tx: raise_alarm(
+                tx,
+                WITHHELD,
+                f"{account} {head.hex()} {state.head.hex()}",
+                room,
+                text,
+                evidence=f"account: {account}\n"
+                f"known: {len(entries)} {head.hex()}\n"
+                f"shown: {state.seq} {state.head.hex()}",
+            )
+        )
+        raise NodeNonsense(text)
+
+
+def _read(account: str, entries: list[bytes]) -> AccountState | None:
+    try:
+        return read_account_log(parse_account(account), entries)
+    except IdentityError:
+        return None
+
+
+def _stands_for(answer: AccountLog, state: AccountState) -> bool:
+    """Whether the node says that this is all there is."""
+    return answer.seq == state.seq and answer.hash == state.head
 
 
 def _known(tx: Tx, account: str) -> tuple[bytes | None, list[bytes]]:

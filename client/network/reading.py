@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from client.errors import ClientError, NodeNonsense, NodeUnreachable
-from client.model import Alarm
 from client.network.refusals import says_later
 from client.network.session import Session
 from client.network.transport import Transport
@@ -19,6 +18,7 @@ from client.rooms.inbound import Applied, Inbound
 from client.rooms.letters import Due
 from client.rooms.reader import RoomReader
 from client.rooms.welcomes import Welcomes
+from client.storage.alarms import raise_alarm
 from client.storage.heads import have
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note
@@ -249,7 +249,8 @@ def _missing(tx: Tx, log: LogId, seq: int, after: int) -> None:
         "it is shown. Tell its admin."
     )
     set_note(tx, log, text)
-    tx.events.append(Alarm(None if row is None else log, text))
+    room = None if row is None else log
+    raise_alarm(tx, "entries_withheld", f"{log} {seq}", room, text)
 
 
 def _reached(tx: Tx, mail: WelcomeMail) -> bool:

@@ -13,7 +13,7 @@ from client.storage.store import Tx
 from client.text import visible, visible_line
 from protocol.log import LogId
 
-__all__ = ["dismiss", "list_alarms", "raise_alarm", "settle"]
+__all__ = ["dismiss", "forget", "list_alarms", "raise_alarm", "settle"]
 
 KEPT = 1000
 """Alarms that are kept: whoever makes more has been noticed."""

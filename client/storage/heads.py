@@ -8,12 +8,14 @@ they saw: each encrypted message names the head that its sender had read.
 import logging
 
 from client.content import Content
-from client.model import Alarm
+from client.storage.alarms import raise_alarm
 from client.storage.store import Tx
 from client.storage.timeline import Status, set_status
 from protocol.log import GENESIS, LogId
 
 __all__ = [
+    "FORK",
+    "accuse",
     "agrees",
     "check_head",
     "check_link",
@@ -22,6 +24,9 @@ __all__ = [
     "link_at",
     "start_log",
 ]
+
+FORK = "log_fork"
+"""The alarm: two hashes at one place of a log."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,22 +66,61 @@ def check_link(tx: Tx, log: LogId, seq: int, hash: bytes, *, seen: bool = True) 
     return True
 
 
-def fail_log(tx: Tx, log: LogId, what: str) -> None:
-    """Believe a log no further: alarm, and stop reading it for good."""
+def fail_log(tx: Tx, log: LogId, what: str, *, evidence: str = "") -> None:
+    """Believe a log no further: alarm, and stop reading it for good.
+
+    Args:
+        what: what is wrong with it, as part of a sentence.
+        evidence: the two hashes, or what else there is to show.
+    """
     logger.warning("log %s is broken: %s", log, what)
     tx.execute("UPDATE log SET broken = ? WHERE id = ? AND broken = ''", what, log)
     room = tx.one("SELECT hub FROM room WHERE id = ?", log)
+    head = tx.one("SELECT seq, hash FROM log WHERE id = ?", log)
+    lines = [f"log: {log}", f"fault: {what}"]
+    if head is not None:
+        lines.append(f"read up to: {head[0]} {bytes(head[1]).hex()}")
+    if evidence:
+        lines.append(evidence)
     if room is None:
-        tx.events.append(
-            Alarm(None, f"The node shows a changed mailbox ({what}). Tell its admin.")
-        )
+        text = f"The node shows a changed mailbox ({what}). Tell its admin."
+        raise_alarm(tx, FORK, f"{log} {what}", None, text, evidence="\n".join(lines))
         return
     text = (
         f"The history of this room was changed at {room[0]} ({what}). Telex reads no "
         "further here; compare with the others and tell that node's admin."
     )
     set_status(tx, log, Status.BROKEN, text)
-    tx.events.append(Alarm(log, text))
+    raise_alarm(tx, FORK, f"{log} {what}", log, text, evidence="\n".join(lines))
+
+
+def accuse(tx: Tx, room: LogId, content: Content, device: str, seq: int) -> str:
+    """A member was shown another history than we: alarm, with both heads.
+
+    Returns:
+        What to say about it.
+    """
+    account = device.partition("/")[0]
+    row = tx.one("SELECT hub FROM room WHERE id = ?", room)
+    hub = "its hub" if row is None else row[0]
+    known = link_at(tx, room, content.head_seq)
+    ours = "not read yet" if known is None else known.hex()
+    text = (
+        f"{account} was shown another history of this room than this device: {hub}, "
+        "which orders it, may be lying to one of you. Compare with the others, and do "
+        "not rely on what is said here until you know."
+    )
+    raise_alarm(
+        tx,
+        FORK,
+        f"{room} {content.head_seq} {content.head_hash.hex()}",
+        room,
+        text,
+        evidence=f"log: {room}\nhub: {hub}\nsaid by: {device} in entry {seq}\n"
+        f"theirs at {content.head_seq}: {content.head_hash.hex()}\n"
+        f"ours at {content.head_seq}: {ours}",
+    )
+    return text
 
 
 def check_head(tx: Tx, room: LogId, content: Content, seq: int) -> bool:
