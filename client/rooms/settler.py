@@ -8,8 +8,8 @@ sent again as the same bytes.
 """
 
 import asyncio
+import logging
 import random
-import secrets
 from collections.abc import Sequence
 from functools import partial
 
@@ -21,6 +21,8 @@ from client.errors import (
     ClientError,
     KeyChanged,
     NodeNonsense,
+    NodeUnreachable,
+    NodeUntrusted,
 )
 from client.network.reading import Reading, Uplink
 from client.network.refusals import refusal_of, says_later
@@ -38,24 +40,22 @@ from client.rooms.changes import (
     load_staged,
     put_off,
 )
+from client.rooms.claims import Claims
 from client.rooms.groups import Groups
 from client.storage.heads import check_link, fail_log
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note
 from e2ee import key_package_info
 from e2ee.errors import E2eeError
-from protocol.account_log import AccountState
 from protocol.credential import read_credential
 from protocol.errors import (
     IdentityError,
-    NotFound,
     Refused,
     StaleEpoch,
     TelexError,
 )
-from protocol.limits import CLAIM_ACCOUNTS
 from protocol.log import LogId
-from protocol.wire import Claim, Claimed, ClaimedPackage, Receipt
+from protocol.wire import Receipt
 
 __all__ = ["Settler"]
 
@@ -64,6 +64,9 @@ TRIES = 5
 
 PAUSE = 0.15
 """Seconds that a loser waits at most before its first new try; then twice that."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class Settler:
@@ -86,7 +89,7 @@ class Settler:
         self._groups = groups
         self._me = me
         self._clock = clock
-        self._packages: dict[tuple[LogId | None, str], list[Package]] = {}
+        self._claims = Claims(uplink, contacts, clock)
 
     async def settle(self, room: LogId, *, hurry: bool = False) -> None:
         """Commit what is wanted of a room and due (`hurry`: also what is not).
@@ -129,68 +132,14 @@ class Settler:
     ) -> dict[str, list[Package]]:
         """Key packages for all devices of some accounts, each one checked.
 
-        Those that were claimed and not used (the race was lost) are used again.
-
         Raises:
             Refused, ClientError: for one of them there is none, and why.
         """
-        missing = [a for a in accounts if (room, a) not in self._packages]
-        for start in range(0, len(missing), CLAIM_ACCOUNTS):
-            batch = missing[start : start + CLAIM_ACCOUNTS]
-            states = await asyncio.gather(
-                *(self._contacts.refresh(account, room) for account in batch)
-            )
-            claimed = await self._uplink.transport.post(
-                "/key-packages/claim",
-                Claim(secrets.token_bytes(16), list(batch)),
-                Claimed,
-            )
-            for account, state in zip(batch, states, strict=True):
-                self._packages[room, account] = self._usable(claimed, state)
-        return {account: self._packages[room, account] for account in accounts}
+        return await self._claims.of_accounts(accounts, room)
 
     def adopt(self, accounts: Sequence[str], room: LogId) -> None:
         """Packages that were claimed before the room existed are for this room."""
-        for account in accounts:
-            packages = self._packages.pop((None, account), None)
-            if packages is not None:
-                self._packages[room, account] = packages
-
-    def _usable(self, claimed: Claimed, state: AccountState) -> list[Package]:
-        account = str(state.account)
-        if (problem := claimed.failed.get(account)) is not None:
-            raise refusal_of(problem)
-        found = [
-            self._check(package, state)
-            for package in claimed.packages
-            if package.device.partition("/")[0] == account
-        ]
-        if not found:
-            raise NotFound(f"{account} has no device that can be added right now.")
-        return found
-
-    def _check(self, package: ClaimedPackage, state: AccountState) -> Package:
-        """One claimed package against the account log: chain, keys, dates."""
-        now = self._clock.now()
-        try:
-            info = key_package_info(package.package)
-            credential = read_credential(info.identity, now)
-        except (E2eeError, IdentityError) as error:
-            raise NodeNonsense(
-                f"A key package of {package.device} does not hold; tell its node's "
-                "admin."
-            ) from error
-        device = state.devices.get(credential.device.device)
-        if credential.root != state.root:
-            raise KeyChanged(f"The keys of {state.account} do not fit together.")
-        if (
-            str(credential.device) != package.device
-            or device is None
-            or device.certificate.mls_key != info.signature_key
-            or not info.not_before <= now <= info.not_after
-        ):
-            raise NodeNonsense(f"A key package of {package.device} is not its own.")
-        return Package(package.device, info.ref, package.package)
+        self._claims.adopt(accounts, room)
 
     async def _build(
         self, room: LogId, hurry: bool
@@ -231,6 +180,31 @@ class Settler:
             await self._store.run(lambda tx: drop_wishes(tx, chosen))
         return chosen, built
 
+    async def _claim_devices(
+        self, room: LogId, wishes: Sequence[Wish]
+    ) -> dict[str, list[Package]]:
+        """Packages of single devices; who has none yet is tried again later."""
+        found: dict[str, list[Package]] = {}
+        for device in devices_to_add(wishes):
+            mine = [w for w in wishes if w.subject == device]
+            try:
+                packages = await self._claims.of_device(device, room)
+            except (NodeUnreachable, NodeUntrusted):
+                raise
+            except TelexError as error:
+                if isinstance(error, Refused) and says_later(error):
+                    raise
+                logger.info("%s cannot be added yet: %s", device, type(error).__name__)
+                await self._store.run(
+                    partial(put_off, wishes=mine, now=self._clock.now_ms())
+                )
+                continue
+            if packages is None:
+                await self._store.run(partial(drop_wishes, wishes=mine))
+            else:
+                found[device] = packages
+        return found
+
     async def _check_devices(
         self, room: LogId, wishes: Sequence[Wish]
     ) -> Sequence[Wish]:
@@ -255,8 +229,7 @@ class Settler:
         if receipt.state == "committed":
             await self._store.run(lambda tx: note_receipt(tx, room, receipt))
         await self._reading.wait_for(room, lambda tx: load_staged(tx, room) is None)
-        for key in [key for key in self._packages if key[0] == room]:
-            del self._packages[key]
+        self._claims.forget(room)
 
     async def _give_up(self, room: LogId, wishes: Sequence[Wish], why: str) -> None:
         def drop(tx: Tx) -> None:
@@ -268,8 +241,7 @@ class Settler:
                 set_note(tx, room, why)
 
         await self._store.run(drop)
-        for key in [key for key in self._packages if key[0] == room]:
-            del self._packages[key]
+        self._claims.forget(room)
 
 
 def has_epoch(groups: Groups, room: LogId, epoch: int, tx: Tx) -> bool:
