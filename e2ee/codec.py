@@ -22,6 +22,8 @@ MAX_VECTOR = (1 << 30) - 1
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
+_SHORT = tuple(bytes((length,)) for length in range(0x40))
+"""Headers of short vectors, which most are."""
 
 
 def u8(value: int) -> bytes:
@@ -47,7 +49,7 @@ def u64(value: int) -> bytes:
 def varint(length: int) -> bytes:
     """Give the smallest vector header for `length` (section 2.1.2)."""
     if length < 0x40:
-        return length.to_bytes(1, "big")
+        return _SHORT[length]
     if length < 0x4000:
         return _U16.pack(0x4000 | length)
     if length <= MAX_VECTOR:
@@ -57,7 +59,8 @@ def varint(length: int) -> bytes:
 
 def vector(content: bytes) -> bytes:
     """Prefix `content` with its length."""
-    return varint(len(content)) + content
+    length = len(content)
+    return (_SHORT[length] if length < 0x40 else varint(length)) + content
 
 
 def vectors(items: Iterable[bytes]) -> bytes:

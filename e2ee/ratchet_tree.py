@@ -250,9 +250,9 @@ class RatchetTree:
         (section 7.9). Only the paths above them are hashed again.
         """
         gone = frozenset(without)
+        own = self.tree_hash(node)
         if not gone:
-            return self.tree_hash(node)
-        self.tree_hash(node)
+            return own
         changed: dict[int, bytes] = {}
         top = level(node)
         layer = set()

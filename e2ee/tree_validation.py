@@ -14,6 +14,7 @@ from e2ee.errors import (
 from e2ee.extension import Extensions, RequiredCapabilities
 from e2ee.leaf import LeafNode
 from e2ee.member import Validator
+from e2ee.node import ParentNode
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.tree_math import direct_path, left, right, subtree_leaves
 
@@ -100,24 +101,28 @@ def verify_parent_hashes(tree: RatchetTree) -> None:
         ParentHashMismatch: A parent has none, or more than one.
     """
     for index, node in tree.parents():
-        unmerged = node.unmerged_leaves
-        chains = 0
-        for child, other in (
-            (left(index), right(index)),
-            (right(index), left(index)),
-        ):
-            first, past = subtree_leaves(child)
-            below = {2 * leaf for leaf in unmerged if first <= leaf < past}
-            resolution = tree.resolution(child)
-            heads = [found for found in resolution if found not in below]
-            # D is in the resolution of C, and the rest of it is what is unmerged.
-            if len(heads) != 1 or len(resolution) != len(below) + 1:
-                continue
-            head = tree.node(heads[0])
-            first, past = subtree_leaves(other)
-            gone = [leaf for leaf in unmerged if first <= leaf < past]
-            expected = tree.parent_hash(node, tree.original_tree_hash(other, gone))
-            if head is not None and head.parent_hash == expected:
-                chains += 1
-        if chains != 1:
+        a, b = left(index), right(index)
+        if _is_chained(tree, node, a, b) == _is_chained(tree, node, b, a):
             raise ParentHashMismatch("a parent node is not chained to one leaf")
+
+
+def _is_chained(tree: RatchetTree, node: ParentNode, child: int, other: int) -> bool:
+    """Whether a parent was set together with a node in the resolution of a child."""
+    below = {2 * leaf for leaf in _unmerged_under(node, child)}
+    resolution = tree.resolution(child)
+    # That node is in the resolution, and the rest of it is what is unmerged.
+    heads = [found for found in resolution if found not in below]
+    if len(heads) != 1 or len(resolution) != len(below) + 1:
+        return False
+    head = tree.node(heads[0])
+    gone = _unmerged_under(node, other)
+    expected = tree.parent_hash(node, tree.original_tree_hash(other, gone))
+    return head is not None and head.parent_hash == expected
+
+
+def _unmerged_under(node: ParentNode, child: int) -> list[int]:
+    """Unmerged leaves of a parent that stand under one of its children."""
+    if not node.unmerged_leaves:
+        return []
+    first, past = subtree_leaves(child)
+    return [leaf for leaf in node.unmerged_leaves if first <= leaf < past]
