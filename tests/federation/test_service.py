@@ -13,6 +13,7 @@ from protocol.codec import encode
 from protocol.errors import (
     BadCheckpoint,
     BadRequest,
+    Malformed,
     NotAllowed,
     PeerBlocked,
     PeerRefused,
@@ -97,6 +98,21 @@ async def test_trees(pair: tuple[TestNode, TestNode]) -> None:
         await one.running.tree(other.name, NOWHERE, "ABCD")
     with pytest.raises(ValueError, match="hex"):
         await one.running.tree(other.name, NOWHERE, "../../..")
+
+
+async def test_groups_and_rosters(pair: tuple[TestNode, TestNode]) -> None:
+    one, other = pair
+    log = other.store.room("garden", [])
+    other.store.append(log, b"first")
+    state = await one.running.group(other.name, log)
+    assert (state.seq, state.hash) == (1, other.store.logs[log].hashes[-1])
+    found = await one.running.roster(other.name, log)
+    assert (found.seq, found.accounts) == (1, [f"alice@{one.name}"])
+    for ask in (one.running.group, one.running.roster):
+        with pytest.raises(UnknownRoom):
+            await ask(other.name, NOWHERE)
+        with pytest.raises(Malformed):
+            await ask(other.name, LogId("../../.."))
 
 
 async def test_pages_are_checked(
