@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -96,7 +97,7 @@ def newcomer(key: bytes | None = None, **change: object) -> KeyPackage:
 
 def everywhere(room: Room, error: type[E2eeError], **change: object) -> None:
     """The same fault is refused in an Add, an Update and the path of a commit."""
-    list_refused(room, error, Add(newcomer(**change)))
+    list_refused(room, error, Add(newcomer(None, **change)))
     update = Update(update_leaf(room["p0"], **change))
     proposal_refused(room, error, forge(room["p0"], update))
     commit_refused(room, error, with_leaf(room, commit_leaf(room, **change)))
@@ -260,9 +261,7 @@ def test_sender_must_verify_the_lifetime(room: Room) -> None:
     group = room["p0"]
     for lifetime in (Lifetime(NOW + 1, NOW + 9), Lifetime(NOW - 9, NOW - 1)):
         added = newcomer(lifetime=lifetime).encoded
-        unchanged(
-            group, LifetimeExpired, lambda a=added: group.commit(add=[a], now=NOW)
-        )
+        unchanged(group, LifetimeExpired, partial(group.commit, add=[added], now=NOW))
 
 
 def test_hub_verifies_the_lifetime_but_late_members_do_not(room: Room) -> None:

@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 
 from e2ee import Extension
+from e2ee.codec import Reader, decode, vector
 from e2ee.codepoint import (
     BASIC,
     EXTERNAL,
     MEMBER,
     NEW_MEMBER_COMMIT,
     NEW_MEMBER_PROPOSAL,
+    PRIVATE_MESSAGE,
     TELEX_ROOM,
     USAGE_BRANCH,
     USAGE_REINIT,
@@ -25,6 +27,7 @@ from e2ee.errors import (
     CapabilityMissing,
     CommitterRemoved,
     CommitterUpdate,
+    DuplicateEncryptionKey,
     DuplicateSignatureKey,
     E2eeError,
     ExtensionsTwice,
@@ -56,20 +59,30 @@ from e2ee.extension import (
     ExternalSender,
     RequiredCapabilities,
     external_senders_extension,
+    read_extensions,
 )
 from e2ee.external_proposal import propose_externally, propose_joining
-from e2ee.framing import Commit, Sender, encode_content
+from e2ee.framing import (
+    Commit,
+    FramedContent,
+    PublicMessage,
+    Sender,
+    read_framed,
+)
+from e2ee.key_package import KeyPackage
 from e2ee.leaf import Lifetime, own_capabilities, sign_leaf
 from e2ee.proposal import (
     Add,
     ExternalInit,
     GroupContextExtensions,
     PreSharedKey,
+    Proposal,
     ReInit,
     Remove,
     SelfRemove,
     Update,
 )
+from e2ee.protection import sign_framed
 from e2ee.suite import SUITE_3
 from tests.e2ee.forging import (
     commit_refused,
@@ -181,8 +194,6 @@ def test_psk_nonce_must_be_fresh(room: Room) -> None:
 
 
 def _proposals(message: bytes) -> tuple[object, ...]:
-    from e2ee.framing import PublicMessage, read_framed
-
     framed = read_framed(message)
     assert isinstance(framed, PublicMessage)
     assert isinstance(framed.content.content, Commit)
@@ -216,9 +227,6 @@ def test_extensions_must_require_what_all_have(room: Room) -> None:
 def test_extension_types_must_not_repeat(room: Room) -> None:
     """Section 13.4: a list has at most one extension of any given type."""
     body = Extension(TELEX_ROOM, b"").encode()
-    from e2ee.codec import Reader, vector
-    from e2ee.extension import read_extensions
-
     with pytest.raises(Malformed):
         read_extensions(Reader(vector(body + body)))
     twice = [Extension(TELEX_ROOM, b"")] * 2
@@ -238,9 +246,9 @@ def listed(room: Room) -> bytes:
     return key
 
 
-def outside(room: Room, key: bytes, proposal: object, index: int = 0) -> bytes:
+def outside(room: Room, key: bytes, proposal: Proposal, index: int = 0) -> bytes:
     return propose_externally(
-        proposal,  # type: ignore[arg-type]
+        proposal,
         group_id=room.hub.group_id,
         epoch=room.hub.epoch,
         sender_index=index,
@@ -267,10 +275,7 @@ def test_external_sender_may_propose(room: Room) -> None:
     assert room["p3"].pending_proposals[0].kind == "reinit"
 
 
-def package_of(encoded: bytes) -> object:
-    from e2ee.codec import decode
-    from e2ee.key_package import KeyPackage
-
+def package_of(encoded: bytes) -> KeyPackage:
     return decode(encoded, KeyPackage.read)
 
 
@@ -449,8 +454,6 @@ def test_list_must_leave_a_valid_tree(room: Room) -> None:
         lifetime=Lifetime(NOW - 5, NOW + 5),
     )
     message = forge(room["p0"], Commit((Add(package(key=key, leaf=leaf)),), None))
-    from e2ee.errors import DuplicateEncryptionKey
-
     commit_refused(room, DuplicateEncryptionKey, message)
 
 
@@ -538,10 +541,6 @@ def test_self_remove_must_be_a_public_message(room: Room) -> None:
     group = room["p1"]
     group.encrypt_handshakes = True
     room.propose("p1", group.propose_leaving())
-    from e2ee.codepoint import PRIVATE_MESSAGE
-    from e2ee.framing import FramedContent
-    from e2ee.protection import sign_framed
-
     content = FramedContent.make(
         b"room", group.epoch, Sender(MEMBER, 1), b"", SelfRemove()
     )
@@ -555,7 +554,6 @@ def test_self_remove_must_be_a_public_message(room: Room) -> None:
         )
     )
     proposal_refused(room, SelfRemoveHidden, hidden, at_hub=False)
-    assert encode_content(SelfRemove()) == b"\x00\x0a"
 
 
 def test_self_remove_must_not_be_issued_twice(room: Room) -> None:
