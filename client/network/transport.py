@@ -43,6 +43,8 @@ ANSWER_MAX = 16 * 1024 * 1024
 DISCOVERY_MAX = 1024 * 1024
 """Bytes of a discovery document: a key log of 1,000 revisions."""
 
+OCTETS = "application/octet-stream"
+
 CONNECTIONS = 4
 """Connections to the node at one time, beside the session's."""
 
@@ -107,7 +109,7 @@ class Transport:
         """Send a request and decode its answer.
 
         Args:
-            method: GET, POST or PUT.
+            method: GET, POST, PUT or DELETE.
             path: from `/accounts...` on, with its query, percent-encoded.
             kind: the struct that the answer is.
             body: a wire struct, if the request has one.
@@ -116,14 +118,9 @@ class Transport:
             Refused: the node's refusal.
             NodeUnreachable, NodeUntrusted, NodeNonsense.
         """
-        data = b"" if body is None else encode(body)
-        try:
-            answer = await self._send(method, path, data)
-        except SignatureExpired as error:
-            if error.server_time is None:
-                raise
-            self._clock.learn(error.server_time)
-            answer = await self._send(method, path, data)
+        answer = await self._retried(
+            method, path, b"" if body is None else encode(body), MSGPACK
+        )
         try:
             return decode(answer, kind)
         except Malformed as error:
@@ -132,9 +129,28 @@ class Transport:
                 "read; one of the two may need an update."
             ) from error
 
-    async def _send(self, method: str, path: str, data: bytes) -> bytes:
+    async def upload(self, path: str, data: bytes) -> None:
+        """Signed PUT of bytes that are no wire struct; raises as `request` does."""
+        await self._retried("PUT", path, data, OCTETS)
+
+    async def download(self, path: str) -> bytes:
+        """Signed GET of bytes that are no wire struct; raises as `request` does."""
+        return await self._retried("GET", path, b"", OCTETS)
+
+    async def _retried(self, method: str, path: str, data: bytes, kind: str) -> bytes:
+        try:
+            return await self._send(method, path, data, kind)
+        except SignatureExpired as error:
+            if error.server_time is None:
+                raise
+            self._clock.learn(error.server_time)
+            return await self._send(method, path, data, kind)
+
+    async def _send(
+        self, method: str, path: str, data: bytes, kind: str = MSGPACK
+    ) -> bytes:
         url = await self.url(path)
-        headers = self.headers(method, url, data)
+        headers = self.headers(method, url, data, kind)
         try:
             async with (
                 asyncio.timeout(REQUEST_TIMEOUT),
@@ -142,7 +158,7 @@ class Transport:
                     method,
                     url,
                     data=data or None,
-                    headers={**headers, "Accept": MSGPACK},
+                    headers={**headers, "Accept": kind},
                     allow_redirects=False,
                 ) as answer,
             ):
@@ -164,16 +180,18 @@ class Transport:
         base = str(self._base).rstrip("/")
         return URL(f"{base}/telex/v{VERSION}{path}", encoded=True)
 
-    def headers(self, method: str, url: URL, data: bytes = b"") -> dict[str, str]:
+    def headers(
+        self, method: str, url: URL, data: bytes = b"", kind: str = MSGPACK
+    ) -> dict[str, str]:
         """The headers that sign a request (none if there is no signer yet)."""
         if self.signer is None:
-            return {"Content-Type": MSGPACK} if data else {}
+            return {"Content-Type": kind} if data else {}
         return sign_request(
             method=method,
             authority=_authority(url),
             path=url.raw_path,
             query=url.raw_query_string,
-            content_type=MSGPACK if data else None,
+            content_type=kind if data else None,
             body=data,
             destination=self._node,
             keyid=str(self.signer.device),
