@@ -191,6 +191,7 @@ class Group(GroupCommits):
         leaving: Sequence[bytes] = (),
         validator: Validator,
         psks: Mapping[bytes, bytes] | None = None,
+        known_groups: Container[bytes] = (),
         suite: CipherSuite = SUITE_3,
         rng: Rng = random_bytes,
     ) -> tuple[Group, StagedCommit]:
@@ -205,6 +206,8 @@ class Group(GroupCommits):
             remove: Our own old leaf, if we had one ("resync").
             leaving: SelfRemoves of this epoch that the hub gave us; those that hold
                 are taken along.
+            known_groups: Ids of the groups that we are in, for a resync without the
+                lost one.
 
         Raises:
             E2eeError: The group is not valid, or may not be joined like this.
@@ -219,6 +222,8 @@ class Group(GroupCommits):
             rng=rng,
         )
         staged, epoch, ratchets = join.build(remove, leaving)
+        if epoch.context.group_id in known_groups:
+            raise GroupIdTaken("we are in a group of this id already")
         require_own_extensions(epoch.context.extensions)
         group = cls(
             epoch,
