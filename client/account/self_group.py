@@ -18,7 +18,7 @@ left behind in the other.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from client.account.me import Me
@@ -216,12 +216,9 @@ class SelfGroup:
             self._letters.queue(tx, room, Registers(batch))
             tx.execute("UPDATE own_register SET dirty = 0 WHERE dirty")
 
-    # --- how ----------------------------------------------------------------------
-
-    def _received(self, tx: Tx, body: Registers, arrival: Arrival) -> None:
-        if arrival.account != self._account or not is_self(tx, arrival.room):
-            raise IdentityError("Only our own devices say what our devices share.")
-        for entry in body.entries:
+    def adopt(self, tx: Tx, entries: Sequence[Entry]) -> None:
+        """Take in values that another device set, from the group or an archive."""
+        for entry in entries:
             row = tx.one(
                 "SELECT time, value FROM own_register WHERE register = ? AND key = ?",
                 entry.register,
@@ -234,8 +231,15 @@ class SelfGroup:
             handler = self._handlers.get(entry.register)
             if handler is not None:
                 handler(tx, entry.key, entry.value)
-        for register in {entry.register for entry in body.entries}:
+        for register in {entry.register for entry in entries}:
             _prune(tx, register)
+
+    # --- how ----------------------------------------------------------------------
+
+    def _received(self, tx: Tx, body: Registers, arrival: Arrival) -> None:
+        if arrival.account != self._account or not is_self(tx, arrival.room):
+            raise IdentityError("Only our own devices say what our devices share.")
+        self.adopt(tx, body.entries)
 
     def _keep(self, tx: Tx, entry: Entry, *, dirty: bool) -> None:
         tx.execute(
