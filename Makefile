@@ -57,7 +57,8 @@ format: setup  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-e2ee: setup  ## measure the encryption (one JSON array; bench/README.md)
+bench-e2ee:  ## measure the encryption (one JSON array; bench/README.md)
+	@$(MAKE) --no-print-directory setup >&2
 	@$(BIN)/python -m bench.e2ee $(ARGS)
 
 lock:  ## pin and hash the requirements again (needs uv)
