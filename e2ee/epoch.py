@@ -204,11 +204,9 @@ class PastEpoch:
         changed: list[bytes] = []
         for index, leaf in enumerate(self.leaves):
             now = tree.leaf(index)
-            if leaf is now or (leaf and now and leaf.encoded == now.encoded):
-                continue
-            changed.append(
-                u32(index) + optional(None if leaf is None else leaf.encoded)
-            )
+            before = None if leaf is None else leaf.encoded
+            if before != (None if now is None else now.encoded):
+                changed.append(u32(index) + optional(before))
         return (
             vector(self.encoded_context)
             + u32(len(self.leaves))

@@ -98,7 +98,7 @@ class KeyPackage:
         if dictionary is None:
             return False
         try:
-            components = decode(dictionary, _read_components)
+            components = decode(dictionary, read_components)
         except Malformed:
             return False
         return LAST_RESORT_COMPONENT in components
@@ -145,7 +145,7 @@ def _verify_signatures(
     suite.verify_with_label(signature_key, "KeyPackageTBS", tbs, signature)
 
 
-def _read_components(reader: Reader) -> set[int]:
+def read_components(reader: Reader) -> set[int]:
     """Give the component ids in an AppDataDictionary (draft-ietf-mls-extensions)."""
     found = reader.items(lambda r: (r.u16(), r.vector()), MAX_COMPONENTS)
     return {component for component, _ in found}

@@ -34,7 +34,7 @@ from e2ee.framing import (
 from e2ee.group_context import GroupContext
 from e2ee.group_info import GroupInfo
 from e2ee.group_storage import load_group
-from e2ee.key_package import KeyPackage, key_package_info
+from e2ee.key_package import KeyPackage, key_package_info, read_components
 from e2ee.leaf import Capabilities, LeafNode
 from e2ee.node import ParentNode, read_optional_node
 from e2ee.proposal import read_proposal, read_proposal_or_ref
@@ -65,6 +65,7 @@ READERS: dict[str, Callable[[Reader], object]] = {
     "capabilities": Capabilities.read,
     "group context": GroupContext.read,
     "leaf": LeafNode.read,
+    "app data dictionary": read_components,
     "parent": ParentNode.read,
     "node": read_optional_node,
     "key package": KeyPackage.read,
@@ -113,12 +114,16 @@ def scene() -> tuple[Room, dict[str, bytes], KeyPackageBundle, bytes]:
     proposal = room["p2"].propose_update()
     room.propose("p2", proposal)
     staged = room["p0"].commit(add=[bundle.key_package], remove=[3], now=NOW)
+    room["p2"].encrypt_handshakes = True
+    sealed = room["p2"].commit(now=NOW).commit
     seeds = {
+        "sealed": sealed,
         "commit": staged.commit,
         "info": staged.group_info,
         "welcome": staged.welcomes[0][1],
         "proposal": proposal,
         "remove": room["p0"].propose_remove(4),
+        "leaving": room["p4"].propose_leaving(),
         "application": room["p0"].encrypt(b"hello", authenticated_data=b"head"),
         "tree": room.hub.ratchet_tree(),
         "package": bundle.key_package,
@@ -190,7 +195,7 @@ def fresh() -> Group:
 
 
 @short
-@given(st.binary(max_size=200) | mutated("commit", "proposal", "application"))
+@given(st.binary(max_size=200) | mutated("commit", "sealed", "application"))
 def test_process_commit(data: bytes) -> None:
     group = fresh()
     stays(group, lambda: group.process_commit(data, now=NOW))
@@ -204,7 +209,7 @@ def test_decrypt(data: bytes) -> None:
 
 
 @short
-@given(st.binary(max_size=200) | mutated("proposal", "remove", "application"))
+@given(st.binary(max_size=200) | mutated("proposal", "leaving", "application"))
 def test_receive_proposal(data: bytes) -> None:
     group = fresh()
     stays(group, lambda: group.receive_proposal(data))
@@ -244,6 +249,21 @@ def test_hub(data: bytes, info: bytes) -> None:
         )
     )
     assert room.hub.encode() == before
+
+
+@short
+@given(mutated("leaving", "remove", "proposal"))
+def test_external_join_whatever_wants_to_leave(data: bytes) -> None:
+    room, seeds, _, _ = scene()
+    group, staged = Group.join_external(
+        room["p0"].group_info(),
+        ratchet_tree=seeds["tree"],
+        signature_private=os.urandom(32),
+        identity=b"r",
+        leaving=[data],
+        validator=room.validator,
+    )
+    assert group.epoch == staged.epoch + 1
 
 
 @short
