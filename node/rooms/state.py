@@ -5,7 +5,7 @@ from another node is held against what this node knows of the room; whether the 
 is one that its members vouch for, the asking device checks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sqlalchemy import Connection, select
@@ -15,7 +15,7 @@ from node.rooms.member import is_member, list_periods, peer_reader
 from node.rooms.room import get_tree
 from node.storage.chain import ROOM, get_log, hash_at
 from node.storage.store import Store
-from node.storage.tables import MemberRow, RoomRow, RosterRow, core
+from node.storage.tables import DeviceRow, MemberRow, RoomRow, RosterRow, core
 from protocol.address import parse_account, parse_device
 from protocol.errors import AddressError, LogForked, NotFound, PeerRefused, UnknownRoom
 from protocol.log import LogId
@@ -23,7 +23,11 @@ from protocol.wire import GroupState, Roster, Tree
 
 __all__ = ["RemoteRooms", "RoomStates"]
 
+IN_MAX = 500
+"""Values in one SQL list; SQLite takes 32,766."""
+
 _room = core(RoomRow)
+_device = core(DeviceRow)
 _roster = core(RosterRow)
 _member = core(MemberRow)
 
@@ -85,6 +89,9 @@ class RoomStates:
             return await self._store.read(lambda c: _roster_of(c, room))
         roster = await self._remote().roster(hub, room)
         _check_roster(roster, hub)
+        # The hub hears nothing of what devices of ours were revoked.
+        revoked = await self._store.read(lambda c: _revoked(c, roster.devices))
+        roster.devices = [each for each in roster.devices if each not in revoked]
         return roster
 
     async def tree(self, account: str, room: LogId, tree_hash: bytes) -> Tree:
@@ -186,6 +193,21 @@ def _roster_of(connection: Connection, room: LogId) -> Roster:
         .order_by(_member.c.reader)
     )
     return Roster(log.head, list(devices), list(accounts))
+
+
+def _revoked(connection: Connection, devices: Sequence[str]) -> set[str]:
+    """Which of these are devices of this node that were revoked."""
+    found: set[str] = set()
+    for start in range(0, len(devices), IN_MAX):
+        some = devices[start : start + IN_MAX]
+        found |= set(
+            connection.scalars(
+                select(_device.c.address).where(
+                    _device.c.address.in_(some), _device.c.revoked
+                )
+            )
+        )
+    return found
 
 
 def _check_roster(roster: Roster, hub: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from node.app import Node
-from tests.node.phone import Phone, make_settings, phone, running
+from tests.node.phone import Phone, phone
+from tests.node.server import make_settings, running
 from tests.node.world import World, two_nodes
 
 

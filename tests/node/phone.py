@@ -5,18 +5,14 @@
 
 import asyncio
 import os
-import socket
 import time
-from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import aiohttp
+from msgspec import structs
 
 from e2ee import (
     Extension,
@@ -29,11 +25,7 @@ from e2ee import (
     new_key_package,
 )
 from e2ee.member import ALLOW_ALL
-from node.accounts.password import Hasher
 from node.app import Node
-from node.config import Limits, Listen, Settings, Tls
-from node.keys import create_keys
-from node.storage.schema import migrate
 from protocol.account_log import revoke_device
 from protocol.codec import MSGPACK, decode, decode_json, encode
 from protocol.errors import Problem, refusal
@@ -75,66 +67,6 @@ from protocol.wire import (
 from tests.helpers.people import Person, Terminal
 
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def make_settings(
-    directory: Path, *, tls: Tls | None = None, **changes: Any
-) -> Settings:
-    """Settings of a new node on a free port, with its keys made."""
-    port = free_port()
-    name = f"localhost:{port}"
-    data = directory / f"node-{port}"
-    data.mkdir()
-    seed = create_keys(data, name, int(time.time()))
-    (directory / f"recovery-{port}.key").write_bytes(b64encode(seed))
-    (data / "node.db").write_bytes(_empty_database())
-    settings = Settings(
-        name=name,
-        data_dir=data,
-        registration="open",
-        listen=Listen(host="127.0.0.1", port=port),
-        tls=tls or Tls(),
-        limits=Limits(
-            events_per_second=10_000,
-            events_burst=10_000,
-            requests_per_second=10_000,
-            requests_burst=10_000,
-        ),
-    )
-    return replace(settings, **changes)
-
-
-@cache
-def _empty_database() -> bytes:
-    """A new node's database: migrated once, for all."""
-    with TemporaryDirectory() as directory:
-        path = Path(directory) / "node.db"
-        migrate(path)
-        return path.read_bytes()
-
-
-def make_node(settings: Settings) -> Node:
-    """A node that hashes log-in secrets with 1 MiB: a hundred registrations would
-    take a minute else."""
-    return Node(settings, hasher=Hasher(memory=1024 * 1024))
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Node]:
-    """A node in this process, stopped at the end."""
-    node = make_node(settings)
-    await node.start()
-    try:
-        yield node
-    finally:
-        await node.stop()
 
 
 @dataclass
@@ -277,12 +209,13 @@ class Phone:
 
     # --- rooms ------------------------------------------------------------------
 
-    def room_bytes(self) -> tuple[bytes, Room]:
-        """A `create` submission and the room it makes."""
+    def room_bytes(self, **changes: Any) -> tuple[bytes, Room]:
+        """A `create` submission and the room it makes; `changes` are the policy's."""
         now = int(time.time())
         seed = encode(RoomSeed(1, self.account, os.urandom(16), now * 1000))
         room = room_id(seed)
         policy = RoomPolicy(1, room, False, {self.account: int(Role.OWNER)})
+        policy = structs.replace(policy, **changes)
         group = Group.create(
             group_id=group_id(room),
             signature_private=self.terminal.mls.seed,

@@ -38,7 +38,8 @@ from protocol.wire import (
     Register,
 )
 from tests.helpers.people import Person, key
-from tests.node.phone import Phone, make_settings, phone, running
+from tests.node.phone import Phone, phone
+from tests.node.server import make_settings, running
 
 
 async def test_invites_let_in_as_often_as_they_say(tmp_path: Path) -> None:

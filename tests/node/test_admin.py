@@ -12,7 +12,7 @@ from node.app import Node, StartProblem
 from node.config import ConfigProblem, Listen, Tls
 from node.keys import KeyProblem
 from node.lock import DataInUse, read_running
-from tests.node.phone import make_settings, running
+from tests.node.server import make_settings, running
 
 
 def test_when_a_certificate_ends(tmp_path: Path) -> None:

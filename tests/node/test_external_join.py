@@ -4,9 +4,11 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from e2ee import Group
 from e2ee.errors import DuplicateKey
 from e2ee.member import ALLOW_ALL
 from node.app import Node
@@ -277,3 +279,46 @@ async def test_who_was_removed_does_not_join_again(
             room.group.process_commit(
                 read_submission(forged).body, now=int(time.time())
             )
+
+
+async def test_a_credential_of_garbage_is_an_invalid_commit(
+    node: Node, alice: Phone, bob: Phone
+) -> None:
+    async with with_room(node, alice, bob) as (room, second):
+        state = await second.group_state(room.id)
+        for identity in (b"", b"garbage", bob.terminal.credential):
+            spoiled = replace(
+                second, terminal=replace(second.terminal, credential=identity)
+            )
+            data, bundle, _ = spoiled.external_commit(
+                room.id, state, validator=ALLOW_ALL
+            )
+            with pytest.raises((InvalidCommit, NotAllowed)):
+                await second.submit(data, bundle)
+        assert await head(alice, room.id) == 2
+
+
+async def test_a_self_group_is_its_creators_alone(alice: Phone, bob: Phone) -> None:
+    false: list[dict[str, object]] = [
+        {"default_role": 100},
+        {"roles": {alice.account: 100, bob.account: 100}},
+    ]
+    for change in false:
+        data, _ = alice.room_bytes(self_group=True, **change)
+        with pytest.raises(NotAllowed, match="one account"):
+            await alice.submit(data)
+    data, room = alice.room_bytes(self_group=True)
+    assert (await alice.submit(data)).seq == 1
+    claimed = await alice.claim(bob.account)
+    packages = [(p.device, p.package) for p in claimed.packages]
+    with pytest.raises(NotAllowed, match="one account"):
+        alice.commit(room, add=packages)
+    liar = Group.load(
+        room.group.dump_epoch(),
+        room.group.dump_ratchets(),
+        signature_private=alice.terminal.mls.seed,
+        validator=ALLOW_ALL,
+    )
+    data, bundle, _ = alice.commit(Room(room.id, liar), add=packages)
+    with pytest.raises(NotAllowed, match="one account"):
+        await alice.submit(data, bundle)

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.api.patience import Patience
-from tests.node.phone import make_node, make_settings, phone
+from tests.node.phone import phone
+from tests.node.server import make_node, make_settings
 
 FIRST = 0.4
 WHOLE = b"GET /.well-known/telex HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -19,7 +19,8 @@ from node.cli import main
 from protocol.log import GENESIS, chain, read_entry
 from protocol.wire import Page
 from tests.helpers.people import Person
-from tests.node.phone import Phone, free_port
+from tests.node.phone import Phone
+from tests.node.server import free_port
 
 pytestmark = pytest.mark.system
 

@@ -34,7 +34,8 @@ from protocol.log import GENESIS, chain
 from protocol.wire import AccountLog, AddDevice, Login, Recover, RecoverProof
 from tests.helpers.fuzz import fuzzing
 from tests.helpers.people import Person, key
-from tests.node.phone import Phone, make_settings, phone, running
+from tests.node.phone import Phone, phone
+from tests.node.server import make_settings, running
 
 PATH = "/telex/v1/accounts/alice/recover"
 NEW = b"n" * 32

@@ -78,6 +78,8 @@ async def test_a_device_on_another_node_joins_by_itself(world: World) -> None:
             await bob.append_log(revocation(bob, second))
             with pytest.raises(DeviceRevoked):
                 await group(second, room.id)
+            found = await roster(bob, room.id)
+            assert found.devices == sorted([alice.address, bob.address])
         log = await alice.call(
             "GET", f"/telex/v1/accounts/{bob.account}/log", None, AccountLog
         )

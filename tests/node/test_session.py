@@ -19,7 +19,8 @@ from protocol.wire import (
     ResultFrame,
     SubmitFrame,
 )
-from tests.node.phone import Phone, Room, make_node, make_settings, phone, running
+from tests.node.phone import Phone, Room, phone
+from tests.node.server import make_node, make_settings, running
 
 
 async def fill(device: Phone, room: Room, count: int, size: int = 10) -> None:

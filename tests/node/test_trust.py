@@ -19,7 +19,8 @@ from node.keys import KeyProblem, create_keys, fingerprint, load_keys
 from node.lock import DataInUse
 from node.peers.store import Peers
 from protocol.log import read_submission
-from tests.node.phone import Phone, Room, Socket, body, make_settings, phone
+from tests.node.phone import Phone, Room, Socket, body, phone
+from tests.node.server import make_settings
 from tests.node.world import World, meet
 
 

@@ -35,14 +35,8 @@ from protocol.errors import (
 from protocol.limits import SEGMENT_MAX, VAULTS_MAX
 from protocol.wire import Vault, Vaults
 from tests.helpers.fuzz import fuzzing
-from tests.node.phone import (
-    Phone,
-    further_phone,
-    make_settings,
-    phone,
-    revocation,
-    running,
-)
+from tests.node.phone import Phone, further_phone, phone, revocation
+from tests.node.server import make_settings, running
 
 ONE, TWO = "0" * 31 + "1", "ab" * 16
 

@@ -10,7 +10,8 @@ import trustme
 
 from node.app import Node
 from node.config import Settings, Tls
-from tests.node.phone import Phone, Room, Socket, mail, make_node, make_settings
+from tests.node.phone import Phone, Room, Socket, mail
+from tests.node.server import make_node, make_settings
 
 
 @dataclass

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protocol.codec import decode, encode
-from protocol.errors import Malformed, NotAllowed
+from protocol.credential import credential_device, credential_root
+from protocol.errors import IdentityError, Malformed, NotAllowed
 from protocol.policy import Role, RoomPolicy, authorize, set_refuse_unverified
 from tests.helpers.fuzz import fuzzing
 
@@ -112,3 +113,14 @@ def test_random_bytes_are_a_policy_or_malformed(data: bytes) -> None:
         return
     before, after = decode(data, RoomPolicy), decode(changed, RoomPolicy)
     assert after == replace(before, refuse_unverified=True)
+
+
+@pytest.mark.fuzz
+@fuzzing
+@given(st.binary(max_size=200))
+def test_random_bytes_are_a_credential_or_malformed(identity: bytes) -> None:
+    for read in (credential_root, credential_device):
+        try:
+            read(identity)
+        except IdentityError as error:
+            assert str(error).isprintable()
