@@ -166,20 +166,12 @@ class CommitBuilder:
         # (4) The message, under the keys of the old epoch.
         auth = AuthData(unconfirmed.auth.signature, new.tag)
         message = replace(unconfirmed, auth=auth)
-        encoded_commit = self._protect(message)
+        encoded = self._protect(message)
         # (5) What new members and the hub get.
-        info = make_group_info(
-            suite,
-            self.signature_private,
-            new.context,
-            new.secrets,
-            new.tag,
-            epoch.own_leaf,
-            self.rng,
-        )
+        info = self._group_info(new)
         return StagedCommit(
-            commit=encoded_commit,
-            hash=SHA256.digest(encoded_commit),
+            commit=encoded,
+            hash=SHA256.digest(encoded),
             welcomes=self._welcomes(applied, created, new.joiner_secret, psk, info),
             group_info=info.message(),
             effects=effects,
@@ -187,6 +179,17 @@ class CommitBuilder:
             leaf_private=b"" if created is None else created.leaf_private,
             path_secret=b"" if created is None else created.first_secret,
             content=b"" if self.ratchets is None else message.encode(),
+        )
+
+    def _group_info(self, new: NewEpoch) -> GroupInfo:
+        return make_group_info(
+            self.epoch.tree.suite,
+            self.signature_private,
+            new.context,
+            new.secrets,
+            new.tag,
+            self.epoch.own_leaf,
+            self.rng,
         )
 
     def _own_leaf(self) -> LeafNode:

@@ -23,7 +23,7 @@ from e2ee.codepoint import (
 from e2ee.commit_builder import CommitBuilder
 from e2ee.commit_processor import OwnPath
 from e2ee.crypto import Rng, random_bytes
-from e2ee.epoch import start_epoch
+from e2ee.epoch import PskLookup, start_epoch
 from e2ee.errors import GroupIdTaken, Misuse, UnsupportedSuite, UnsupportedVersion
 from e2ee.extension import Credential, Extension, require_own_extensions
 from e2ee.external_join import ExternalJoin
@@ -148,20 +148,13 @@ class Group(GroupCommits):
         Raises:
             E2eeError: Anything about it is wrong.
         """
-        known = dict(psks or {})
-
-        def lookup(id_: PreSharedKeyId) -> bytes | None:
-            if id_.type == PSK_EXTERNAL:
-                return known.get(id_.psk_id)
-            return None if old is None else old.resumption_psk(id_)
-
         epoch, ratchets, ref = join_group(
             welcome,
             bundles,
             signature_private=signature_private,
             ratchet_tree=ratchet_tree,
             validator=validator,
-            lookup=lookup,
+            lookup=_lookup(psks or {}, old),
             suite=suite,
             old=old,
             client_of=client_of,
@@ -174,7 +167,7 @@ class Group(GroupCommits):
             ratchets,
             signature_private=signature_private,
             validator=validator,
-            psks=known,
+            psks=psks,
             rng=rng,
             joined_with=ref,
         )
@@ -349,6 +342,17 @@ class Group(GroupCommits):
         self._take(content_of(staged), None, own, old.resumption_psk)
         check_link(old, psk, self.context, self.members(), client_of)
         return staged.welcomes
+
+
+def _lookup(psks: Mapping[bytes, bytes], old: GroupState | None) -> PskLookup:
+    """Look up what a Welcome may ask for."""
+
+    def lookup(id_: PreSharedKeyId) -> bytes | None:
+        if id_.type == PSK_EXTERNAL:
+            return psks.get(id_.psk_id)
+        return None if old is None else old.resumption_psk(id_)
+
+    return lookup
 
 
 __all__ = ["CommitResult", "Decrypted", "Group", "Welcomes"]

@@ -21,6 +21,7 @@ from e2ee.framing import unwrap
 from e2ee.group_info import GroupInfo, find_tree, verify_group_info
 from e2ee.key_package import KeyPackage, KeyPackageBundle
 from e2ee.key_schedule import interim_transcript_hash, welcome_secret
+from e2ee.leaf import LeafNode
 from e2ee.lineage import (
     Ancestor,
     ClientOf,
@@ -116,14 +117,7 @@ def join_group(
     if welcome.cipher_suite != suite.id:
         raise UnsupportedSuite("the Welcome is for another cipher suite")
     bundle, item = find_bundle(welcome, bundles)
-    package = decode(bundle.key_package, KeyPackage.read)
-    if package.cipher_suite != suite.id:
-        raise UnsupportedSuite("the KeyPackage is for another cipher suite")
-    own = package.leaf_node
-    if suite.signature.public(signature_private) != own.signature_key:
-        raise Misuse("the signature key is not the KeyPackage's")
-    if suite.kem.public(bundle.encryption_private) != own.encryption_key:
-        raise Misuse("the encryption key is not the KeyPackage's")
+    own = _own_leaf(suite, bundle, signature_private)
     # (2) The secrets and the GroupInfo.
     secrets, psk, info = open_welcome(suite, welcome, bundle, item, lookup)
     link = linking_psk(secrets.psks)
@@ -138,14 +132,7 @@ def join_group(
         members = [member_of(at, leaf) for at, leaf in tree.leaves()]
         check_link(old, link, context, members, client_of)
     # (4) Our place in it.
-    own_leaf = next(
-        (at for at, leaf in tree.leaves() if leaf.encoded == own.encoded), None
-    )
-    if own_leaf is None:
-        raise NotInTree("we are not in the group's tree")
-    keys = {2 * own_leaf: bundle.encryption_private}
-    if secrets.path_secret is not None:
-        keys |= path_keys(tree, own_leaf, info.signer, secrets.path_secret)
+    own_leaf, keys = find_place(tree, info, bundle, own, secrets.path_secret)
     # (5) The epoch, confirmed.
     interim = interim_transcript_hash(
         suite, context.confirmed_transcript_hash, info.confirmation_tag
@@ -161,6 +148,44 @@ def join_group(
         private_keys=keys,
     )
     return epoch, ratchets, bundle.ref
+
+
+def _own_leaf(
+    suite: CipherSuite, bundle: KeyPackageBundle, signature_private: bytes
+) -> LeafNode:
+    """Give the leaf of our KeyPackage, whose keys are ours."""
+    package = decode(bundle.key_package, KeyPackage.read)
+    if package.cipher_suite != suite.id:
+        raise UnsupportedSuite("the KeyPackage is for another cipher suite")
+    own = package.leaf_node
+    if suite.signature.public(signature_private) != own.signature_key:
+        raise Misuse("the signature key is not the KeyPackage's")
+    if suite.kem.public(bundle.encryption_private) != own.encryption_key:
+        raise Misuse("the encryption key is not the KeyPackage's")
+    return own
+
+
+def find_place(
+    tree: RatchetTree,
+    info: GroupInfo,
+    bundle: KeyPackageBundle,
+    own: LeafNode,
+    path_secret: bytes | None,
+) -> tuple[int, Mapping[int, bytes]]:
+    """Find our leaf, and the private keys that we have in the tree.
+
+    Raises:
+        NotInTree, BadPathSecret: We are not there, or the keys are not the tree's.
+    """
+    own_leaf = next(
+        (at for at, leaf in tree.leaves() if leaf.encoded == own.encoded), None
+    )
+    if own_leaf is None:
+        raise NotInTree("we are not in the group's tree")
+    keys = {2 * own_leaf: bundle.encryption_private}
+    if path_secret is not None:
+        keys |= path_keys(tree, own_leaf, info.signer, path_secret)
+    return own_leaf, keys
 
 
 def path_keys(

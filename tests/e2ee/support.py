@@ -271,3 +271,11 @@ def commit_in(staged: StagedCommit) -> Commit:
     commit = message.content.content
     assert isinstance(commit, Commit)
     return commit
+
+
+def unmoved(group: Group, error: type[E2eeError], call: Callable[[], object]) -> None:
+    """The call must raise this or a kind of it, and leave the group as it was."""
+    before = snapshot(group)
+    with pytest.raises(error):
+        call()
+    assert snapshot(group) == before

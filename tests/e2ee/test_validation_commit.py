@@ -8,13 +8,10 @@ from functools import partial
 
 import pytest
 
-from e2ee import Group
 from e2ee.codepoint import (
-    COMMIT,
     EXTERNAL,
     MEMBER,
     NEW_MEMBER_PROPOSAL,
-    PROPOSAL,
     PUBLIC_MESSAGE,
 )
 from e2ee.errors import (
@@ -22,23 +19,15 @@ from e2ee.errors import (
     BadMembershipTag,
     BadPadding,
     BadSignature,
-    DecryptionFailed,
     FutureEpoch,
     GenerationTooFar,
     GenerationUsed,
     GroupInactive,
     InvalidMessage,
-    InvalidPathKey,
     InvalidWelcome,
     Malformed,
     Misuse,
     OwnMessage,
-    ParentHashMismatch,
-    PathKeyReused,
-    PathLength,
-    PathRecipients,
-    PathRequired,
-    PathSecretMismatch,
     StaleEpoch,
     UnknownPsk,
     UnknownSender,
@@ -47,31 +36,21 @@ from e2ee.errors import (
 from e2ee.framing import (
     Commit,
     FramedContent,
-    PrivateMessage,
     PublicMessage,
     Sender,
-    read_framed,
     wrap,
 )
 from e2ee.key_schedule import confirmation_tag, epoch_secrets, joiner_secret
-from e2ee.proposal import GroupContextExtensions, ProposalRef, Remove
 from e2ee.protection import membership_tag, protect_public, sign_framed
-from e2ee.suite import SUITE_3, HpkeCiphertext
-from e2ee.transition import advance
-from e2ee.treekem import UpdatePathNode
+from e2ee.suite import SUITE_3
 from tests.e2ee.forging import (
-    bend,
-    commit_leaf,
     commit_refused,
     external_psk,
-    fresh_key,
     own_path,
     package,
-    proposed,
     seal,
     signed,
     unchanged,
-    with_leaf,
 )
 from tests.e2ee.support import (
     NOW,
@@ -79,7 +58,6 @@ from tests.e2ee.support import (
     bundle_for,
     commit_in,
     forge,
-    reload,
     rng,
     snapshot,
 )
@@ -176,89 +154,6 @@ def test_own_commit_must_not_be_processed_from_the_wire(room: Room) -> None:
     unchanged(group, OwnMessage, lambda: group.process_commit(staged.commit, now=NOW))
 
 
-# --- encrypted handshakes (section 6.3)
-
-
-def test_handshakes_can_be_sent_encrypted(room: Room) -> None:
-    """Section 6.3.1: proposals and commits as PrivateMessage, both ways."""
-    for name in room.people:
-        room[name].encrypt_handshakes = True
-    proposal = room["p1"].propose_remove(2)
-    staged = room["p0"].commit(now=NOW, include_pending=False)
-    for message in (proposal, staged.commit):
-        assert isinstance(read_framed(message), PrivateMessage)
-    for name in ("p0", "p2", "p3"):
-        assert room[name].receive_proposal(proposal).kind == "remove"
-    key = rng(32)
-    bundle = bundle_for("q", key)
-    staged = room["p0"].commit(add=[bundle.key_package], now=NOW)
-    again = type(staged).decode(staged.encode())
-    reload(room.people["p0"])
-    effects = room["p0"].apply_own(again)
-    assert [m.identity for m in effects.removed] == [b"p2"]
-    assert room["p2"].process_commit(staged.commit, now=NOW).removed_self
-    for name in ("p1", "p3"):
-        assert room[name].process_commit(staged.commit, now=NOW).effects == effects
-    joined = Group.join(
-        staged.welcomes[0][1],
-        [bundle],
-        signature_private=key,
-        ratchet_tree=room["p0"].ratchet_tree(),
-        now=NOW,
-        validator=room.validator,
-    )
-    assert joined.epoch_authenticator == room["p3"].epoch_authenticator
-
-
-def test_encrypted_commit_must_open(room: Room) -> None:
-    """Section 12.4.2: a PrivateMessage opens with the sender's handshake key."""
-    room["p0"].encrypt_handshakes = True
-    commit = room["p0"].commit(now=NOW).commit
-    for at in (-1, -40):
-        wrong = bytearray(commit)
-        wrong[at] ^= 1
-        commit_refused(room, DecryptionFailed, bytes(wrong), at_hub=False)
-
-
-def test_encrypted_commit_must_not_be_replayed(room: Room) -> None:
-    """Section 9.1: a handshake key is used once, by sender and receiver."""
-    group, sender = room["p3"], room["p0"]
-    sender.encrypt_handshakes = True
-    proposal = sender.propose_remove(1)
-    group.receive_proposal(proposal)
-    unchanged(group, GenerationUsed, lambda: group.receive_proposal(proposal))
-    one, two = sender.commit(now=NOW).commit, sender.commit(now=NOW).commit
-    framed = [read_framed(message) for message in (one, two)]
-    assert all(isinstance(message, PrivateMessage) for message in framed)
-    group.process_commit(two, now=NOW)
-    with pytest.raises(StaleEpoch):
-        group.process_commit(one, now=NOW)
-
-
-def test_encrypted_handshake_must_not_be_read_as_application_data(room: Room) -> None:
-    """Section 6.3.1: the content type is authenticated and has its own ratchet."""
-    room["p0"].encrypt_handshakes = True
-    group = room["p3"]
-    proposal = room["p0"].propose_remove(1)
-    unchanged(group, InvalidMessage, lambda: group.decrypt(proposal))
-    chat = room["p0"].encrypt(b"hello")
-    unchanged(group, InvalidMessage, lambda: group.receive_proposal(chat))
-    relabelled = bytearray(chat)
-    at = chat.index(b"room") + 4 + 8
-    for kind in (PROPOSAL, COMMIT):
-        relabelled[at] = kind
-        message = bytes(relabelled)
-        unchanged(group, DecryptionFailed, partial(group.receive_proposal, message))
-
-
-def test_encrypted_handshakes_are_not_for_the_hub(room: Room) -> None:
-    """What the hub cannot read it refuses: rooms send PublicMessages."""
-    room["p0"].encrypt_handshakes = True
-    staged = room["p0"].commit(now=NOW)
-    with pytest.raises(InvalidMessage):
-        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
-
-
 # --- messages (sections 6.3, 8.7, 9.1, 9.2, 15)
 
 
@@ -309,151 +204,6 @@ def test_pending_proposals_must_be_committed_first(room: Room) -> None:
     assert not room["p0"].pending_proposals
     message = room["p0"].encrypt(b"x")
     assert room["p3"].decrypt(message).content == b"x"
-
-
-# --- the path (sections 7.5, 7.6, 12.4 and 12.4.2)
-
-
-def test_path_must_be_there_for_an_empty_list(room: Room) -> None:
-    """Section 12.4: a commit without proposals has a path."""
-    commit_refused(room, PathRequired, forge(room["p0"], Commit((), None)))
-
-
-def test_path_must_be_there_for_a_remove(room: Room) -> None:
-    """Section 12.4: Remove requires a path."""
-    commit_refused(room, PathRequired, forge(room["p0"], Commit((Remove(1),), None)))
-
-
-def test_path_must_be_there_for_an_update(room: Room) -> None:
-    """Section 12.4: Update requires a path."""
-    ref = ProposalRef(proposed(room, "p1", room["p1"].propose_update()))
-    commit_refused(room, PathRequired, forge(room["p0"], Commit((ref,), None)))
-
-
-def test_path_must_be_there_for_new_extensions(room: Room) -> None:
-    """Section 12.4: GroupContextExtensions requires a path."""
-    change = Commit((GroupContextExtensions(()),), None)
-    commit_refused(room, PathRequired, forge(room["p0"], change))
-
-
-def test_path_must_be_there_for_a_self_remove(room: Room) -> None:
-    """SelfRemove requires a path (draft-ietf-mls-extensions)."""
-    ref = ProposalRef(proposed(room, "p1", room["p1"].propose_leaving()))
-    commit_refused(room, PathRequired, forge(room["p0"], Commit((ref,), None)))
-
-
-def test_committer_must_populate_the_path_when_required(room: Room) -> None:
-    """Section 12.4.1: the sender MUST populate a path that is required."""
-    group = room["p0"]
-    assert commit_in(group.commit(remove=[1], update=False, now=NOW)).path
-    assert commit_in(group.commit(extensions=[], update=False, now=NOW)).path
-    assert commit_in(group.commit(update=False, now=NOW)).path
-    added = package().encoded
-    assert not commit_in(group.commit(add=[added], update=False, now=NOW)).path
-
-
-def test_path_leaf_key_must_be_new(room: Room) -> None:
-    """Section 12.4.2: the leaf's encryption key differs from the current one."""
-    old = room["p0"]._epoch.tree.leaf(0)
-    assert old is not None
-    leaf = commit_leaf(room, encryption_key=old.encryption_key)
-    commit_refused(room, PathKeyReused, with_leaf(room, leaf))
-
-
-def test_path_keys_must_not_be_in_the_tree(room: Room) -> None:
-    """Section 12.4.2: no key of the UpdatePath appears in the new tree."""
-    parent = room["p0"]._epoch.tree.parent_node(5)
-    leaf = room["p0"]._epoch.tree.leaf(2)
-    assert parent is not None and leaf is not None
-    path = own_path(room)
-    for key in (parent.encryption_key, leaf.encryption_key):
-        wrong = bend(path, 0, encryption_key=key)
-        commit_refused(room, PathKeyReused, forge(room["p0"], Commit((), wrong)))
-
-
-def test_path_keys_must_differ(room: Room) -> None:
-    """Sections 7.3 and 12.4.2: nor does a key stand twice in the path."""
-    path = own_path(room)
-    for key in (path.nodes[1].encryption_key, path.leaf_node.encryption_key):
-        wrong = bend(path, 0, encryption_key=key)
-        commit_refused(room, PathKeyReused, forge(room["p0"], Commit((), wrong)))
-
-
-def test_path_keys_must_be_keys(room: Room) -> None:
-    """Section 5.1.1: public keys are of the suite's form."""
-    wrong = bend(own_path(room), 0, encryption_key=b"short")
-    commit_refused(room, InvalidPathKey, forge(room["p0"], Commit((), wrong)))
-
-
-def test_path_must_have_the_length_of_the_filtered_path(room: Room) -> None:
-    """Section 7.6: one node for each of the filtered direct path."""
-    path = own_path(room)
-    more = UpdatePathNode(fresh_key(), path.nodes[0].encrypted_path_secret)
-    for nodes in ((), path.nodes[:-1], (*path.nodes, more)):
-        wrong = replace(path, nodes=nodes)
-        commit_refused(room, PathLength, forge(room["p0"], Commit((), wrong)))
-
-
-def test_path_must_be_encrypted_to_the_resolution(room: Room) -> None:
-    """Section 7.6: as many ciphertexts as the copath node's resolution has nodes."""
-    path = own_path(room)
-    sealed = path.nodes[0].encrypted_path_secret
-    for wrong in (
-        bend(path, 0, encrypted_path_secret=()),
-        bend(path, 0, encrypted_path_secret=sealed * 2),
-    ):
-        commit_refused(room, PathRecipients, forge(room["p0"], Commit((), wrong)))
-
-
-def test_path_must_not_be_encrypted_to_added_leaves(room: Room) -> None:
-    """Section 7.5: leaves added by the commit are left out of the resolution."""
-    commit = commit_in(room["p0"].commit(add=[package().encoded], now=NOW))
-    path = commit.path
-    assert path is not None
-    assert [len(node.encrypted_path_secret) for node in path.nodes] == [1, 1, 0]
-    sealed = path.nodes[0].encrypted_path_secret
-    wrong = Commit(commit.proposals, bend(path, 2, encrypted_path_secret=sealed))
-    commit_refused(room, PathRecipients, forge(room["p0"], wrong))
-
-
-def test_path_secret_must_open(room: Room) -> None:
-    """Section 12.4.2: members decrypt the path; the hub cannot see that."""
-    path = own_path(room)
-    sealed = path.nodes[1].encrypted_path_secret[0]
-    bad = HpkeCiphertext(sealed.kem_output, bytes(len(sealed.ciphertext)))
-    wrong = bend(path, 1, encrypted_path_secret=(bad,))
-    message = forge(room["p0"], Commit((), wrong))
-    commit_refused(room, DecryptionFailed, message, at_hub=False)
-
-
-def test_path_secret_must_lead_to_the_path_keys(room: Room) -> None:
-    """Section 7.5: the derived public keys are compared with the path's."""
-    group = room["p0"]
-    staged = group.commit(now=NOW)
-    path = commit_in(staged).path
-    framed, state = read_framed(staged.commit), group._epoch
-    assert path is not None and isinstance(framed, PublicMessage)
-    message = framed.authenticated()
-    interim = state.interim_transcript_hash
-    step = advance(state.tree, state.context, interim, message, (), room.validator)
-    target = state.tree.node(5)
-    assert target is not None
-    for secret in (os.urandom(32), b"short"):
-        sealed = SUITE_3.encrypt_with_label(
-            target.encryption_key, "UpdatePathNode", step.provisional.encode(), secret
-        )
-        wrong = bend(path, 1, encrypted_path_secret=(sealed,))
-        bad = forge(group, Commit((), wrong))
-        commit_refused(room, PathSecretMismatch, bad, at_hub=False)
-
-
-def test_parent_hash_of_the_path_leaf_must_match(room: Room) -> None:
-    """Sections 7.9.2 and 12.4.2: clients MUST recompute the leaf's parent_hash."""
-    for value in (bytes(32), b""):
-        leaf = commit_leaf(room, parent_hash=value)
-        commit_refused(room, ParentHashMismatch, with_leaf(room, leaf))
-    wrong = bend(own_path(room), 1, encryption_key=fresh_key())
-    commit_refused(room, ParentHashMismatch, forge(room["p0"], Commit((), wrong)))
 
 
 # --- secrets and confirmation (sections 8, 12.4.2)

@@ -8,14 +8,10 @@ from dataclasses import replace
 import pytest
 
 from e2ee import Extension
-from e2ee.codec import Reader, decode, vector
+from e2ee.codec import Reader, vector
 from e2ee.codepoint import (
     BASIC,
-    EXTERNAL,
     MEMBER,
-    NEW_MEMBER_COMMIT,
-    NEW_MEMBER_PROPOSAL,
-    PRIVATE_MESSAGE,
     TELEX_ROOM,
     USAGE_BRANCH,
     USAGE_REINIT,
@@ -43,9 +39,6 @@ from e2ee.errors import (
     PskUsageForbidden,
     ReinitNotAlone,
     RemovesNobody,
-    SelfRemoveByValue,
-    SelfRemoveHidden,
-    SenderForbidden,
     StaleEpoch,
     UnknownProposal,
     UnknownSender,
@@ -56,33 +49,26 @@ from e2ee.errors import (
 )
 from e2ee.extension import (
     Credential,
-    ExternalSender,
     RequiredCapabilities,
-    external_senders_extension,
     read_extensions,
 )
-from e2ee.external_proposal import propose_externally, propose_joining
 from e2ee.framing import (
     Commit,
-    FramedContent,
     PublicMessage,
     Sender,
     read_framed,
 )
-from e2ee.key_package import KeyPackage
 from e2ee.leaf import Lifetime, own_capabilities, sign_leaf
 from e2ee.proposal import (
     Add,
     ExternalInit,
     GroupContextExtensions,
     PreSharedKey,
-    Proposal,
     ReInit,
     Remove,
     SelfRemove,
     Update,
 )
-from e2ee.protection import sign_framed
 from e2ee.suite import SUITE_3
 from tests.e2ee.forging import (
     commit_refused,
@@ -150,14 +136,6 @@ def test_add_must_hold_a_valid_key_package(room: Room) -> None:
     ]
     for change, error in cases:
         list_refused(room, error, Add(package(**change)))  # type: ignore[arg-type]
-
-
-def test_update_must_come_from_a_member(room: Room) -> None:
-    """Section 12.1.2: an Update replaces its sender's leaf, so it has one."""
-    hub_key = listed(room)
-    update = Update(update_leaf(room["p0"]))
-    with pytest.raises(SenderForbidden):
-        outside(room, hub_key, update)
 
 
 def test_remove_must_name_a_member(room: Room) -> None:
@@ -232,116 +210,6 @@ def test_extension_types_must_not_repeat(room: Room) -> None:
     twice = [Extension(TELEX_ROOM, b"")] * 2
     group = room["p0"]
     unchanged(group, Malformed, lambda: group.commit(extensions=twice, now=NOW))
-
-
-# --- 12.1.8: proposals from outside
-
-
-def listed(room: Room) -> bytes:
-    """List an external sender, and give its key."""
-    key = rng(32)
-    sender = ExternalSender(SUITE_3.signature.public(key), Credential(BASIC, b"hub"))
-    extension = external_senders_extension([sender])
-    room.deliver("p0", room["p0"].commit(extensions=[extension], now=NOW))
-    return key
-
-
-def outside(room: Room, key: bytes, proposal: Proposal, index: int = 0) -> bytes:
-    return propose_externally(
-        proposal,
-        group_id=room.hub.group_id,
-        epoch=room.hub.epoch,
-        sender_index=index,
-        signature_private=key,
-    )
-
-
-def test_external_sender_may_propose(room: Room) -> None:
-    """Section 12.1.8: add, remove, psk, reinit and group_context_extensions."""
-    key = listed(room)
-    bundle = bundle_for("q", rng(32))
-    add = Add(package_of(bundle.key_package))
-    keep = GroupContextExtensions(room.hub.context.extensions)
-    for proposal in (Remove(1), add, keep):
-        room.propose("hub", outside(room, key, proposal))
-    actions = room.commit("p2").effects.actions
-    assert {action.kind for action in actions} == {
-        "remove",
-        "add",
-        "group_context_extensions",
-    }
-    assert all(action.proposer.identity == b"hub" for action in actions)
-    room.propose("hub", outside(room, key, ReInit(b"new", 1, 3, ())))
-    assert room["p3"].pending_proposals[0].kind == "reinit"
-
-
-def package_of(encoded: bytes) -> KeyPackage:
-    return decode(encoded, KeyPackage.read)
-
-
-def test_external_sender_must_not_propose_other_types(room: Room) -> None:
-    """Section 12.1.8: other types from external senders MUST be rejected."""
-    key = listed(room)
-    sender = Sender(EXTERNAL, 0)
-    for proposal in (
-        Update(update_leaf(room["p0"])),
-        ExternalInit(bytes(32)),
-        SelfRemove(),
-    ):
-        message = forge(room["p0"], proposal, sender=sender, signature_private=key)
-        proposal_refused(room, SenderForbidden, message)
-        with pytest.raises(SenderForbidden):
-            outside(room, key, proposal)
-
-
-def test_external_sender_must_be_listed(room: Room) -> None:
-    """Section 12.1.8: external senders need the external_senders extension."""
-    proposal_refused(room, UnknownSender, outside(room, rng(32), Remove(1)))
-    key = listed(room)
-    proposal_refused(room, UnknownSender, outside(room, key, Remove(1), index=1))
-
-
-def test_external_sender_must_sign_with_its_listed_key(room: Room) -> None:
-    """Section 6.1: an external sender's key is the one in the extension."""
-    listed(room)
-    proposal_refused(room, BadSignature, outside(room, rng(32), Remove(1)))
-
-
-def test_new_member_may_propose_itself(room: Room) -> None:
-    """Section 12.1.8: a newcomer asks to be added, signed with its KeyPackage's key."""
-    key = rng(32)
-    bundle = bundle_for("q", key)
-    message = propose_joining(
-        bundle.key_package,
-        group_id=b"room",
-        epoch=room.hub.epoch,
-        signature_private=key,
-    )
-    room.propose("q", message)
-    staged = room.commit("p0")
-    assert [m.identity for m in staged.effects.added] == [b"q"]
-    assert [ref for ref, _ in staged.welcomes] == [bundle.ref]
-
-
-def test_new_member_must_propose_nothing_but_its_add(room: Room) -> None:
-    """Sections 6 and 12.1.8: new_member_proposal carries an Add."""
-    sender, key = Sender(NEW_MEMBER_PROPOSAL), rng(32)
-    for proposal in (Remove(1), SelfRemove(), ReInit(b"n", 1, 3, ())):
-        message = forge(room["p0"], proposal, sender=sender, signature_private=key)
-        proposal_refused(room, SenderForbidden, message)
-
-
-def test_new_member_must_sign_its_add_with_its_own_key(room: Room) -> None:
-    """Section 6.1: the signature key is the one in the KeyPackage's leaf."""
-    sender = Sender(NEW_MEMBER_PROPOSAL)
-    message = forge(room["p0"], Add(package()), sender=sender)
-    proposal_refused(room, BadSignature, message)
-
-
-def test_new_member_commit_must_not_be_a_proposal(room: Room) -> None:
-    """Section 6: new_member_commit sends commits alone."""
-    message = forge(room["p0"], Remove(1), sender=Sender(NEW_MEMBER_COMMIT))
-    proposal_refused(room, UnknownSender, message)
 
 
 # --- 12.2: the list
@@ -500,80 +368,3 @@ def test_removes_must_come_before_adds(room: Room) -> None:
     staged = room["p0"].commit(add=[bundle.key_package], remove=[1], now=NOW)
     room["p3"].process_commit(staged.commit, now=NOW)
     assert staged.effects.added[0].leaf == 1
-
-
-# --- SelfRemove (draft-ietf-mls-extensions)
-
-
-def test_self_remove_is_committed_by_another(room: Room) -> None:
-    """It is a removal like others, of its sender and by its wish."""
-    room.propose("p1", room["p1"].propose_leaving())
-    assert room["p0"].pending_proposals[0].kind == "self_remove"
-    effects = room.commit("p2").effects
-    assert [member.identity for member in effects.removed] == [b"p1"]
-    (action,) = effects.actions
-    assert action.kind == "remove" and action.by_reference
-    assert action.proposer == action.subject == effects.removed[0]
-
-
-def test_self_remove_must_be_by_reference(room: Room) -> None:
-    """SelfRemove proposals are only allowed in a commit by reference."""
-    list_refused(room, SelfRemoveByValue, SelfRemove())
-
-
-def test_self_remove_must_not_be_the_committers(room: Room) -> None:
-    """It is a Remove of the committer (section 12.2)."""
-    ref = proposed(room, "p0", room["p0"].propose_leaving())
-    list_refused(room, CommitterRemoved, ref)
-
-
-def test_self_remove_and_remove_must_not_meet(room: Room) -> None:
-    """With a SelfRemove of a leaf, a Remove of it is invalid; the first is taken."""
-    ref = proposed(room, "p1", room["p1"].propose_leaving())
-    list_refused(room, LeafTwice, ref, Remove(1))
-    room.propose("p2", room["p2"].propose_remove(1))
-    effects = room.commit("p0").effects
-    assert effects.actions[0].proposer.identity == b"p1"
-
-
-def test_self_remove_must_be_a_public_message(room: Room) -> None:
-    """External joiners must be able to read it."""
-    group = room["p1"]
-    group.encrypt_handshakes = True
-    room.propose("p1", group.propose_leaving())
-    content = FramedContent.make(
-        b"room", group.epoch, Sender(MEMBER, 1), b"", SelfRemove()
-    )
-    hidden = group._encrypted(
-        sign_framed(
-            SUITE_3,
-            group._signature_private,
-            PRIVATE_MESSAGE,
-            content,
-            group._epoch.encoded_context,
-        )
-    )
-    proposal_refused(room, SelfRemoveHidden, hidden, at_hub=False)
-
-
-def test_self_remove_must_not_be_issued_twice(room: Room) -> None:
-    """A client MUST NOT issue more than one in an epoch: it gives the same again."""
-    assert room["p1"].propose_leaving() == room["p1"].propose_leaving()
-    assert len(room["p1"].pending_proposals) == 1
-
-
-def test_leaving_a_group_without_self_remove(room: Room) -> None:
-    """If a member does not support it, leaving is an ordinary Remove."""
-    key = rng(32)
-    leaf = sign_leaf(
-        SUITE_3,
-        key,
-        encryption_key=fresh_key(),
-        credential=Credential(BASIC, b"old"),
-        capabilities=replace(own_capabilities(SUITE_3), proposals=()),
-        lifetime=Lifetime(NOW - 5, NOW + 5),
-    )
-    added = package(key=key, leaf=leaf).encoded
-    room.deliver("p0", room["p0"].commit(add=[added], now=NOW))
-    room.propose("p1", room["p1"].propose_leaving())
-    assert room["p0"].pending_proposals[0].kind == "remove"
