@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from e2ee import (
     ALLOW_ALL,
     Group,
@@ -18,6 +20,7 @@ from e2ee import (
     new_key_package,
 )
 from e2ee.codepoint import MEMBER, PUBLIC_MESSAGE
+from e2ee.errors import E2eeError
 from e2ee.framing import (
     AuthData,
     AuthenticatedContent,
