@@ -14,7 +14,15 @@ from nacl import bindings, pwhash
 from protocol.address import AccountAddress
 from protocol.errors import IdentityError
 
-__all__ = ["KeyPair", "Signed", "login_secret", "root_key", "sign", "verify"]
+__all__ = [
+    "KeyPair",
+    "Signed",
+    "backup_key",
+    "login_secret",
+    "root_key",
+    "sign",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,21 @@ def _labelled(label: str, payload: bytes) -> bytes:
 
 def root_key(entropy: bytes) -> KeyPair:
     """The root key of a 24-word phrase, from the phrase's 32 bytes of entropy."""
+    return KeyPair.from_seed(_from_phrase(entropy, b"telex root 1"))
+
+
+def backup_key(entropy: bytes) -> bytes:
+    """32 bytes that seal an account's backups, from its phrase's entropy.
+
+    Nothing of the root key follows from it, so devices may keep it.
+    """
+    return _from_phrase(entropy, b"telex backup 1")
+
+
+def _from_phrase(entropy: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869) without salt, one block."""
     extracted = hmac.digest(bytes(32), entropy, "sha256")
-    return KeyPair.from_seed(hmac.digest(extracted, b"telex root 1\x01", "sha256"))
+    return hmac.digest(extracted, info + b"\x01", "sha256")
 
 
 def login_secret(account: AccountAddress, password: str) -> bytes:

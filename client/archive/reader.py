@@ -41,7 +41,7 @@ Progress = Callable[[int, int], object]
 Adopt = Callable[[Tx, Sequence[Entry]], object]
 """Takes registers of the self group (`SelfGroup.adopt`)."""
 
-STEP = 0.008
+STEP = 0.005
 """Seconds of one transaction; with its commit it stays below a fiftieth."""
 
 ROOMS_SHOWN = 20
@@ -122,7 +122,8 @@ def _taken(tx: Tx, job: Job, head: Head, records: Records, size: int) -> None:
         " size = size + ?, whole = max(whole, ?) WHERE id = ? AND count = ?",
         head.count,
         head.hash,
-        encode(Where(part)),
+        # Whose backup it is matters once that device is gone.
+        encode(Where(part, records.device)),
         len(records.messages),
         size,
         records.time if records.whole else 0,

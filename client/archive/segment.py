@@ -27,7 +27,7 @@ from e2ee.crypto import XChaCha20Poly1305
 from e2ee.errors import E2eeError
 from protocol.limits import SEGMENT_MAX
 
-__all__ = ["EMPTY", "Head", "Place", "open_segment", "seal_segment"]
+__all__ = ["EMPTY", "Head", "Place", "open_segment", "seal_segment", "segment_hash"]
 
 MAGIC, VERSION = b"TLXA", 1
 _HEADER = struct.Struct(">4sBI16s8s32s24s")
@@ -85,7 +85,7 @@ def seal_segment(
         _segment_key(key, place.archive, n), nonce, _bound(header, place), padded
     )
     data = header + sealed
-    return data, Head(n, _hash(data))
+    return data, Head(n, segment_hash(data))
 
 
 def open_segment(key: bytes, place: Place, data: bytes) -> tuple[bytes, Head]:
@@ -125,7 +125,7 @@ def open_segment(key: bytes, place: Place, data: bytes) -> tuple[bytes, Head]:
     records = padded.rstrip(b"\0")
     if not records.endswith(b"\x80"):
         raise ArchiveRefused("archive_malformed")
-    return records[:-1], Head(n, _hash(data))
+    return records[:-1], Head(n, segment_hash(data))
 
 
 def _bound(header: bytes, place: Place) -> bytes:
@@ -146,7 +146,8 @@ def _expand(key: bytes, info: bytes) -> bytes:
     return hmac.digest(extracted, info + b"\x01", "sha256")
 
 
-def _hash(data: bytes) -> bytes:
+def segment_hash(data: bytes) -> bytes:
+    """What the next segment, and a `Head`, call a segment by."""
     return blake2b(data, digest_size=32, person=b"telex archive 1").digest()
 
 

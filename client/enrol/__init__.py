@@ -10,8 +10,18 @@ the database's key; neither gives the other away.
 """
 
 from client.enrol.login import log_in
-from client.enrol.phrase import read_phrase
+from client.enrol.phrase import QUIZ, check_quiz, quiz, read_phrase
 from client.enrol.profile import PASSWORD_MIN
+from client.enrol.recovery import recover
 from client.enrol.registration import register
 
-__all__ = ["PASSWORD_MIN", "log_in", "read_phrase", "register"]
+__all__ = [
+    "PASSWORD_MIN",
+    "QUIZ",
+    "check_quiz",
+    "log_in",
+    "quiz",
+    "read_phrase",
+    "recover",
+    "register",
+]

@@ -3,6 +3,7 @@
 from client.clock import Clock
 from client.enrol.phrase import read_phrase
 from client.enrol.profile import (
+    backup_values,
     make_me,
     make_profile,
     new_key,
@@ -32,7 +33,8 @@ async def log_in(
         Refused, ClientError: the node refused (`BadLogin`), or cannot be reached.
     """
     address = parse_account(account)
-    root = root_key(read_phrase(phrase))
+    entropy = read_phrase(phrase)
+    root = root_key(entropy)
     clock = Clock()
     async with Transport(profile, address.node, clock, None) as transport:
         await transport.document()
@@ -58,7 +60,14 @@ async def log_in(
             )
 
         store = await make_profile(
-            profile, password, me, state, answer.entries + entries, "", send
+            profile,
+            password,
+            me,
+            state,
+            answer.entries + entries,
+            "",
+            send,
+            backup_values(entropy, enabled=True, restore=True),
         )
         await offer_packages(store, transport, me, clock)
     return store

@@ -6,7 +6,8 @@ started again in the same folder.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from client.account.contacts import save_account
@@ -23,11 +24,12 @@ from protocol.account_log import AccountState, make_credential, read_account_log
 from protocol.address import AccountAddress, DeviceAddress
 from protocol.credential import device_id
 from protocol.errors import IdentityError, Refused
-from protocol.key import KeyPair, login_secret
+from protocol.key import KeyPair, backup_key, login_secret
 from protocol.wire import AccountLog
 
 __all__ = [
     "PASSWORD_MIN",
+    "backup_values",
     "check_password",
     "make_me",
     "make_profile",
@@ -65,6 +67,21 @@ def make_me(
     return Me(device, auth, mls, ask, make_credential(state, device))
 
 
+def backup_values(entropy: bytes, *, enabled: bool, restore: bool) -> dict[str, bytes]:
+    """What a database notes of the account's backup.
+
+    Args:
+        entropy: of the phrase; only a key that follows from it is kept.
+        enabled: whether this device backs up.
+        restore: whether history is to be fetched first.
+    """
+    return {
+        "backup_key": backup_key(entropy),
+        "backup": b"1" if enabled else b"",
+        "restore": b"1" if restore else b"",
+    }
+
+
 def own_log(address: AccountAddress, answer: AccountLog, root: KeyPair) -> AccountState:
     """Read the account log of whoever has the phrase.
 
@@ -91,8 +108,11 @@ async def make_profile(
     entries: list[bytes],
     device_name: str,
     send: Callable[[], Coroutine[Any, Any, None]],
+    values: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Store:
     """Make the database, then tell the node, then make the profile real.
+
+    `values` are single values (`me.set_meta`) to begin with.
 
     The key file is written last: until then there is no profile, and a registration
     that breaks off can be started again in the same folder.
@@ -103,7 +123,8 @@ async def make_profile(
 
     def fill(tx: Tx) -> None:
         me.save(tx)
-        set_meta(tx, "device_name", device_name.encode())
+        for key, value in {"device_name": device_name.encode(), **values}.items():
+            set_meta(tx, key, value)
         save_account(tx, state, entries)
         start_log(tx, me.mailbox)
 

@@ -1,11 +1,12 @@
 """Making an account: the root signs its first entries and is forgotten."""
 
 import asyncio
-import secrets
 
 from client.account.me import Me
 from client.clock import Clock
+from client.enrol.phrase import new_phrase
 from client.enrol.profile import (
+    backup_values,
     check_password,
     make_me,
     make_profile,
@@ -30,7 +31,13 @@ TRIES = 3
 
 
 async def register(
-    profile: Profile, account: str, *, invite: str, password: str, device_name: str
+    profile: Profile,
+    account: str,
+    *,
+    invite: str,
+    password: str,
+    device_name: str,
+    backup: bool = True,
 ) -> tuple[Store, list[str]]:
     """Make an account and the database for it.
 
@@ -42,12 +49,9 @@ async def register(
         ProfileExists, ProfileInUse: the folder is taken.
         Refused, ClientError: the node refused, or cannot be reached.
     """
-    from mnemonic import Mnemonic
-
     address = parse_account(account)
     check_password(password)
-    entropy = secrets.token_bytes(32)
-    words: list[str] = Mnemonic("english").to_mnemonic(entropy).split()
+    entropy, words = new_phrase()
     clock = Clock()
     async with Transport(profile, address.node, clock, None) as transport:
         # A node that cannot be reached is found out before anything is made, and
@@ -68,7 +72,14 @@ async def register(
             await _send_registration(transport, me, body)
 
         store = await make_profile(
-            profile, password, me, state, [first, second], device_name, send
+            profile,
+            password,
+            me,
+            state,
+            [first, second],
+            device_name,
+            send,
+            backup_values(entropy, enabled=backup, restore=False),
         )
         await offer_packages(store, transport, me, clock)
     return store, words

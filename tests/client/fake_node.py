@@ -18,17 +18,21 @@ import msgspec
 from aiohttp import web
 
 from e2ee import PublicGroup, peek
+from protocol.account_log import read_account_log
 from protocol.address import parse_account
 from protocol.codec import MSGPACK, decode, encode, encode_json
 from protocol.errors import (
     AccountTaken,
     BadLogin,
+    BadRecovery,
+    IdentityError,
     NotFound,
     Refused,
     StaleEpoch,
     UnknownAccount,
     UnknownRoom,
 )
+from protocol.key import verify
 from protocol.log import (
     GENESIS,
     Entry,
@@ -62,6 +66,7 @@ from protocol.wire import (
     ProblemFrame,
     Ready,
     Receipt,
+    Recover,
     Register,
     ResultFrame,
     Rooms,
@@ -72,6 +77,7 @@ from protocol.wire import (
     Tree,
     WelcomeMail,
 )
+from tests.client.fake_vault import FakeVaults
 from tests.helpers.people import key
 
 NAME = "fake.test"
@@ -127,6 +133,8 @@ class FakeNode:
     lie_about: Callable[[LogId, Roster], Roster] = lambda room, roster: roster
     """Changes the roster of a room."""
 
+    vaults: FakeVaults = field(default_factory=FakeVaults)
+
     def __post_init__(self) -> None:
         self.validator = RoomValidator(self.time)
 
@@ -141,7 +149,7 @@ class FakeNode:
         log = self.logs[submission.log]
         id = event_id(data)
         if id not in log.seen:
-            entry = encode(Entry(log.head + 1, 1, 1_700_000_000_000, data))
+            entry = encode(Entry(log.head + 1, 1, self.time() * 1000, data))
             log.entries.append(entry)
             log.hashes.append(chain(log.hashes[-1], entry))
             log.seen[id] = log.head
@@ -265,6 +273,23 @@ class FakeNode:
         account = f"{request.match_info['name']}@{NAME}"
         self.accounts[account] += (await _body(request, AddDevice)).entries
         self.cursors[_keyid(request), mailbox_id(account)] = 0
+        return _answer(AccountLog(account, self.accounts[account]))
+
+    async def recover(self, request: web.Request) -> web.Response:
+        account = f"{request.match_info['name']}@{NAME}"
+        body = await _body(request, Recover)
+        if account not in self.accounts:
+            raise BadRecovery
+        root = read_account_log(parse_account(account), self.accounts[account]).root
+        try:
+            verify("recover", root, body.proof.payload, body.proof.signature)
+        except IdentityError:
+            raise BadRecovery from None
+        if body.entries:
+            if body.entries[-1] not in self.accounts[account]:
+                self.accounts[account] += body.entries
+            self.secrets[account] = body.login_secret
+            self.cursors[_keyid(request), mailbox_id(account)] = 0
         return _answer(AccountLog(account, self.accounts[account]))
 
     async def account_log(self, request: web.Request) -> web.Response:
@@ -418,6 +443,8 @@ class FakeNode:
         app.router.add_put(f"{v1}/key-packages", self.put_packages)
         app.router.add_get(f"{v1}/key-packages", self.count_packages)
         app.router.add_post(f"{v1}/key-packages/claim", self.claim)
+        app.router.add_post(f"{v1}/accounts/{{name}}/recover", self.recover)
+        app.add_routes(self.vaults.routes(v1))
         app.router.add_get(f"{v1}/rooms", self.rooms)
         app.router.add_post(f"{v1}/logs/{{log}}/entries", self.post_entry)
         app.router.add_get(f"{v1}/logs/{{log}}/entries", self.page)

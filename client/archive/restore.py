@@ -1,0 +1,129 @@
+"""Taking in the backups of an account that lie at its node, whoever wrote them.
+
+Each device writes a vault of its own, so all of them together are the history. What is
+remembered of their heads (by this device, or by the others in the self group) is held
+against what the node shows: a node that withholds the newest segments, or shows an
+older vault, is named. With nothing to remember (one device, and it is lost) nobody can
+know of segments that the node keeps back; those it shows are still whole, in order and
+our own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+
+from client.archive.job import Kind, begin
+from client.archive.reader import Adopt, Restored, read_archive
+from client.archive.segment import Head, segment_hash
+from client.archive.vault import VaultShelf
+from client.errors import ArchiveRefused
+from client.storage.store import Store
+from protocol.wire import Vault
+
+__all__ = ["BackupHead", "Outcome", "restore"]
+
+
+class BackupHead(msgspec.Struct, array_like=True, frozen=True):
+    """What a device tells the others about its backup (register `backup`, by vault)."""
+
+    device: str
+    count: int
+    hash: bytes
+    whole: int
+    """When it was complete last, in milliseconds since 1970."""
+    messages: int
+    size: int
+
+    @property
+    def head(self) -> Head:
+        """Where it ended then."""
+        return Head(self.count, self.hash)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of reading some vaults."""
+
+    read: dict[str, Restored] = field(default_factory=dict)
+    faults: dict[str, ArchiveRefused] = field(default_factory=dict)
+    """What could not be read or is not what it was before, by vault."""
+
+
+async def restore(
+    store: Store,
+    shelf: VaultShelf,
+    vaults: list[Vault],
+    key: bytes,
+    heads: Mapping[str, Head],
+    adopt: Adopt,
+    progress: Callable[[int, int], object],
+) -> Outcome:
+    """Read vaults into a database, from where it stands to their ends.
+
+    Args:
+        vaults: as the node lists them.
+        heads: what is remembered, by vault; one that is not listed is a fault too.
+        adopt: takes registers (`reader.read_archive`).
+        progress: gets segments done, and in all.
+
+    Raises:
+        Refused, ClientError: the node is not there. Calling it again goes on.
+    """
+    outcome = Outcome()
+    total = sum(vault.segments for vault in vaults)
+    before = 0
+    for vault in vaults:
+        await store.run(partial(begin, archive=vault.vault, kind=Kind.RESTORE, key=key))
+        watch = _Watch(shelf, vault.vault, heads.get(vault.vault))
+        done = before
+
+        def show(segments: int, messages: int, done: int = done) -> None:
+            progress(min(done + segments, total), total)
+
+        try:
+            outcome.read[vault.vault] = restored = await read_archive(
+                store, vault.vault, watch.get, adopt=adopt, progress=show
+            )
+            watch.check(restored)
+        except ArchiveRefused as error:
+            outcome.faults[vault.vault] = error
+        before += vault.segments
+        progress(min(before, total), total)
+    for vault_id in heads.keys() - {vault.vault for vault in vaults}:
+        outcome.faults[vault_id] = ArchiveRefused(
+            "archive_rolled_back", "A backup is gone."
+        )
+    return outcome
+
+
+class _Watch:
+    """Gives the segments of a vault, and holds them against a head."""
+
+    def __init__(self, shelf: VaultShelf, vault: str, head: Head | None) -> None:
+        self._shelf = shelf
+        self._vault = vault
+        self._head = head
+
+    async def get(self, n: int) -> bytes | None:
+        """Segment n, for `read_archive`."""
+        data = await self._shelf.get(self._vault, n)
+        if (
+            self._head is not None
+            and data is not None
+            and n == self._head.count
+            and segment_hash(data) != self._head.hash
+        ):
+            raise ArchiveRefused("archive_foreign", f"It is part {n}.")
+        return data
+
+    def check(self, restored: Restored) -> None:
+        """Raise `ArchiveRefused` if the node showed less than there was."""
+        known = 0 if self._head is None else self._head.count
+        if restored.head.count < known:
+            raise ArchiveRefused(
+                "archive_rolled_back",
+                f"It has {restored.head.count} parts and had {known}: tell the "
+                "node's admin.",
+            )
