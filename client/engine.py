@@ -21,12 +21,18 @@ from typing import Self
 
 from client import enrol
 from client.account.contacts import Contacts
+from client.account.devices import Devices
+from client.account.linker import Linker
 from client.account.me import Me
 from client.account.self_group import SelfGroup
+from client.archive.backup import Backups
 from client.broadcast import Broadcast
 from client.clock import Clock
+from client.doctor.doctor import Doctor
+from client.enrol.linking import Linking
 from client.errors import RoomInactive, UnknownMessage
 from client.model import (
+    Alarm,
     Connection,
     ConnectionChanged,
     Event,
@@ -49,10 +55,12 @@ from client.rooms.letters import Letters, Stage
 from client.rooms.posting import Posting
 from client.rooms.reader import RoomReader
 from client.rooms.rejoin import Rejoin
+from client.rooms.resending import Resending
 from client.rooms.settler import Settler
 from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes
 from client.rooms.workers import Workers
+from client.storage.alarms import dismiss, list_alarms
 from client.storage.store import Store, Tx
 from client.storage.timeline import (
     TWIN_NOTE,
@@ -64,6 +72,9 @@ from client.storage.timeline import (
     list_rooms,
 )
 from client.text import check_text
+from client.verification.audit import Audit
+from client.verification.verification import Verification
+from e2ee import Group
 from protocol.errors import UnknownRoom
 from protocol.log import LogId
 
@@ -100,17 +111,48 @@ class Client:
         reader = RoomReader(me, groups, clock, welcomes, self._letters, talk)
         inbound = Inbound(me, reader, welcomes)
         self.self_group = SelfGroup(me, groups, self._letters, clock)
-        welcomes.entered = self.self_group.entered
         reader.changed.append(self.self_group.committed)
         self._workers = Workers(store, talk, me, clock)
         self.self_group.wire(self._workers.poke)
         reading = Reading(store, uplink, inbound, reader, welcomes, self._workers.poke)
         self._reading = reading
         contacts = Contacts(store, self._transport)
+        linker = Linker(
+            store, self._transport, self.self_group, me, clock, self._workers.poke
+        )
+        self.devices = Devices(
+            store,
+            self._transport,
+            contacts,
+            groups,
+            self.self_group,
+            linker,
+            me,
+            clock,
+            self._workers.poke,
+        )
+        """The devices of this account: linking, naming, revoking."""
+        self._linker = linker
+        contacts.learned.append(self.devices.learned)
+        reader.changed.append(linker.committed)
+        welcomes.entered = self._entered
         settler = Settler(store, uplink, reading, contacts, groups, me, clock)
         posting = Posting(store, uplink, reading, self._letters, groups, me)
         rejoin = Rejoin(store, uplink, reading, groups, me, clock)
-        self._workers.wire(rejoin, settler, posting, self.self_group.flush)
+        resending = Resending(me, groups, self._letters, clock)
+        self.doctor = Doctor(
+            store,
+            groups,
+            self._letters,
+            rejoin,
+            resending,
+            self._workers,
+            me,
+            clock,
+            self.reconnect,
+        )
+        """Says what does not work and why, and repairs it."""
+        self._workers.wire(rejoin, resending, settler, posting, self.self_group.flush)
         self._rooms = Rooms(
             store,
             groups,
@@ -123,6 +165,20 @@ class Client:
             me,
             clock,
         )
+        self._audit = Audit(store, self._transport, contacts, groups, me, clock)
+        self.verification = Verification(
+            store,
+            contacts,
+            groups,
+            self._letters,
+            self.self_group,
+            self._audit,
+            me,
+            clock,
+            self._workers.poke,
+            self.start_direct,
+        )
+        """Who is who: fingerprints, comparisons, changed keys."""
         self._sync = Sync(
             store,
             uplink,
@@ -133,7 +189,17 @@ class Client:
             clock,
             self._connection_changed,
             self.self_group,
+            self.devices,
         )
+        self.backup = Backups(
+            store,
+            self._transport,
+            me,
+            clock,
+            self.self_group,
+            lambda event: self._broadcast.publish([event]),
+        )
+        """Keeps the history at the node, sealed, and brings it back."""
         self._background: asyncio.Task[None] | None = None
         store.before_commit = events_of
         store.publish = self._broadcast.publish
@@ -147,8 +213,12 @@ class Client:
         invite: str,
         password: str,
         device_name: str = "",
+        backup: bool = True,
     ) -> tuple[Client, list[str]]:
         """Make an account.
+
+        Args:
+            backup: whether its history is kept at the node, sealed by the phrase.
 
         Returns:
             The client, and the 24 words of the recovery phrase: show them now, they
@@ -165,6 +235,7 @@ class Client:
             invite=invite,
             password=password,
             device_name=device_name,
+            backup=backup,
         )
         return await cls._start(profile, store), words
 
@@ -181,6 +252,51 @@ class Client:
         """
         store = await enrol.log_in(profile, account, password=password, phrase=phrase)
         return await cls._start(profile, store)
+
+    @classmethod
+    async def recover(
+        cls,
+        profile: Profile,
+        account: str,
+        *,
+        phrase: str,
+        password: str,
+        device_name: str = "",
+    ) -> Client:
+        """Come back to an account with its 24 words alone.
+
+        This machine becomes a new device of it, `password` its password from now on;
+        all its other devices stay. Rooms are joined again and history comes from the
+        backup once the client runs (`RestoreProgress`).
+
+        Raises:
+            AddressError, BadText, WrongPhrase: what was typed cannot be right.
+            ProfileExists, ProfileInUse: the folder is taken.
+            Refused, ClientError: the node refused (`BadRecovery`), or is not there.
+        """
+        store = await enrol.recover(
+            profile, account, phrase=phrase, password=password, device_name=device_name
+        )
+        return await cls._start(profile, store)
+
+    @classmethod
+    def link(
+        cls, profile: Profile, account: str, *, password: str, device_name: str = ""
+    ) -> Linking[Client]:
+        """Make this machine a device of an account that has another one at hand.
+
+        Args:
+            password: what the profile on this machine is opened with.
+
+        Returns:
+            An async context, open while `request` is shown; `wait` gives the client
+            once a device of the account has confirmed (`devices.look`, `approve`).
+
+        Raises:
+            AddressError, BadText: what was typed cannot be used.
+            ProfileExists: the folder is taken.
+        """
+        return Linking(profile, account, password, device_name, cls._start)
 
     @classmethod
     async def open(cls, profile: Profile, *, password: str) -> Client:
@@ -215,9 +331,16 @@ class Client:
 
     async def run(self) -> None:
         """Connect, read, send, and again, until cancelled or closed."""
+        await self._store.run(self.doctor.read_anew)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._workers.start(tasks)
+                tasks.create_task(self._linker.run(), name="linking")
+                tasks.create_task(
+                    self.backup.run(lambda: self.connection is Connection.ONLINE),
+                    name="backup",
+                )
+                tasks.create_task(self.verification.run(), name="verification")
                 await self._sync.run()
         finally:
             self._workers.stop()
@@ -237,6 +360,11 @@ class Client:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
+    def _entered(self, tx: Tx, room: LogId, group: Group) -> None:
+        self.self_group.entered(tx, room, group)
+        self.devices.entered(tx, room, group)
+        self._linker.entered(tx)
+
     def reconnect(self) -> None:
         """Try to connect now, without waiting for the next attempt."""
         self._sync.hurry()
@@ -246,6 +374,7 @@ class Client:
         return self._broadcast.subscribe()
 
     def _connection_changed(self, connection: Connection, detail: str) -> None:
+        self._audit.online(connection is Connection.ONLINE)
         if (connection, detail) != (self.connection, self.connection_detail):
             self.connection, self.connection_detail = connection, detail
             self._broadcast.publish([ConnectionChanged(connection, detail)])
@@ -265,6 +394,18 @@ class Client:
     async def members(self, room: LogId) -> list[RoomMember]:
         """The accounts in a room, ourselves first; empty once we are out."""
         return await self._rooms.members(room)
+
+    async def alarms(self) -> list[Alarm]:
+        """Alarms that were not dismissed, oldest first."""
+        return await self._store.run(list_alarms)
+
+    async def dismiss(self, alarm: str) -> None:
+        """Show an alarm no more, by its id; it is not raised for the same again.
+
+        Raises:
+            UnknownAlarm: there is none.
+        """
+        await self._store.run(lambda tx: dismiss(tx, alarm))
 
     # --- messages -------------------------------------------------------------
 

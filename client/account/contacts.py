@@ -6,8 +6,12 @@ how long the log is and what its chain hashes to: it stands for that with its na
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import NoReturn
 
+import msgspec
+
+from client.account.me import get_meta, set_meta
 from client.errors import KeyChanged, NodeNonsense
 from client.network.transport import Transport
 from client.storage.alarms import raise_alarm
@@ -31,7 +35,19 @@ WITHHELD = "account_log_withheld"
 
 
 def save_account(tx: Tx, state: AccountState, entries: list[bytes]) -> None:
-    """Keep an account log that was read (all of it), unless a longer one is here."""
+    """Keep an account log (all of it) to which we added ourselves, or our first.
+
+    The devices that it adds to our own account are vouched for by this one.
+    """
+    _save(tx, state, entries)
+    if str(state.account) == own_account(tx):
+        before = own_devices(tx)
+        added = set(state.devices) - before.seen
+        own = OwnDevices(state.ask_serial, before.seen | added, before.vouched | added)
+        set_meta(tx, "own_devices", encode(own))
+
+
+def _save(tx: Tx, state: AccountState, entries: list[bytes]) -> None:
     tx.execute(
         "INSERT INTO contact (account, root, seq, head, entries) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (account) DO UPDATE SET seq = excluded.seq,"
@@ -50,6 +66,28 @@ def known_log(tx: Tx, account: str) -> list[bytes]:
     return _known(tx, account)[1]
 
 
+class OwnDevices(msgspec.Struct, array_like=True, frozen=True):
+    """What this device knows of its account's devices, by their short ids."""
+
+    ask_serial: int
+    """Of the account signing key when this was written."""
+    seen: set[str]
+    """Those that are right: from before us, or somebody said so."""
+    vouched: set[str]
+    """Those that this device added itself; it tells the others."""
+
+
+def own_devices(tx: Tx) -> OwnDevices:
+    """What this device knows of its account's devices."""
+    data = get_meta(tx, "own_devices")
+    return OwnDevices(0, set(), set()) if data is None else decode(data, OwnDevices)
+
+
+def own_account(tx: Tx) -> str:
+    """This profile's account; empty while it is being made."""
+    return (get_meta(tx, "device") or b"").decode().partition("/")[0]
+
+
 def hash_at(entries: list[bytes], seq: int) -> bytes:
     """The chain's hash after entry `seq` of an account log."""
     head = GENESIS
@@ -65,6 +103,8 @@ class Contacts:
         self._store = store
         self._transport = transport
         self._slots = asyncio.Semaphore(FETCHES)
+        self.learned: list[Callable[[Tx, AccountState], None]] = []
+        """Told of each account log that has new entries."""
 
     async def refresh(self, account: str, room: LogId | None = None) -> AccountState:
         """The newest account log of somebody, checked and kept.
@@ -95,7 +135,14 @@ class Contacts:
             raise KeyChanged(_changed(str(address)))
         if shown[: len(entries)] != entries:
             await self._withheld(account, room, entries, state)
-        await self._store.run(lambda tx: save_account(tx, state, shown))
+
+        def save(tx: Tx) -> None:
+            _save(tx, state, shown)
+            if len(shown) > len(entries):
+                for hear in self.learned:
+                    hear(tx, state)
+
+        await self._store.run(save)
         return state
 
     async def check_device(self, credential: Credential, room: LogId) -> None:

@@ -18,6 +18,7 @@ from client.content.own import Registers
 from client.content.removal import Redaction, Timer
 from client.content.repair import Resend, ResendRequest
 from client.content.talk import SEQ_MAX, Receipt, Reply, RoomName, Text
+from client.content.verifying import SasAccept, SasAgree, SasAsk, SasEnd, SasReveal
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
 
@@ -59,6 +60,11 @@ _KINDS: dict[str, type[Body]] = {
         Timer,
         ResendRequest,
         Resend,
+        SasAsk,
+        SasAccept,
+        SasReveal,
+        SasAgree,
+        SasEnd,
     )
 }
 

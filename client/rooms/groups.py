@@ -7,6 +7,7 @@ of the disk. An epoch is written when it changed, ratchets with each message.
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 
 from client.account.me import Me
 from client.clock import Clock
@@ -53,6 +54,8 @@ class Groups:
         self._clock = clock
         self._validator = RoomValidator(clock.now)
         self._cache: OrderedDict[LogId, Group] = OrderedDict()
+        self.on_epoch: Callable[[Tx, LogId, Group], None] = lambda tx, room, group: None
+        """Told of each group as it is saved: who is in it may have changed."""
 
     def get(self, tx: Tx, room: LogId) -> Group | None:
         """A room's group, if this device has its keys."""
@@ -157,6 +160,7 @@ class Groups:
         )
         self.save_ratchets(tx, room, group)
         self._remember(tx, room, group)
+        self.on_epoch(tx, room, group)
 
     def save_ratchets(self, tx: Tx, room: LogId, group: Group) -> None:
         """Write what a message changed."""

@@ -218,6 +218,10 @@ def receive(tx: Tx, account: str, value: bytes) -> None:
             check_root(tx, account, shared.root, None)
             return
         _replace(tx, account, found, shared.root)
+    elif not shared.chosen:
+        # It only saw the key; what a person said here counts more, there too.
+        tx.execute("UPDATE contact SET told = NOT chosen WHERE account = ?", account)
+        return
     tx.execute(
         "UPDATE contact SET verified_root = CASE WHEN ? THEN root END, told = 1,"
         " chosen = ? WHERE account = ?",

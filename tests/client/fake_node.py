@@ -26,6 +26,8 @@ from protocol.errors import (
     BadLogin,
     BadRecovery,
     IdentityError,
+    LogForked,
+    NoKeyPackage,
     NotFound,
     Refused,
     StaleEpoch,
@@ -77,6 +79,7 @@ from protocol.wire import (
     Tree,
     WelcomeMail,
 )
+from tests.client.fake_link import FakeLinks
 from tests.client.fake_vault import FakeVaults
 from tests.helpers.people import key
 
@@ -134,6 +137,7 @@ class FakeNode:
     """Changes the roster of a room."""
 
     vaults: FakeVaults = field(default_factory=FakeVaults)
+    links: FakeLinks = field(default_factory=FakeLinks)
 
     def __post_init__(self) -> None:
         self.validator = RoomValidator(self.time)
@@ -307,7 +311,12 @@ class FakeNode:
         if "renewal" in self.fail:
             raise self.fail.pop("renewal")
         account = request.match_info["name"]
-        self.accounts[account] += (await _body(request, AccountLog)).entries
+        fresh = (await _body(request, AccountLog)).entries
+        try:
+            read_account_log(parse_account(account), self.accounts[account] + fresh)
+        except IdentityError as error:
+            raise LogForked from error
+        self.accounts[account] += fresh
         return _answer(AccountLog(account, self.accounts[account]))
 
     async def put_packages(self, request: web.Request) -> web.Response:
@@ -445,6 +454,7 @@ class FakeNode:
         app.router.add_post(f"{v1}/key-packages/claim", self.claim)
         app.router.add_post(f"{v1}/accounts/{{name}}/recover", self.recover)
         app.add_routes(self.vaults.routes(v1))
+        app.add_routes(self.links.routes(v1))
         app.router.add_get(f"{v1}/rooms", self.rooms)
         app.router.add_post(f"{v1}/logs/{{log}}/entries", self.post_entry)
         app.router.add_get(f"{v1}/logs/{{log}}/entries", self.page)
