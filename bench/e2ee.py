@@ -44,6 +44,7 @@ def result(name: str, value: float, unit: str) -> Result:
 def forget() -> None:
     """Let every credential and KeyPackage be one that was never seen."""
     credential._read_chain.cache_clear()
+    credential._read_ask.cache_clear()
     credential.credential_device.cache_clear()
     key_package._verify_signatures.cache_clear()
 

@@ -138,14 +138,12 @@ def _read_chain(identity: bytes) -> tuple[int, Credential]:
     """Check all but the dates; give when the certificate begins, and the rest."""
     try:
         parts = decode(identity, CredentialIdentity)
-        ask = decode(parts.ask.payload, AskCertificate)
         certificate = decode(parts.device.payload, DeviceCertificate)
-        account = parse_account(ask.account)
-    except (Malformed, AddressError) as error:
+    except Malformed as error:
         raise IdentityError("A credential cannot be read.") from error
     if parts.version != 1:
         raise IdentityError("A credential is of a version that is not known here.")
-    verify("ask", ask.root, parts.ask.payload, parts.ask.signature)
+    account, ask = _read_ask(parts.ask.payload, parts.ask.signature)
     device = check_device(parts.device, certificate, account, ask.ask)
     return certificate.created, Credential(
         account=account,
@@ -159,6 +157,20 @@ def _read_chain(identity: bytes) -> tuple[int, Credential]:
         log_seq=parts.log_seq,
         log_hash=parts.log_hash,
     )
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read_ask(
+    payload: bytes, signature: bytes
+) -> tuple[AccountAddress, AskCertificate]:
+    """Check the link from the root, which all devices of an account share."""
+    try:
+        ask = decode(payload, AskCertificate)
+        account = parse_account(ask.account)
+    except (Malformed, AddressError) as error:
+        raise IdentityError("A credential cannot be read.") from error
+    verify("ask", ask.root, payload, signature)
+    return account, ask
 
 
 @lru_cache(maxsize=REMEMBERED)
