@@ -35,6 +35,8 @@ TelexError
     ├── UnknownDevice       the account has no such device
     ├── KeyPackageLost      an invitation to a key that is gone from this device
     ├── KeyPackageStale     a device's packages are all past their dates
+    ├── UnknownAilment      it is repaired already
+    ├── OwnLost             a message of this device that it does not have
     └── Closed              the client was closed
 """
 
@@ -63,6 +65,7 @@ __all__ = [
     "NodeUnreachable",
     "NodeUntrusted",
     "NotManager",
+    "OwnLost",
     "PhraseNeeded",
     "ProfileDamaged",
     "ProfileExists",
@@ -71,6 +74,7 @@ __all__ = [
     "RoomInactive",
     "SasRefused",
     "StorageFailed",
+    "UnknownAilment",
     "UnknownAlarm",
     "UnknownDevice",
     "UnknownMessage",
@@ -263,6 +267,20 @@ class KeyPackageStale(ClientError):
             f"{device} cannot be added before it has been online: the keys that it "
             "left at its node are past their dates (key_package_stale)."
         )
+
+
+class UnknownAilment(ClientError):
+    """There is no such ailment, or not any more."""
+
+    def __init__(self) -> None:
+        super().__init__("This is repaired already; nothing is to be done.")
+
+
+class OwnLost(ClientError):
+    """The log holds what this device wrote, and this device does not."""
+
+    def __init__(self) -> None:
+        super().__init__("This device does not have what it wrote itself.")
 
 
 class Closed(ClientError):

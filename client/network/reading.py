@@ -249,6 +249,7 @@ def _missing(tx: Tx, log: LogId, seq: int, after: int) -> None:
         "it is shown. Tell its admin."
     )
     set_note(tx, log, text)
+    tx.execute("UPDATE log SET gap = ? WHERE id = ?", after, log)
     room = None if row is None else log
     raise_alarm(tx, "entries_withheld", f"{log} {seq}", room, text)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from client.account.devices import Devices
 from client.account.me import Me
 from client.account.packages import refill
 from client.account.renewal import Renewal
@@ -22,7 +23,7 @@ from client.model import Connection
 from client.network.pace import Pace
 from client.network.reading import Reading, Uplink
 from client.network.session import Session
-from client.rooms.changes import expect_room
+from client.rooms.changes import doubt_keys, expect_room
 from client.rooms.letters import Stage
 from client.rooms.posting import Posting
 from client.rooms.workers import Workers
@@ -63,6 +64,7 @@ class Sync:
         clock: Clock,
         changed: Callable[[Connection, str], None],
         own: SelfGroup,
+        devices: Devices,
     ) -> None:
         self._store = store
         self._uplink = uplink
@@ -73,6 +75,7 @@ class Sync:
         self._clock = clock
         self._changed = changed
         self._own = own
+        self._devices = devices
         self._pace = Pace()
         self._renewal = Renewal(store, uplink.transport, me, clock)
         self._targets: dict[LogId, int] = {}
@@ -160,6 +163,7 @@ class Sync:
             await refill(self._store, self._uplink.transport, self._me, self._clock)
         except Refused as error:
             logger.warning("our keys could not be renewed: %s", error.code)
+        await self._devices.check()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SYNC_TIMEOUT):
                 await self._synced.wait()
@@ -221,6 +225,9 @@ class Sync:
             seq = have(tx, state.room)
             if seq is not None:
                 self._targets[state.room] = state.head
+                if (state.cursor or 0) > seq:
+                    # Our data is an old copy: its keys may have been used since.
+                    doubt_keys(tx, state.room)
                 if (state.cursor is None or state.cursor < seq) and seq <= state.head:
                     behind.append((state.room, seq))
             elif tx.one("SELECT 1 FROM log WHERE id = ?", state.room) is None:

@@ -36,6 +36,7 @@ __all__ = [
     "ask_soon",
     "build",
     "devices_to_add",
+    "doubt_keys",
     "drop_wishes",
     "due_wishes",
     "expect_room",
@@ -323,6 +324,13 @@ def may_join_after(tx: Tx, clock: Clock, room: LogId) -> int:
     if row is None or not 0 <= now - int(row[0]) < ASK_INTERVAL:
         return 0
     return int(row[0]) + ASK_INTERVAL - now
+
+
+def doubt_keys(tx: Tx, room: LogId) -> None:
+    """Our keys may be older than what was sent with them: join before writing."""
+    tx.execute(
+        "UPDATE room SET rewound = 1 WHERE id = ? AND status = ?", room, Status.ACTIVE
+    )
 
 
 def request_to_join(tx: Tx, me: Me, clock: Clock, room: LogId) -> None:

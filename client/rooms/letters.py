@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 
 from client.account.me import Me
 from client.content import Body, Unknown, read_content, write_content
+from client.doctor.ailment import heal, note
+from client.errors import OwnLost
 from client.model import MessageId, State
 from client.rooms.groups import Groups
 from client.rooms.notices import Lines
 from client.storage.heads import accuse, check_head
 from client.storage.store import Tx
-from client.storage.timeline import message_id, place
+from client.storage.timeline import add_notice, message_id, place
 from e2ee import Group
 from e2ee.errors import InvalidMessage
 from protocol.errors import Malformed
@@ -42,6 +44,9 @@ Due = dict[LogId, float]
 """Rooms in which something is to be done, and after how many seconds."""
 
 B = TypeVar("B", bound=Body)
+
+Heard = Callable[[Tx, LogId, Entry, MessageId, str, Body], None]
+"""A room, an entry, the id and the sending device of its content, the content."""
 
 
 class Stage(StrEnum):
@@ -88,6 +93,8 @@ class Letters:
         self._device = str(me.device)
         self._groups = groups
         self._handlers: dict[type[Body], Callable[[Tx, Any, Arrival], None]] = {}
+        self.heard: list[Heard] = []
+        """Told of each content that has its place in a log, others' and ours."""
         self._own: dict[type[Body], Callable[[Tx, Any, LogId, Entry], None]] = {}
 
     def on(self, kind: type[B], handler: Callable[[Tx, B, Arrival], None]) -> None:
@@ -210,24 +217,32 @@ class Letters:
             event_id(entry.submission),
             room,
         )
+        id = message_id(room, self._device, submission.txn)
         if row is not None:
             tx.execute("DELETE FROM outbox WHERE n = ?", row[0])
-            self._hear_own(tx, room, entry, bytes(row[1]))
-        id = message_id(room, self._device, submission.txn)
+            self._hear_own(tx, room, entry, id, bytes(row[1]))
         if submission.kind == Kind.MESSAGE:
             found = self.sent(tx, id, entry.seq, entry.time)
             if row is None and not found:
-                # Sent by this device before it lost its database, perhaps.
-                raise InvalidMessage("we do not have what this device sent")
+                raise OwnLost
+            # An old copy of our data may think that it is still to be sent.
+            tx.execute(
+                "DELETE FROM outbox WHERE room = ? AND txn = ?", room, submission.txn
+            )
             return True
         return row is not None
 
-    def _hear_own(self, tx: Tx, room: LogId, entry: Entry, content: bytes) -> None:
-        if content:
-            body = read_content(content).body
-            handler = None if isinstance(body, Unknown) else self._own.get(type(body))
-            if handler is not None:
-                handler(tx, body, room, entry)
+    def _hear_own(
+        self, tx: Tx, room: LogId, entry: Entry, id: MessageId, content: bytes
+    ) -> None:
+        body = read_content(content).body if content else Unknown("")
+        if isinstance(body, Unknown):
+            return
+        handler = self._own.get(type(body))
+        if handler is not None:
+            handler(tx, body, room, entry)
+        for hear in self.heard:
+            hear(tx, room, entry, id, self._device, body)
 
     def sent(self, tx: Tx, id: MessageId, seq: int, time: int | None) -> bool:
         """A text of ours has its place in the log; whether it was found here."""
@@ -302,14 +317,35 @@ class Letters:
         lines = Lines(tx, room, entry, first=1)
         arrival = Arrival(room, entry, submission, lines, due)
         if isinstance(content.body, Unknown):
-            lines.say(
-                arrival.device,
-                "unknown_content",
-                f"{arrival.account} sent something that this Telex is too old to "
-                "show: update it.",
-            )
+            self._keep_unknown(tx, arrival, opened.content)
         else:
-            self._handlers[type(content.body)](tx, content.body, arrival)
+            self.deliver(tx, content.body, arrival)
         if not check_head(tx, room, content, entry.seq):
             text = accuse(tx, room, content, arrival.device, entry.seq)
             lines.say(submission.sender, "fork", text)
+
+    def _keep_unknown(self, tx: Tx, arrival: Arrival, content: bytes) -> None:
+        """Keep a content that this version does not know, for one that does."""
+        room, entry, submission = arrival.room, arrival.entry, arrival.submission
+        id = message_id(room, arrival.device, submission.txn)
+        note(tx, room, entry, submission, "unknown_content", id, 0, content)
+        add_notice(
+            tx,
+            room,
+            seq=entry.seq,
+            line=0,
+            device=arrival.device,
+            time=entry.time,
+            code="unknown_content",
+            text=f"{arrival.account} sent something that this Telex is too old to "
+            "show: update it.",
+            id=id,
+        )
+
+    def deliver(self, tx: Tx, body: Body, arrival: Arrival) -> None:
+        """Let the handler of its kind act on a content."""
+        self._handlers[type(body)](tx, body, arrival)
+        id = message_id(arrival.room, arrival.device, arrival.submission.txn)
+        heal(tx, id)
+        for hear in self.heard:
+            hear(tx, arrival.room, arrival.entry, id, arrival.device, body)

@@ -15,12 +15,14 @@ import sqlcipher3
 
 from client.account.me import Me
 from client.clock import Clock
-from client.rooms.changes import Want, ask_soon, forget_satisfied, want
+from client.doctor.ailment import heal_handshakes, note
+from client.rooms.changes import Want, ask_soon, doubt_keys, forget_satisfied, want
 from client.rooms.groups import Groups, accounts_of, leaf_of, policy_of
 from client.rooms.letters import Due, Letters
 from client.rooms.notices import Lines, code_of, describe_commit
 from client.rooms.presence import note_presence
 from client.rooms.ranking import delay_for
+from client.rooms.resending import ASK_DELAY
 from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes, pin_members
 from client.storage.store import Tx
@@ -29,6 +31,7 @@ from client.storage.timeline import (
     Status,
     add_notice,
     get_message,
+    is_removed,
     message_id,
     set_status,
 )
@@ -54,6 +57,10 @@ __all__ = ["RoomReader"]
 Changed = Callable[[Tx, LogId, str, Collection[str], Collection[str]], None]
 
 NEEDS_KEYS = frozenset((Kind.MESSAGE, Kind.PROPOSAL, Kind.COMMIT, Kind.JOIN_REQUEST))
+
+DOUBT = 2
+"""Messages that do not open since we came in, from which on our own keys are the ones
+in doubt: one alone may be anybody's noise."""
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +118,10 @@ class RoomReader:
             logger.error("entry %d of %s: %s", entry.seq, room, type(error).__name__)
             code, stuck = "internal", submission.kind == Kind.COMMIT
         self._unreadable(tx, room, entry, submission, code)
+        due[room] = min(due.get(room, 60.0), ASK_DELAY / 1000)
+        if self._is_doubtful(tx, room, code):
+            # Our keys are the ones that do not fit, or no longer safe to use.
+            doubt_keys(tx, room)
         if stuck:
             self._lose(tx, room, due)
             if submission.kind == Kind.MESSAGE:
@@ -150,6 +161,7 @@ class RoomReader:
                 if peek(submission.body).epoch == row[1]:
                     tx.execute("DELETE FROM staged_join WHERE room = ?", room)
             return False
+        heal_handshakes(tx, room)
         tx.execute("DELETE FROM staged_join WHERE room = ?", room)
         tx.execute("DELETE FROM staged WHERE room = ?", room)
         tx.execute("DELETE FROM held_entry WHERE log = ? AND seq <= ?", room, entry.seq)
@@ -290,6 +302,7 @@ class RoomReader:
         after = set(accounts_of(group.members()))
         describe_commit(Lines(tx, room, entry), effects, set(before), after)
         _note_presence(tx, room, entry.seq, before, after)
+        heal_handshakes(tx, room)
         self._groups.save_epoch(tx, room, group)
         own = submission.sender == self._device
         forget_satisfied(tx, room, group, added, own=own)
@@ -397,15 +410,32 @@ class RoomReader:
         if submission.kind == Kind.MESSAGE and submission.sender != self._device:
             self._unreadable(tx, room, entry, submission, "no_keys")
 
+    def _is_doubtful(self, tx: Tx, room: LogId, code: str) -> bool:
+        """Whether what cannot be read speaks against our own keys."""
+        if code == "own_lost":
+            return True
+        if code != "decryption_failed":
+            return False
+        row = tx.one(
+            "SELECT count(*) FROM ailment a JOIN room r ON r.id = a.room"
+            " WHERE a.room = ? AND a.code = ? AND a.seq > r.joined",
+            room,
+            code,
+        )
+        return row is not None and row[0] >= DOUBT
+
     def _unreadable(
         self, tx: Tx, room: LogId, entry: Entry, submission: Submission, code: str
     ) -> None:
-        id = None
         if submission.kind == Kind.MESSAGE:
             # It stands where the message would, and makes way if that turns up.
             id = message_id(room, submission.sender, submission.txn)
-            if get_message(tx, id) is not None:
+            if get_message(tx, id) is not None or is_removed(tx, id):
                 return
+        else:
+            id = message_id(room, "", f"notice {entry.seq} 0".encode())
+        due = self._clock.now_ms() + ASK_DELAY
+        note(tx, room, entry, submission, code, id, due)
         texts: dict[str, str] = {
             Kind.MESSAGE: "A message from {} could not be read ({}).",
             Kind.COMMIT: "A change of the room's keys by {} could not be read ({}).",

@@ -204,7 +204,9 @@ class Rejoin:
         """Hold the place that the hub names against the log, or begin there."""
         if state.seq < 1 or len(state.hash) != 32 or len(state.tree_hash) != 32:
             raise NodeNonsense("The hub sent what is no state of a group.")
-        if tx.one("SELECT 1 FROM log WHERE id = ?", room) is None:
+        row = tx.one("SELECT gap > seq FROM log WHERE id = ?", room)
+        if row is None or (row[0] and have(tx, room) is not None):
+            # Nothing was read here before, or nothing more of it is shown.
             start_log(tx, room, state.seq, state.hash)
             return
         seen = (have(tx, room) or 0) >= state.seq

@@ -13,6 +13,7 @@ from client.account.contacts import check_root
 from client.account.me import Me
 from client.account.packages import find_bundle, spend
 from client.clock import Clock
+from client.doctor.ailment import heal_handshakes
 from client.rooms.changes import expect_room
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.notices import Lines, code_of
@@ -213,6 +214,7 @@ class Welcomes:
             self._clock.now_ms(),
             self._clock.now_ms(),
         )
+        heal_handshakes(tx, room)
         for account in accounts:
             note_presence(tx, room, account, seq, inside=True)
         tx.rooms.add(room)

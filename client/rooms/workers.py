@@ -17,6 +17,7 @@ from client.errors import ChangeFailed, ClientError
 from client.rooms.changes import next_due
 from client.rooms.posting import Posting
 from client.rooms.rejoin import Rejoin
+from client.rooms.resending import Resending
 from client.rooms.settler import Settler
 from client.rooms.talk import Talk
 from client.storage.store import Store, Tx
@@ -57,6 +58,7 @@ class Workers:
     def wire(
         self,
         rejoin: Rejoin,
+        resending: Resending,
         settler: Settler,
         posting: Posting,
         prepare: Callable[[Tx, LogId], None] = lambda tx, room: None,
@@ -67,6 +69,7 @@ class Workers:
             prepare: queues what a room is to be told, before its outbox is sent.
         """
         self._rejoin = rejoin
+        self._resending = resending
         self._settler = settler
         self._posting = posting
         self._tell = prepare
@@ -149,14 +152,19 @@ class Workers:
             logger.error("work in %s failed: %s", room, type(error).__name__)
             self._retry(room, error)
             return
-        due = await self._store.run(lambda tx: next_due(tx, room))
+        due = await self._store.run(lambda tx: self._next_due(tx, room))
         if due is not None:
             wait = min(wait or due, max(50, due - self._clock.now_ms()))
         if wait:
             self.poke(room, wait / 1000)
 
+    def _next_due(self, tx: Tx, room: LogId) -> int | None:
+        dues = (next_due(tx, room), self._resending.next_due(tx, room))
+        return min((due for due in dues if due is not None), default=None)
+
     def _prepare(self, tx: Tx, room: LogId) -> None:
         """Queue what is to be written in a room."""
+        self._resending.prepare(tx, room)
         self._talk.acknowledge(tx, room)
         self._tell(tx, room)
 
@@ -171,7 +179,8 @@ class Workers:
 def _with_work(tx: Tx) -> list[LogId]:
     rows = tx.all(
         "SELECT room FROM outbox WHERE state IN ('waiting', 'ready')"
-        " UNION SELECT room FROM staged_join"
+        " UNION SELECT room FROM staged_join UNION SELECT room FROM ailment"
+        " UNION SELECT room FROM answer WHERE due > 0"
         " UNION SELECT id FROM room WHERE status = 'active' AND NOT EXISTS"
         "  (SELECT 1 FROM mls_epoch JOIN mls_ratchet USING (room) WHERE room = id)"
         " UNION SELECT room FROM intent UNION SELECT room FROM staged"

@@ -176,6 +176,9 @@ ALTER TABLE room ADD COLUMN rewound INTEGER NOT NULL DEFAULT 0;
 -- Seconds after which messages vanish; 0: they stay.
 ALTER TABLE room ADD COLUMN disappearing INTEGER NOT NULL DEFAULT 0;
 
+-- Where the node goes on behind entries that it leaves out.
+ALTER TABLE log ADD COLUMN gap INTEGER NOT NULL DEFAULT 0;
+
 -- External commits of ours that were sent and not seen in the log yet.
 CREATE TABLE staged_join (
     room TEXT PRIMARY KEY,
@@ -199,41 +202,49 @@ CREATE TABLE presence (
 
 -- Entries that could not be read, until they are.
 CREATE TABLE ailment (
-    id TEXT PRIMARY KEY,
+    id TEXT PRIMARY KEY,              -- of the line that stands for it
     room TEXT NOT NULL,
     seq INTEGER NOT NULL,
-    time INTEGER NOT NULL,
+    time INTEGER NOT NULL,            -- at the hub
     kind TEXT NOT NULL,               -- of the submission: a log.Kind
     device TEXT NOT NULL,             -- its sender
     txn BLOB NOT NULL,
-    message TEXT,                     -- the line that stands for it
     code TEXT NOT NULL,
-    state TEXT NOT NULL,              -- a model.Ailment's
+    state TEXT NOT NULL,              -- a doctor.ailment.Stage
     tries INTEGER NOT NULL DEFAULT 0,
-    due INTEGER NOT NULL DEFAULT 0    -- when it is asked for (again)
+    due INTEGER NOT NULL DEFAULT 0,   -- when it is asked for (again)
+    content BLOB NOT NULL DEFAULT x'' -- decrypted, and for a newer version to read
 ) WITHOUT ROWID;
 CREATE INDEX ailment_room ON ailment (room, state, seq);
-CREATE INDEX ailment_message ON ailment (message);
 
--- What this device wrote that is no line of a timeline, for who could not read it.
-CREATE TABLE sent_content (
+-- What was said and is no line of a timeline, for who could not read it.
+CREATE TABLE silent (
     room TEXT NOT NULL,
     id TEXT NOT NULL,
     seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    body BLOB NOT NULL,
+    device TEXT NOT NULL,
+    kind TEXT NOT NULL,               -- empty if it means nothing later: a receipt
+    body BLOB NOT NULL,               -- of what this device wrote
     PRIMARY KEY (room, id)
 ) WITHOUT ROWID;
-CREATE INDEX sent_content_seq ON sent_content (room, seq);
+CREATE INDEX silent_seq ON silent (room, seq);
+
+-- The private keys of our requests: what is not for all is sealed for them.
+CREATE TABLE resend_key (
+    public BLOB PRIMARY KEY,
+    private BLOB NOT NULL,
+    time INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- What others asked for, until somebody has sent it again.
 CREATE TABLE answer (
     room TEXT NOT NULL,
     id TEXT NOT NULL,
+    key BLOB NOT NULL,                -- it is sealed for; empty: for all
     due INTEGER NOT NULL,             -- 0: it was sent
     sent INTEGER NOT NULL DEFAULT 0,  -- how often
     time INTEGER NOT NULL,
-    PRIMARY KEY (room, id)
+    PRIMARY KEY (room, id, key)
 ) WITHOUT ROWID;
 CREATE INDEX answer_due ON answer (room, due);
 
@@ -275,11 +286,8 @@ CREATE TABLE link_job (
     stage TEXT NOT NULL,              -- an account.linker.Step
     slot TEXT NOT NULL,               -- where the answer goes
     answer BLOB NOT NULL,             -- sealed, the same bytes at each try
-    auth_key BLOB NOT NULL,
-    mls_key BLOB NOT NULL,
     rooms INTEGER NOT NULL DEFAULT 0, -- in how many it is added
-    vault TEXT NOT NULL,              -- where its history goes, empty for none
-    vault_key BLOB NOT NULL
+    vault TEXT NOT NULL               -- where its history goes, empty for none
 ) WITHOUT ROWID;
 
 -- People's keys: which root was compared with the person (`root`, or an old one),

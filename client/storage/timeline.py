@@ -39,6 +39,7 @@ __all__ = [
     "events_of",
     "get_message",
     "get_room",
+    "is_removed",
     "list_messages",
     "list_rooms",
     "message_id",
@@ -88,6 +89,11 @@ class Purpose(StrEnum):
     TALK = ""
     SELF = "self"
     """To bind an account's own devices (`account.self_group`); it is never shown."""
+
+
+def is_removed(tx: Tx, id: MessageId) -> bool:
+    """Whether a message was deleted here, so that nothing brings it back."""
+    return tx.one("SELECT 1 FROM removal WHERE message = ?", id) is not None
 
 
 def message_id(room: LogId, device: str, txn: bytes) -> MessageId:

@@ -257,7 +257,7 @@ async def test_kinds_from_the_future_are_kept_and_passed_by(
     await alice.send_text(room.id, "two")
     await until(partial(texts, bob, room.id), lambda t: t == ["one", "two"])
     codes = [m.code for m in await bob.messages(room.id) if m.kind == "notice"]
-    assert codes[-2:] == ["unsupported_version", "unknown_kind"]
+    assert {"unsupported_version", "unknown_kind"} <= set(codes)
     kept = await bob._store.run(lambda tx: tx.one("SELECT count(*) FROM unknown_entry"))
     assert kept is not None and kept[0] == 1
 

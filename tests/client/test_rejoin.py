@@ -8,9 +8,10 @@ from functools import partial
 import pytest
 
 from client import Client
+from client.errors import NodeUnreachable
 from client.rooms import rejoin
 from client.storage.store import Tx
-from protocol.errors import NotAllowed, NodeFault, StaleEpoch
+from protocol.errors import NodeFault, NotAllowed, StaleEpoch
 from protocol.log import Kind, LogId, read_entry, read_submission
 from protocol.wire import GroupState
 from tests.client.conftest import Join
@@ -95,7 +96,9 @@ async def test_a_lost_welcome_is_not_needed(
     await until(partial(room_of, bob, room.id), lambda r: r is not None and r.active)
     await alice.send_text(room.id, "welcome")
     await until(partial(texts, bob, room.id), lambda t: t == ["welcome"])
-    seen = await until(partial(room_of, bob, room.id), lambda r: r.title == "Garden")
+    seen = await until(
+        partial(room_of, bob, room.id), lambda r: r and r.title == "Garden"
+    )
     assert seen is not None and seen.members == 3
 
 
@@ -237,6 +240,6 @@ async def test_a_room_that_changes_too_fast_is_left_for_later(
     await lose_keys(bob, room.id)
     with monkeypatch.context() as patch:
         patch.setattr(uplink, "submit", stale)
-        with pytest.raises(rejoin.NodeUnreachable, match="too fast"):
+        with pytest.raises(NodeUnreachable, match="too fast"):
             await bob._workers._rejoin.rejoin(room.id)
     assert await asyncio.wait_for(bob._workers._rejoin.rejoin(room.id), 10) > 0
