@@ -556,6 +556,15 @@ class Client:
         """
         await self._rooms.leave(room)
 
+    async def set_refuse_unverified(self, room: LogId, on: bool) -> None:
+        """Let a room wait with messages while somebody in it is not verified, or not.
+
+        Raises:
+            NotAllowed: only admins may, in a group.
+            RoomInactive, Refused, ClientError: it did not come through, and why.
+        """
+        await self._rooms.set_refuse_unverified(room, on)
+
     async def rename(self, room: LogId, name: str) -> None:
         """Give a group another name.
 

@@ -382,7 +382,7 @@ class KeyChange:
     rooms: tuple[LogId, ...]
     """Where nothing is sent until one chooses."""
     kept: bool = False
-    """Whether one chose to keep the old key: where the new one shows nothing is sent."""
+    """Whether one keeps the old key: where the new one shows, nothing is sent."""
 
 
 SasStage = Literal["asked", "waiting", "compare", "agreed", "done", "refused", "failed"]

@@ -6,13 +6,19 @@ stored: an account that does not exist, a right that is lacking.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from client.account.me import Me
 from client.clock import Clock
-from client.errors import BadText, ChangeFailed, ClientError, RoomInactive
-from client.model import Room, RoomMember
-from client.rooms.changes import Want, want
+from client.errors import (
+    BadText,
+    ChangeFailed,
+    ClientError,
+    RoomInactive,
+    Unverified,
+)
+from client.model import Room, RoomMember, Trust
+from client.rooms.changes import Rule, Want, want
 from client.rooms.founding import found
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.letters import Letters
@@ -24,13 +30,15 @@ from client.rooms.workers import Workers
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, get_room, set_status
 from client.text import check_name
+from client.verification.rules import unverified_in
+from client.verification.trust import trust_of
 from e2ee import Group
 from e2ee.errors import E2eeError
 from protocol.address import parse_account
-from protocol.errors import Refused, UnknownRoom
+from protocol.errors import NotAllowed, Refused, UnknownRoom
 from protocol.limits import MEMBERS_MAX
 from protocol.log import LogId
-from protocol.policy import authorize
+from protocol.policy import Role, authorize
 
 __all__ = ["Rooms"]
 
@@ -168,6 +176,26 @@ class Rooms:
         await self._store.run(rename)
         self._workers.poke(room)
 
+    async def set_refuse_unverified(self, room: LogId, on: bool) -> None:
+        """Let a room wait with messages while somebody in it is not verified, or not.
+
+        Raises:
+            NotAllowed: only admins may, in a group.
+            RoomInactive, Refused, ClientError: it did not come through, and why.
+        """
+
+        def keep(tx: Tx) -> None:
+            policy = policy_of(self._group(tx, room))
+            if not policy.direct and policy.role(self._account) < Role.ADMIN:
+                raise NotAllowed("Only an admin of this room may change its rules.")
+            tx.execute(
+                "DELETE FROM intent WHERE room = ? AND kind = ?", room, Want.RULES
+            )
+            if policy.refuse_unverified != on:
+                want(tx, room, Want.RULES, Rule.REFUSE if on else Rule.TAKE)
+
+        await self._settle(room, keep)
+
     async def members(self, room: LogId) -> list[RoomMember]:
         """The accounts in a room, ourselves first; empty once we are out."""
 
@@ -177,7 +205,16 @@ class Rooms:
                 return []
             policy = policy_of(group)
             found = [
-                RoomMember(account, policy.role(account), n, account == self._account)
+                RoomMember(
+                    account,
+                    policy.role(account),
+                    n,
+                    account == self._account,
+                    Trust.VERIFIED
+                    if account == self._account
+                    else trust_of(tx, account),
+                    _suspects(tx, room, account),
+                )
                 for account, n in accounts_of(group.members()).items()
             ]
             return sorted(found, key=lambda m: (not m.own, -m.role, m.account))
@@ -251,6 +288,13 @@ class Rooms:
                 removed=subjects if there else (),
                 present=present,
             )
+            if kind is Want.ADD and policy_of(group).refuse_unverified:
+                missing = unverified_in(tx, self._account, subjects)
+                if missing:
+                    raise Unverified(
+                        "This room is for verified people: compare keys with "
+                        f"{missing} first, then add them."
+                    )
             return subjects
 
         subjects = await self._store.run(check)
@@ -263,6 +307,10 @@ class Rooms:
             for account in subjects:
                 want(tx, room, kind, account)
 
+        await self._settle(room, keep)
+
+    async def _settle(self, room: LogId, keep: Callable[[Tx], None]) -> None:
+        """Keep what is wanted and bring it about."""
         try:
             async with self._workers.lock(room), asyncio.timeout(SETTLE_TIMEOUT):
                 await self._store.run(keep)
@@ -309,6 +357,16 @@ def _direct_with(tx: Tx, account: str) -> LogId | None:
         Status.CREATING,
     )
     return None if row is None else LogId(row[0])
+
+
+def _suspects(tx: Tx, room: LogId, account: str) -> int:
+    row = tx.one(
+        "SELECT count(*) FROM suspect s JOIN member m ON m.device = s.device"
+        " WHERE m.room = ? AND m.account = ?",
+        room,
+        account,
+    )
+    return 0 if row is None else int(row[0])
 
 
 def _is_gone(tx: Tx, room: LogId) -> bool:

@@ -15,14 +15,20 @@ from enum import StrEnum
 from client.account.me import Me
 from client.account.packages import new_bundle
 from client.clock import Clock
-from client.rooms.groups import Groups, accounts_of
+from client.rooms.groups import Groups, accounts_of, policy_of
 from client.storage.store import Tx
 from client.storage.timeline import Status
-from e2ee import Group, key_package_info
+from e2ee import Extension, Group, key_package_info
 from protocol.codec import decode, encode
+from protocol.credential import credential_root
 from protocol.limits import CLAIM_ACCOUNTS
 from protocol.log import Kind, LogId, event_id, make_submission
-from protocol.policy import device_of
+from protocol.policy import (
+    TELEX_ROOM,
+    account_of,
+    device_of,
+    set_refuse_unverified,
+)
 from protocol.wire import AddressedWelcome, Bundle
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "QUIET",
     "Built",
     "Package",
+    "Rule",
     "Want",
     "Wish",
     "accounts_to_add",
@@ -76,8 +83,17 @@ class Want(StrEnum):
     """One device, because it was revoked."""
     UPDATE = "update"
     """New keys for our own leaf."""
+    RULES = "rules"
+    """That the room refuses unverified people, or takes them again; see `Rule`."""
     COMMIT = "commit"
     """That the proposals of others that wait become true."""
+
+
+class Rule(StrEnum):
+    """The subject of `Want.RULES`."""
+
+    REFUSE = "refuse unverified"
+    TAKE = "take unverified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +213,7 @@ def forget_satisfied(
             or wish.subject.partition("/")[0] not in accounts,
             Want.REMOVE_DEVICE: wish.subject not in devices,
             Want.UPDATE: own,
+            Want.RULES: wish.subject == _rule(group),
             Want.COMMIT: not group.pending_proposals,
         }
         if done[wish.want]:
@@ -230,11 +247,13 @@ def build(
     add, remove = _select(tx, group, room, wishes, packages)
     others = [p for p in group.pending_proposals if p.sender.leaf != group.own_leaf]
     update = any(wish.want is Want.UPDATE for wish in wishes)
-    if not add and not remove and not others and not update:
+    rules = _rules(tx, group, room, wishes)
+    if not add and not remove and not others and not update and rules is None:
         return None
     staged = group.commit(
         add=[package.data for package in add.values()],
         remove=sorted(remove),
+        extensions=rules,
         identity=_renewed(group, me),
         now=clock.now(),
     )
@@ -260,6 +279,43 @@ def build(
         staged.encode(),
     )
     return built
+
+
+def _of_former_roots(tx: Tx, group: Group, device: str) -> set[int]:
+    """Leaves of a person under a root key in whose place a newer one was accepted."""
+    account = device.partition("/")[0]
+    rows = tx.all("SELECT root FROM former_root WHERE account = ?", account)
+    former = {bytes(row[0]) for row in rows}
+    return {
+        member.leaf
+        for member in group.members()
+        if account_of(member.identity) == account
+        and credential_root(member.identity) in former
+    }
+
+
+def _rule(group: Group) -> Rule:
+    return Rule.REFUSE if policy_of(group).refuse_unverified else Rule.TAKE
+
+
+def _rules(
+    tx: Tx, group: Group, room: LogId, wishes: Sequence[Wish]
+) -> list[Extension] | None:
+    """The group's extensions with the rule that is wanted; None if it stands."""
+    for wish in wishes:
+        if (
+            wish.want is Want.RULES
+            and wish.subject != _rule(group)
+            and tx.one("SELECT 1 FROM intent WHERE n = ?", wish.n) is not None
+        ):
+            on = wish.subject == Rule.REFUSE
+            return [
+                Extension(e.type, set_refuse_unverified(e.data, on))
+                if e.type == TELEX_ROOM
+                else e
+                for e in group.context.extensions
+            ]
+    return None
 
 
 def _renewed(group: Group, me: Me) -> bytes | None:
@@ -306,6 +362,7 @@ def _select(
                 if wish.subject in leaves:
                     remove.add(leaves[wish.subject])
                 add[wish.subject] = _package(wish.package)
+                remove |= _of_former_roots(tx, group, wish.subject)
     return add, remove
 
 

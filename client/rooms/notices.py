@@ -11,7 +11,7 @@ from e2ee import CommitEffects
 from e2ee.errors import E2eeError
 from protocol.errors import IdentityError, Malformed, Refused, TelexError
 from protocol.log import Entry, LogId
-from protocol.policy import account_of, device_of
+from protocol.policy import account_of, device_of, read_policy
 
 __all__ = ["Lines", "code_of", "describe_commit"]
 
@@ -51,6 +51,13 @@ def describe_commit(
         after: the accounts that are there now.
     """
     committer = account_of(effects.sender.identity)
+    if effects.extensions_before is not None and effects.extensions_after is not None:
+        _describe_rules(
+            lines,
+            committer,
+            read_policy(effects.extensions_before).refuse_unverified,
+            read_policy(effects.extensions_after).refuse_unverified,
+        )
     wished = {
         device_of(action.subject.identity): account_of(action.proposer.identity)
         for action in effects.actions
@@ -81,6 +88,15 @@ def describe_commit(
                 lines.say(device, "left", f"{account} left.")
             else:
                 lines.say(device, "removed", f"{by} removed {account}.")
+
+
+def _describe_rules(lines: Lines, by: str, before: bool, after: bool) -> None:
+    if after and not before:
+        text = "nothing is sent here while somebody in it is not verified."
+        lines.say(by, "refuse_unverified_on", f"{by} changed the rules: {text}")
+    elif before and not after:
+        text = "people who are not verified may be here again."
+        lines.say(by, "refuse_unverified_off", f"{by} changed the rules: {text}")
 
 
 def code_of(error: Exception) -> str:
