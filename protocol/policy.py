@@ -252,9 +252,12 @@ class RoomValidator:
                 raise NotAllowed("A leaf may not change hands.")
         if effects.extensions_after is not None:
             _check_extensions(context.extensions, effects.extensions_after)
-        self._authorize_actions(policy, effects)
+        present = {device.rpartition("/")[0] for device in devices}
+        self._authorize_actions(policy, effects, present)
 
-    def _authorize_actions(self, policy: RoomPolicy, effects: _Effects) -> None:
+    def _authorize_actions(
+        self, policy: RoomPolicy, effects: _Effects, present: set[str]
+    ) -> None:
         wishes: dict[str, tuple[list[str], list[str]]] = {}
         for action in effects.actions:
             proposer = account_of(action.proposer.identity)
@@ -273,9 +276,6 @@ class RoomValidator:
                     pass
                 case other:
                     raise NotAllowed(f"This room takes no {other} proposals.")
-        if not wishes:
-            return
-        present = {account_of(member.identity) for member in effects.before}
         for proposer, (added, removed) in wishes.items():
             authorize(policy, proposer, added=added, removed=removed, present=present)
 
@@ -289,7 +289,7 @@ class RoomValidator:
         Raises:
             NotAllowed: it is of another kind.
         """
-        if type(proposal).__name__ != "Remove":
+        if type(proposal).__name__ not in ("Remove", "SelfRemove"):
             raise NotAllowed("Only a wish to leave may be proposed here.")
 
 
@@ -298,7 +298,7 @@ def _check_external(sender: _Member, effects: _Effects) -> None:
 
     Its account's leaves vouch for it: their root key must be its own, or a node could
     let anybody in under the name of an account of its own. Of what stands in the
-    tree it may take away its own old leaf and nothing else.
+    tree it may take away its own old leaf, and else only who asked to leave.
     """
     device, account = device_of(sender.identity), account_of(sender.identity)
     root = credential_root(sender.identity)
@@ -307,7 +307,13 @@ def _check_external(sender: _Member, effects: _Effects) -> None:
         raise NotAllowed("Only a device of somebody in this room may join by itself.")
     if all(credential_root(member.identity) != root for member in kin):
         raise NotAllowed(f"The root key of {account} is not the one known here.")
-    if any(device_of(member.identity) != device for member in effects.removed):
+    leaving = {
+        action.subject
+        for action in effects.actions
+        if action.kind == "remove" and action.proposer == action.subject
+    }
+    others = [m for m in effects.removed if device_of(m.identity) != device]
+    if not leaving.issuperset(others):
         raise NotAllowed("Who joins by itself may remove its own old leaf alone.")
 
 

@@ -5,12 +5,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from e2ee import Group
 from e2ee.errors import DuplicateKey
+from e2ee.external_join import ExternalJoin
 from e2ee.member import ALLOW_ALL
+from e2ee.proposal import Proposal, Remove
 from node.app import Node
 from node.rooms.incoming import read_incoming
 from protocol.errors import (
@@ -24,6 +27,7 @@ from protocol.errors import (
     UnknownRoom,
 )
 from protocol.log import Kind, LogId, make_submission, read_entry, read_submission
+from protocol.policy import device_of
 from protocol.wire import (
     AddressedWelcome,
     Bundle,
@@ -152,6 +156,40 @@ async def test_only_its_own_old_leaf_goes(node: Node, alice: Phone, bob: Phone) 
         with pytest.raises(DuplicateKey):
             second.external_commit(room.id, state, validator=ALLOW_ALL)
         assert await head(alice, room.id) == 3
+
+
+async def test_two_leaves_never_go_at_once(
+    node: Node, alice: Phone, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own old leaf and, in the same commit, somebody else's."""
+    room = await alice.create_room()
+    await alice.add(room, bob.account)
+    state = await bob.group_state(room.id)
+    victim = next(
+        member.leaf
+        for member in room.group.members()
+        if device_of(member.identity) == alice.address
+    )
+    honest = ExternalJoin._apply
+
+    def greedy(self: ExternalJoin, proposals: list[Proposal], stored: Any) -> Any:
+        proposals.append(Remove(victim))
+        return honest(self, proposals, stored)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExternalJoin, "_apply", greedy)
+        patch.setattr("e2ee.proposal_list._check_external_list", lambda *_: None)
+        data, bundle, _ = bob.external_commit(
+            room.id, state, remove=bob.address, validator=ALLOW_ALL
+        )
+    with pytest.raises(InvalidCommit, match="more than one leaf"):
+        await bob.submit(data, bundle)
+    # And the policy says no by itself.
+    with monkeypatch.context() as patch:
+        patch.setattr("e2ee.proposal_list._check_external_list", lambda *_: None)
+        with pytest.raises(NotAllowed, match="own old leaf"):
+            await bob.submit(data, bundle)
+    assert await head(alice, room.id) == 2
 
 
 async def test_an_account_with_another_root_is_not_who_is_here(

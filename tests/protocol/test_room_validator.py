@@ -1,135 +1,38 @@
 """The room's rules held by real groups: builder, hub and receiver refuse alike."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from e2ee import (
-    Extension,
     Group,
-    KeyPackageBundle,
-    PublicGroup,
-    StagedCommit,
     new_key_package,
 )
 from e2ee.errors import DuplicateKey, UnsupportedExtension
 from e2ee.extension import Credential, ExternalSender, external_senders_extension
-from e2ee.member import UnsafeAllowAll
 from protocol.codec import decode, encode
 from protocol.credential import DEVICE_LIFETIME
 from protocol.errors import IdentityError, NotAllowed
 from protocol.policy import (
-    TELEX_ROOM,
-    Role,
-    RoomPolicy,
-    RoomValidator,
     read_policy,
     set_refuse_unverified,
 )
 from tests.helpers.people import NOW, Person, Terminal
+from tests.protocol.rooms import (
+    MAX,
+    MIA,
+    OLGA,
+    RULES,
+    leaf,
+    lying,
+    package,
+    policy_data,
+    room_of,
+    with_data,
+)
 
-RULES = RoomValidator(lambda: NOW)
-OLGA, MIA, MAX = (Person(f"{name}@example.org") for name in ("olga", "mia", "max"))
-
-
-def package(terminal: Terminal) -> KeyPackageBundle:
-    return new_key_package(
-        signature_private=terminal.mls.seed,
-        identity=terminal.credential,
-        not_before=NOW - 60,
-        not_after=NOW + 86_400,
-    )
-
-
-@dataclass
-class Room:
-    """A room with its hub, and members by device."""
-
-    hub: PublicGroup
-    groups: dict[str, Group]
-
-    def apply(self, committer: Terminal, **wishes: Sequence[object]) -> None:
-        staged = self.groups[str(committer.address)].commit(now=NOW, **wishes)  # type: ignore[arg-type]
-        self.hub, _ = self.hub.process_commit(staged.commit, staged.group_info, now=NOW)
-        for device, group in self.groups.items():
-            if device == str(committer.address):
-                group.apply_own(staged)
-            else:
-                group.process_commit(staged.commit, now=NOW)
-        self.welcomes = staged.welcomes
-
-
-def room_of(
-    creator: Terminal,
-    *others: Terminal,
-    direct: bool = False,
-    self_group: bool = False,
-) -> Room:
-    policy = RoomPolicy(
-        1,
-        "room",
-        direct,
-        {str(creator.address.account): int(Role.OWNER)},
-        add_role=int(Role.MEMBER if direct else Role.ADMIN),
-        self_group=self_group,
-    )
-    group = Group.create(
-        group_id=b"room",
-        signature_private=creator.mls.seed,
-        identity=creator.credential,
-        extensions=[Extension(TELEX_ROOM, policy.encode())],
-        now=NOW,
-        validator=RULES,
-    )
-    hub = PublicGroup.create(
-        group.group_info(), group.ratchet_tree(), now=NOW, validator=RULES
-    )
-    room = Room(hub, {str(creator.address): group})
-    if others:
-        bundles = [package(other) for other in others]
-        room.apply(creator, add=[bundle.key_package for bundle in bundles])
-        for other, bundle, (_, welcome) in zip(
-            others, bundles, room.welcomes, strict=True
-        ):
-            room.groups[str(other.address)] = Group.join(
-                welcome,
-                [bundle],
-                signature_private=other.mls.seed,
-                ratchet_tree=group.ratchet_tree(),
-                now=NOW,
-                validator=RULES,
-            )
-    return room
-
-
-def with_data(group: Group, data: bytes) -> list[Extension]:
-    """The group's extensions with another policy."""
-    return [
-        replace(e, data=data) if e.type == TELEX_ROOM else e
-        for e in group.context.extensions
-    ]
-
-
-def policy_data(group: Group) -> bytes:
-    return next(e.data for e in group.context.extensions if e.type == TELEX_ROOM)
-
-
-def lying(group: Group, terminal: Terminal) -> Group:
-    """The same group in a client without rules."""
-    return Group.load(
-        group.dump_epoch(),
-        group.dump_ratchets(),
-        signature_private=terminal.mls.seed,
-        validator=UnsafeAllowAll(),
-    )
-
-
-def leaf(group: Group, terminal: Terminal) -> int:
-    return next(
-        m.leaf for m in group.members() if m.signature_key == terminal.mls.public
-    )
+pytestmark = pytest.mark.usefixtures("few_devices")
 
 
 def test_an_owner_adds_and_removes() -> None:
@@ -386,95 +289,3 @@ def test_no_extension_comes_goes_or_hides_bytes() -> None:
         with pytest.raises(Exception) as caught:
             group.commit(extensions=extensions, now=NOW)
         assert isinstance(caught.value, NotAllowed | UnsupportedExtension)
-
-
-# --- joining by oneself --------------------------------------------------------------
-
-
-def external(
-    room: Room,
-    terminal: Terminal,
-    *,
-    remove: int | None = None,
-    validator: RoomValidator | UnsafeAllowAll = RULES,
-) -> tuple[Group, StagedCommit]:
-    info = next(iter(room.groups.values())).group_info()
-    return Group.join_external(
-        info,
-        ratchet_tree=room.hub.ratchet_tree(),
-        signature_private=terminal.mls.seed,
-        identity=terminal.credential,
-        remove=remove,
-        validator=validator,
-    )
-
-
-def refused_everywhere(room: Room, staged: StagedCommit, match: str) -> None:
-    """Hub and members refuse what a client without rules built."""
-    with pytest.raises(NotAllowed, match=match):
-        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
-    for group in room.groups.values():
-        with pytest.raises(NotAllowed, match=match):
-            group.process_commit(staged.commit, now=NOW)
-
-
-def test_a_further_device_and_a_lost_one_join_by_themselves() -> None:
-    olga, mia, second = OLGA.device(), MIA.device(), MIA.device()
-    room = room_of(olga, mia)
-    for terminal, remove in (
-        (second, None),
-        (mia, leaf(room.groups[str(olga.address)], mia)),
-    ):
-        joined, staged = external(room, terminal, remove=remove)
-        room.groups.pop(str(terminal.address), None)
-        room.hub, _ = room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
-        for group in room.groups.values():
-            group.process_commit(staged.commit, now=NOW)
-        room.groups[str(terminal.address)] = joined
-    assert len(room.hub.members()) == 3
-
-
-def test_a_stranger_does_not_join_by_itself() -> None:
-    room = room_of(OLGA.device(), MIA.device())
-    stranger = MAX.device()
-    with pytest.raises(NotAllowed, match="somebody in this room"):
-        external(room, stranger)
-    _, staged = external(room, stranger, validator=UnsafeAllowAll())
-    refused_everywhere(room, staged, "somebody in this room")
-
-
-def test_another_root_under_the_same_name_does_not_join() -> None:
-    room = room_of(OLGA.device(), MIA.device())
-    impostor = Person(MIA.address).device()
-    with pytest.raises(NotAllowed, match="root key"):
-        external(room, impostor)
-    _, staged = external(room, impostor, validator=UnsafeAllowAll())
-    refused_everywhere(room, staged, "root key")
-
-
-def test_who_joins_removes_nobody_else_not_even_a_sibling() -> None:
-    olga, mia, second = OLGA.device(), MIA.device(), MIA.device()
-    room = room_of(olga, mia)
-    group = room.groups[str(olga.address)]
-    for victim in (olga, mia):
-        with pytest.raises(NotAllowed, match="own old leaf"):
-            external(room, second, remove=leaf(group, victim))
-        _, staged = external(
-            room, second, remove=leaf(group, victim), validator=UnsafeAllowAll()
-        )
-        refused_everywhere(room, staged, "own old leaf")
-
-
-def test_nobody_but_its_creator_joins_a_self_group() -> None:
-    olga, second = OLGA.device(), OLGA.device()
-    room = room_of(olga, self_group=True)
-    group = room.groups[str(olga.address)]
-    with pytest.raises(NotAllowed, match="one account"):
-        group.commit(add=[package(MIA.device()).key_package], now=NOW)
-    staged = lying(group, olga).commit(add=[package(MIA.device()).key_package], now=NOW)
-    with pytest.raises(NotAllowed, match="one account"):
-        room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
-    room.apply(olga, add=[package(second).key_package])
-    third = OLGA.device()
-    _, alone = external(room, third)
-    room.hub.process_commit(alone.commit, alone.group_info, now=NOW)
