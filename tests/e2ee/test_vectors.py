@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from e2ee.vectors import CHECKS, Primitives, main, run_document, run_file, run_folder
+from tests.helpers.fuzz import fuzzing
 from tests.vectors.primitives import PRIMITIVES
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -147,6 +150,32 @@ def test_unreadable_groups_fail(groups: object) -> None:
     document = {"algorithm": "XDH", "testGroups": groups}
     report = run_document("x25519", document)
     assert (report.passed, report.failed) == (0, 1)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                name: inner
+                for name in ("algorithm", "testGroups", "tests", "kem_id", "n_leaves")
+            },
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@fuzzing
+@given(name=st.sampled_from([*CHECKS, "unknown"]), document=JSON)
+def test_no_document_stops_the_runner(name: str, document: object) -> None:
+    report = run_document(name, document)
+    assert report.files == 1
+    assert report.passed == 0
+    assert report.failed + report.skipped > 0
 
 
 def test_other_files_are_skipped_with_the_reason(tmp_path: Path) -> None:
