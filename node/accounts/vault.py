@@ -58,8 +58,8 @@ THREADS = 2
 WAITING_MAX = 32
 """Segments that wait for one: 32 MiB of memory."""
 
-SWEEP_BATCH = 1000
-"""Vaults dropped in one write; each has some rows."""
+PRUNE_BATCH = 10
+"""Vaults dropped in one write; a large one has thousands of rows."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """The disk, or our share of it, is full."""
@@ -301,7 +301,7 @@ class VaultKeeper:
             old = connection.execute(
                 select(_vault.c.name, _vault.c.vault)
                 .where(_vault.c.kind == "transfer", _vault.c.changed < before)
-                .limit(SWEEP_BATCH)
+                .limit(PRUNE_BATCH)
             )
             return _drop(connection, [(row[0], row[1]) for row in old])
 

@@ -237,7 +237,10 @@ async def test_join_requests_come_from_members_for_themselves(
         await alice.submit(ask(alice, b"no package"))
 
 
-async def test_leaving_is_proposed_and_committed(alice: Phone, bob: Phone) -> None:
+@pytest.mark.parametrize("by_remove", [True, False])
+async def test_leaving_is_proposed_and_committed(
+    alice: Phone, bob: Phone, by_remove: bool
+) -> None:
     room = await alice.create_room()
     await alice.add(room, bob.account)
     async with bob.session() as line:
@@ -247,7 +250,11 @@ async def test_leaving_is_proposed_and_committed(alice: Phone, bob: Phone) -> No
         for member in joined.group.members()
         if member.identity == bob.terminal.credential
     )
-    proposal = joined.group.propose_remove(leaf)
+    proposal = (
+        joined.group.propose_remove(leaf)
+        if by_remove
+        else joined.group.propose_leaving()
+    )
     data = make_submission(
         room.id, bob.address, os.urandom(16), Kind.PROPOSAL, proposal
     )
