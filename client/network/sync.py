@@ -245,8 +245,9 @@ class Sync:
                 room=state.room,
                 hub=state.hub,
             )
-            if await self._store.run(ask):
-                self._workers.poke(state.room)
+            # Known or not: its history may be here before its keys (an archive).
+            await self._store.run(ask)
+            self._workers.poke(state.room)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
