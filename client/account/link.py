@@ -101,10 +101,12 @@ class Answer(msgspec.Struct, array_like=True, frozen=True):
     ask: bytes = b""
     """The seed of the account signing key, for a device that may manage others."""
     backup: bytes = b""
-    """The key of the account's backup, if there is one."""
+    """The key of the account's backup, if that device knows it."""
     vault: str = ""
     """Where its history comes from; empty: none comes."""
     vault_key: bytes = b""
+    backup_on: bool = False
+    """Whether that device backs up."""
 
 
 @dataclass(frozen=True, slots=True)

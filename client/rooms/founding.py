@@ -2,14 +2,18 @@
 
 import secrets
 
+from client.account.contacts import known_log
 from client.account.me import Me
 from client.clock import Clock
+from client.rooms.changes import Want, want
 from client.rooms.groups import Groups
 from client.rooms.letters import Letters
 from client.storage.heads import start_log
 from client.storage.store import Tx
 from client.storage.timeline import Purpose, Status
+from protocol.account_log import read_account_log
 from protocol.codec import encode
+from protocol.errors import IdentityError
 from protocol.log import Kind, LogId, RoomSeed, room_id
 from protocol.policy import Role, RoomPolicy
 from protocol.wire import CreateRoom
@@ -28,7 +32,7 @@ def found(
     direct: bool = False,
     purpose: Purpose = Purpose.TALK,
 ) -> LogId:
-    """Make a room with this device alone in it; whoever is to be there is added next.
+    """Make a room with this device alone in it; our other devices are wanted there.
 
     Its node hears of it when the room's outbox is sent.
     """
@@ -59,4 +63,15 @@ def found(
     tx.rooms.add(room)
     body = encode(CreateRoom(seed, group.group_info(), group.ratchet_tree()))
     letters.post(tx, room, Kind.CREATE, body)
+    for device in _own_devices(tx, me):
+        want(tx, room, Want.ADD_DEVICE, device)
     return room
+
+
+def _own_devices(tx: Tx, me: Me) -> list[str]:
+    """Our other devices, as far as our account log was read."""
+    try:
+        state = read_account_log(me.account, known_log(tx, str(me.account)))
+    except IdentityError:
+        return []
+    return [str(device) for device in state.addresses() if device != me.device]
