@@ -8,6 +8,7 @@ from e2ee.codec import decode
 from e2ee.codepoint import (
     BASIC,
     EXTERNAL,
+    MEMBER,
     NEW_MEMBER_COMMIT,
     NEW_MEMBER_PROPOSAL,
 )
@@ -22,9 +23,7 @@ from e2ee.extension import (
     external_senders_extension,
 )
 from e2ee.external_proposal import propose_externally, propose_joining
-from e2ee.framing import (
-    Sender,
-)
+from e2ee.framing import PrivateMessage, PublicMessage, Sender, read_framed
 from e2ee.key_package import KeyPackage
 from e2ee.proposal import (
     Add,
@@ -36,6 +35,7 @@ from e2ee.proposal import (
     SelfRemove,
     Update,
 )
+from e2ee.protection import unprotect_private
 from e2ee.suite import SUITE_3
 from tests.e2ee.forging import (
     package,
@@ -163,3 +163,25 @@ def test_new_member_commit_must_not_be_a_proposal(room: Room) -> None:
     """Section 6: new_member_commit sends commits alone."""
     message = forge(room["p0"], Remove(1), sender=Sender(NEW_MEMBER_COMMIT))
     proposal_refused(room, UnknownSender, message)
+
+
+def test_external_proposals_must_be_public_messages(room: Room) -> None:
+    """Section 12.1.8: they MUST be PublicMessage; an encrypted one is a member's."""
+    key = listed(room)
+    asked = propose_joining(
+        bundle_for("q", key).key_package,
+        group_id=b"room",
+        epoch=room.hub.epoch,
+        signature_private=key,
+    )
+    for message in (asked, outside(room, key, Remove(1))):
+        framed = read_framed(message)
+        assert isinstance(framed, PublicMessage) and framed.membership_tag is None
+    room["p1"].encrypt_handshakes = True
+    sealed = read_framed(room["p1"].propose_remove(2))
+    assert isinstance(sealed, PrivateMessage)
+    state = room["p3"]._epoch
+    opened, _ = unprotect_private(
+        SUITE_3, state.secrets.sender_data_secret, room["p3"]._ratchets, sealed
+    )
+    assert opened.content.sender == Sender(MEMBER, 1)
