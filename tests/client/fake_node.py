@@ -334,14 +334,25 @@ class FakeNode:
         )
 
     async def claim(self, request: web.Request) -> web.Response:
-        claimed = Claimed([])
-        for account in (await _body(request, Claim)).accounts:
-            for device in list(self.packages):
-                if device.partition("/")[0] == account:
-                    stock = self.packages[device]
-                    package = stock.pop(0) if stock else self.last_resort[device]
-                    claimed.packages.append(ClaimedPackage(device, package))
+        claim, claimed = await _body(request, Claim), Claimed([])
+        for account in claim.accounts:
+            before = len(claimed.packages)
+            wanted = self._devices(account) - set(claim.skip)
+            for device in sorted(wanted):
+                stock = self.packages[device]
+                package = stock.pop(0) if stock else self.last_resort.get(device)
+                if package is not None:
+                    last = not stock and package == self.last_resort.get(device)
+                    claimed.packages.append(ClaimedPackage(device, package, last))
+            if wanted and len(claimed.packages) == before:
+                claimed.failed[account] = NoKeyPackage().problem()
         return _answer(claimed)
+
+    def _devices(self, account: str) -> set[str]:
+        if account not in self.accounts:
+            return set()
+        state = read_account_log(parse_account(account), self.accounts[account])
+        return set(map(str, state.addresses()))
 
     async def rooms(self, request: web.Request) -> web.Response:
         device = _keyid(request)
