@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client import Client
-from client.account.me import set_meta
+from client.account.me import get_meta, set_meta
 from client.archive import Kind, backup, begin, read_archive
 from client.archive.job import load_kind
 from client.errors import BackupFailed, WrongPhrase
@@ -46,7 +46,7 @@ async def texts_of(client: Client, room: LogId) -> list[str]:
 
 async def restored(fake: FakeNode, client: Client, tmp_path: Path) -> list[str]:
     """The texts in a client's backups, read by whoever has the key."""
-    key = await client._store.run(lambda tx: backup.get_meta(tx, "backup_key"))
+    key = await client._store.run(lambda tx: get_meta(tx, "backup_key"))
     assert key is not None
     scratch, _ = Store.create(tmp_path / "scratch", "", Strength(1, 8192))
     try:

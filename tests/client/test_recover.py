@@ -201,9 +201,9 @@ def test_three_words_are_asked_back() -> None:
     words = [f"word{n}" for n in range(1, 25)]
     asked = {tuple(quiz(words)) for _ in range(50)}
     assert len(asked) > 10
-    for places in asked:
-        assert len(set(places)) == 3 and all(1 <= p <= 24 for p in places)
-        assert list(places) == sorted(places)
+    for found in asked:
+        assert len(set(found)) == 3 and all(1 <= p <= 24 for p in found)
+        assert list(found) == sorted(found)
     places = quiz(words)
     right = {place: f" {words[place - 1].upper()} " for place in places}
     assert check_quiz(words, right) == []

@@ -1,0 +1,94 @@
+"""A lost laptop on a real node: back up, drill, lose everything, come back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trustme
+
+from client import Client
+from client.account.me import get_meta
+from client.archive import backup
+from protocol.errors import BadRecovery
+from tests.client.people import PASSWORD, all_bytes, online, texts, until
+from tests.client.real_node import RealNode
+
+pytestmark = pytest.mark.system
+
+WRONG = " ".join(["abandon"] * 23 + ["art"])
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
+    made = RealNode.create(tmp_path_factory.mktemp("nodes") / "1", trustme.CA())
+    made.start()
+    yield made
+    made.stop()
+
+
+async def test_everything_comes_back_after_the_only_device_is_lost(
+    node: RealNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "CHECK", 0.05)
+    account = f"alice@{node.name}"
+    alice, words = await Client.register(
+        node.profile(tmp_path / "alice"), account, invite="", password=PASSWORD
+    )
+    phrase = " ".join(words)
+    bob, _ = await Client.register(
+        node.profile(tmp_path / "bob"),
+        f"bob@{node.name}",
+        invite="",
+        password=PASSWORD,
+    )
+    async with bob:
+        await online(bob)
+        async with alice:
+            await online(alice)
+            room = (await alice.start_direct(bob.account)).id
+            said = [f"zanzibar {n}" for n in range(30)]
+            for text in said:
+                await alice.send_text(room, text)
+            await until(partial(texts, bob, room), lambda t: t == said)
+            await bob.send_text(room, "I have it all")
+            said.append("I have it all")
+            await until(partial(texts, alice, room), lambda t: t == said)
+            status = await alice.backup.now()
+            assert status.last and 0 < status.size < status.quota
+            for report in (
+                await alice.backup.drill(),
+                await alice.backup.drill(phrase=phrase),
+            ):
+                assert report.ok and report.messages == 31 and report.rooms == 1
+        shutil.rmtree(tmp_path / "alice")
+        node.stop()
+        assert b"zanzibar" not in all_bytes(node.directory)
+        node.start()
+        with pytest.raises(BadRecovery):
+            await Client.recover(
+                node.profile(tmp_path / "x"), account, phrase=WRONG, password=PASSWORD
+            )
+        back = await Client.recover(
+            node.profile(tmp_path / "back"),
+            account,
+            phrase=phrase,
+            password="another long one",
+        )
+        async with back:
+            await online(back)
+            await until(partial(texts, back, room), lambda t: t == said)
+            await back.send_text(room, "back again")
+            said.append("back again")
+            await until(partial(texts, bob, room), lambda t: t == said)
+
+            async def is_restored() -> bool:
+                return not await back._store.run(lambda tx: get_meta(tx, "restore"))
+
+            await until(is_restored)
+            await back.backup.now()
+            report = await back.backup.drill(phrase=phrase)
+            assert report.ok and report.messages == 32
