@@ -67,8 +67,9 @@ class Comparisons(Steps):
         letters: Letters,
         clock: Clock,
         poke: Callable[[LogId], None],
+        trusted: Callable[[Tx, str], None],
     ) -> None:
-        super().__init__(me, groups, letters, clock, poke)
+        super().__init__(me, groups, letters, clock, poke, trusted)
         letters.on(SasAsk, self._asked)
         letters.on(SasAccept, self._accepted)
         letters.on(SasReveal, self._revealed)

@@ -61,7 +61,10 @@ class Steps:
         letters: Letters,
         clock: Clock,
         poke: Callable[[LogId], None],
+        trusted: Callable[[Tx, str], None],
     ) -> None:
+        """`trusted` is told whose trust changed by a comparison."""
+        self._trusted = trusted
         self._me = str(me.account)
         self._device = str(me.device)
         self._groups = groups
@@ -133,6 +136,7 @@ class Steps:
         if state is None or state.other is not None or state.root != row.root:
             return self._fail(tx, row, "tampered")
         set_verified(tx, row.account, True)
+        self._trusted(tx, row.account)
         return self._end(tx, row, "done", "", f"{row.account} is verified.")
 
     def _fail(self, tx: Tx, row: Row, code: str) -> Sas:
@@ -148,6 +152,7 @@ class Steps:
             "they must not know, and compare the sixty digits in person."
         )
         set_verified(tx, row.account, False)
+        self._trusted(tx, row.account)
         raise_alarm(
             tx,
             "sas_mismatch",

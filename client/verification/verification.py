@@ -79,7 +79,12 @@ class Verification:
         self._clock = clock
         self._poke = poke
         self._comparisons = Comparisons(
-            me, groups, letters, clock, lambda room: poke(room, 0.0)
+            me,
+            groups,
+            letters,
+            clock,
+            lambda room: poke(room, 0.0),
+            self._trust_changed,
         )
         groups.on_epoch = self._members_changed
         self_group.on(trust.REGISTER, self._heard)
@@ -196,11 +201,7 @@ class Verification:
         Raises:
             SasRefused: there is nothing to agree on.
         """
-
-        def agree(tx: Tx) -> None:
-            self._trust_changed(tx, self._comparisons.agree(tx, id).account)
-
-        await self._store.run(agree)
+        await self._store.run(lambda tx: self._comparisons.agree(tx, id))
 
     async def refuse(self, id: str) -> None:
         """Not now; or, where strings are shown: they are different.
@@ -208,11 +209,7 @@ class Verification:
         Raises:
             SasRefused: it is over.
         """
-
-        def refuse(tx: Tx) -> None:
-            self._trust_changed(tx, self._comparisons.refuse(tx, id).account)
-
-        await self._store.run(refuse)
+        await self._store.run(lambda tx: self._comparisons.refuse(tx, id))
 
     async def sas(self, id: str) -> Sas | None:
         """A comparison of the last day by its id."""
