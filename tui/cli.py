@@ -1,4 +1,5 @@
-"""`telex`: open the chat, register, log in, send a line, show a demo.
+"""`telex`: open the chat, register, log in, send a line, show a demo; the commands
+for devices, keys, backup and repair are in `tui.commands`.
 
 This module is what starts first, so it imports click and nothing heavy; each
 command imports what it needs. A command parses, calls one function and turns what
@@ -12,11 +13,27 @@ went wrong into one sentence:
 """
 
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+from tui.commands import account as account_commands
+from tui.commands import care, devices
+from tui.commands.asking import (
+    FILE,
+    PASSWORD_FILE,
+    PHRASE_FILE,
+    Place,
+    ask_password,
+    ask_phrase,
+    ca_file_of,
+    keep_ca_file,
+    password_in_env,
+    profile_of,
+    quiz_words,
+    run,
+)
 
 if TYPE_CHECKING:
     from tui.locations import Locations
@@ -24,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 
 
 def main() -> NoReturn:
@@ -96,7 +112,8 @@ def _chat(locations: "Locations", ca_file: Path | None) -> None:
         raise click.ClickException(
             "The chat needs a terminal; use `telex send` in scripts."
         )
-    from tui.app import TelexApp, run
+    from tui.app import TelexApp
+    from tui.app import run as run_app
     from tui.config import load_settings
     from tui.logs import start_logging
 
@@ -105,46 +122,9 @@ def _chat(locations: "Locations", ca_file: Path | None) -> None:
     start_logging(locations.log)
     if ca_file is None and settings.ca_file:
         ca_file = Path(settings.ca_file)
-    app = TelexApp(locations, settings, ca_file=ca_file, password=_password_in_env())
-    _run(run(app))
+    app = TelexApp(locations, settings, ca_file=ca_file, password=password_in_env())
+    run(run_app(app))
     sys.exit(app.return_code or 0)
-
-
-def _run(main: Coroutine[Any, Any, Any]) -> Any:
-    import asyncio
-
-    return asyncio.run(main)
-
-
-def _password_in_env() -> str:
-    import os
-
-    return os.environ.get("TELEX_PASSWORD", "")
-
-
-def _password(file: Path | None, *, twice: bool) -> str:
-    """The password: from a file, from TELEX_PASSWORD, or typed."""
-    if file is not None:
-        try:
-            return file.read_text(encoding="utf-8").splitlines()[0]
-        except (OSError, UnicodeDecodeError, IndexError) as error:
-            raise click.ClickException(
-                f"{file} holds no password in its first line."
-            ) from error
-    password = _password_in_env()
-    if password:
-        return password
-    typed: str = click.prompt(
-        "Password", hide_input=True, confirmation_prompt=twice, err=True
-    )
-    return typed
-
-
-PASSWORD_FILE = click.option(
-    "--password-file",
-    type=FILE,
-    help="Read the password from this file's first line (or set TELEX_PASSWORD).",
-)
 
 
 @cli.command()
@@ -154,7 +134,7 @@ PASSWORD_FILE = click.option(
 @click.option("--yes", is_flag=True, help="Do not ask whether the words are written.")
 @click.pass_obj
 def register(
-    obj: "tuple[Locations, Path | None]",
+    obj: Place,
     address: str,
     invite: str,
     password_file: Path | None,
@@ -164,9 +144,9 @@ def register(
     from protocol.address import parse_account
 
     account = str(parse_account(address))
-    password = _password(password_file, twice=True)
-    words = _run(_register(obj, account, invite, password))
-    _keep_ca_file(obj)
+    password = ask_password(password_file, twice=True)
+    words = run(_register(obj, account, invite, password))
+    keep_ca_file(obj)
     click.echo(f"{account} is registered.\n", err=True)
     click.echo(
         "These 24 words are the only way back into the account when this device is\n"
@@ -178,18 +158,8 @@ def register(
         click.echo("", err=True)
         while not click.confirm("Have you written them down?", err=True):
             pass
+        quiz_words(words)
     click.echo("\nNow start: telex", err=True)
-
-
-def _keep_ca_file(obj: "tuple[Locations, Path | None]") -> None:
-    """Note which certificates this account needs, so that `telex` alone works."""
-    from tui.config import load_settings, save_settings
-
-    locations, ca_file = obj
-    if ca_file is not None:
-        settings = load_settings(locations.config)
-        path = locations.config
-        save_settings(path, settings.changed(ca_file=str(ca_file.absolute())))
 
 
 def _columns(words: list[str]) -> str:
@@ -205,18 +175,13 @@ def _columns(words: list[str]) -> str:
     return "\n".join(lines)
 
 
-async def _register(
-    obj: "tuple[Locations, Path | None]", account: str, invite: str, password: str
-) -> list[str]:
+async def _register(obj: Place, account: str, invite: str, password: str) -> list[str]:
     import socket
 
     from client.engine import Client
-    from client.model import Profile
 
-    locations, ca_file = obj
-    locations.prepare()
     client, words = await Client.register(
-        Profile(locations.profile, ca_file),
+        profile_of(obj),
         account,
         invite=invite,
         password=password,
@@ -229,10 +194,10 @@ async def _register(
 @cli.command()
 @click.argument("address")
 @PASSWORD_FILE
-@click.option("--phrase-file", type=FILE, help="Read the 24 words from this file.")
+@PHRASE_FILE
 @click.pass_obj
 def login(
-    obj: "tuple[Locations, Path | None]",
+    obj: Place,
     address: str,
     password_file: Path | None,
     phrase_file: Path | None,
@@ -241,25 +206,16 @@ def login(
     from protocol.address import parse_account
 
     account = str(parse_account(address))
-    password = _password(password_file, twice=False)
-    if phrase_file is not None:
-        phrase = phrase_file.read_text(encoding="utf-8")
-    else:
-        phrase = click.prompt("Your 24 words", hide_input=True, err=True)
-    _run(_login(obj, account, password, " ".join(phrase.lower().split())))
-    _keep_ca_file(obj)
+    password = ask_password(password_file, twice=False)
+    run(_login(obj, account, password, ask_phrase(phrase_file)))
+    keep_ca_file(obj)
     click.echo(f"This device belongs to {account} now. Start: telex", err=True)
 
 
-async def _login(
-    obj: "tuple[Locations, Path | None]", account: str, password: str, phrase: str
-) -> None:
+async def _login(obj: Place, account: str, password: str, phrase: str) -> None:
     from client.engine import Client
-    from client.model import Profile
 
-    locations, ca_file = obj
-    locations.prepare()
-    profile = Profile(locations.profile, ca_file)
+    profile = profile_of(obj)
     client = await Client.login(profile, account, password=password, phrase=phrase)
     await client.close()
 
@@ -273,7 +229,7 @@ async def _login(
 )
 @click.pass_obj
 def send(
-    obj: "tuple[Locations, Path | None]",
+    obj: Place,
     address: str,
     text: str,
     password_file: Path | None,
@@ -281,16 +237,14 @@ def send(
 ) -> None:
     """Send TEXT to ADDRESS and wait until the node has it; for scripts."""
     from protocol.address import parse_account
-    from tui.config import load_settings
     from tui.sending import send_once
 
-    locations, ca_file = obj
-    saved = load_settings(locations.config).ca_file
-    if ca_file is None and saved:
-        ca_file = Path(saved)
+    locations = obj[0]
     account = str(parse_account(address))
-    password = _password(password_file, twice=False)
-    if not _run(send_once(locations.profile, ca_file, password, account, text, wait)):
+    password = ask_password(password_file, twice=False)
+    if not run(
+        send_once(locations.profile, ca_file_of(obj), password, account, text, wait)
+    ):
         click.echo(
             "telex: the node did not take it in time; the message is stored and goes "
             "out at the next start.",
@@ -317,6 +271,18 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     click.echo(f"telex {installed('telex')}")
+
+
+for command in (
+    account_commands.link,
+    devices.devices,
+    account_commands.recover,
+    care.backup,
+    care.verify,
+    care.doctor,
+    account_commands.passphrase,
+):
+    cli.add_command(command)
 
 
 if __name__ == "__main__":

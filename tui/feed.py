@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from client.model import (
     Alarm,
     ConnectionChanged,
+    DevicesChanged,
     Event,
+    LinkChanged,
+    LinkProgress,
     Message,
     MessageChanged,
     MessageId,
     MessageRemoved,
+    RestoreProgress,
     Room,
     RoomChanged,
+    Sas,
+    SasChanged,
 )
 from protocol.log import LogId
 
@@ -38,6 +44,10 @@ class Batch:
     removed: set[MessageId] = field(default_factory=set)
     connection: ConnectionChanged | None = None
     alarms: list[Alarm] = field(default_factory=list)
+    devices: bool = False
+    link: LinkProgress | None = None
+    restore: RestoreProgress | None = None
+    comparisons: dict[str, Sas] = field(default_factory=dict)
 
 
 class Feed:
@@ -63,6 +73,14 @@ class Feed:
             case Alarm():
                 if len(batch.alarms) < ALARMS_MAX:
                     batch.alarms.append(event)
+            case DevicesChanged():
+                batch.devices = True
+            case LinkChanged(progress):
+                batch.link = progress
+            case RestoreProgress():
+                batch.restore = event
+            case SasChanged(sas):
+                batch.comparisons[sas.id] = sas
         first, self._empty = self._empty, False
         return first
 

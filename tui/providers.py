@@ -39,12 +39,19 @@ class TelexCommands(Provider):
 
     def commands(self) -> Iterator[Command]:
         """The commands of the chat (if it is open), then those of the program."""
+        from tui.screens.care import MENU
         from tui.screens.chat import ChatScreen
 
         app = self._app()
         screen: Any = self.screen
         if isinstance(screen, ChatScreen):
             yield from self._bound(screen, screen)
+            for _key, action in MENU:
+                yield Command(
+                    say(f"palette.{action}"),
+                    say(f"palette.{action}.help"),
+                    partial(screen.open_panel, action),
+                )
             yield Command(
                 say("palette.account"),
                 say("palette.account.help"),

@@ -1,7 +1,8 @@
 """What the interface says, in English and Chinese.
 
-One table for each language (`text_en`, `text_zh`); a test keeps their keys and
-their placeholders equal. `use` chooses the language once at the start, `say` looks
+Two tables for each language (`text_en` and `text_en_trust`, the same for `zh`); a
+test keeps their keys and their placeholders equal. `use` chooses the language once
+at the start, `say` looks
 a sentence up. Key bindings carry a key of the table as their description, so the
 help screen, the hints and the command palette speak the same words.
 """
@@ -9,12 +10,14 @@ help screen, the hints and the command palette speak the same words.
 import os
 from collections.abc import Mapping
 
-from tui.text_en import TEXT as ENGLISH
-from tui.text_zh import TEXT as CHINESE
+from tui import text_en, text_en_trust, text_zh, text_zh_trust
 
 __all__ = ["LANGUAGES", "choose_language", "language", "say", "use"]
 
-LANGUAGES: Mapping[str, Mapping[str, str]] = {"en": ENGLISH, "zh": CHINESE}
+LANGUAGES: Mapping[str, Mapping[str, str]] = {
+    "en": text_en.TEXT | text_en_trust.TEXT,
+    "zh": text_zh.TEXT | text_zh_trust.TEXT,
+}
 
 _current = "en"
 

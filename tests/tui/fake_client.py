@@ -29,11 +29,19 @@ from client.model import (
     RoomChanged,
     RoomMember,
     State,
+    Trust,
 )
 from client.text import check_text
 from protocol.errors import UnknownAccount
 from protocol.log import LogId
 from protocol.policy import Role
+from tests.tui.fake_trust import (
+    FakeBackup,
+    FakeDevices,
+    FakeDoctor,
+    FakeLinking,
+    FakeVerification,
+)
 
 NOON = 1_795_435_200_000
 """A time in milliseconds to count from."""
@@ -59,6 +67,11 @@ class FakeClient:
         self._position = 0
         self._count = 0
         self._listeners: list[asyncio.Queue[Event]] = []
+        self._alarms: list[Alarm] = []
+        self.devices = FakeDevices(self)
+        self.backup = FakeBackup(self)
+        self.verification = FakeVerification(self)
+        self.doctor = FakeDoctor(self)
 
     # --- what the network and other people do --------------------------------------
 
@@ -130,9 +143,35 @@ class FakeClient:
         self.connection, self.connection_detail = connection, detail
         self._tell(ConnectionChanged(connection, detail))
 
-    def alarm(self, text: str, room: LogId | None = None) -> None:
+    def alarm(
+        self, text: str, room: LogId | None = None, code: str = "log_fork"
+    ) -> None:
         """Something is badly wrong."""
-        self._tell(Alarm(room, text))
+        alarm = Alarm(room, text, f"alarm-{len(self._alarms)}", code, self.now)
+        self._alarms.append(alarm)
+        self._tell(alarm)
+
+    def trust(self, account: str, trust: Trust, bad_devices: int = 0) -> None:
+        """What one knows of somebody's keys changes."""
+        for room, members in self._members.items():
+            self._members[room] = [
+                replace(one, trust=trust, unverified_devices=bad_devices)
+                if one.account == account
+                else one
+                for one in members
+            ]
+            others = [one.trust for one in self._members[room] if not one.own]
+            if account in [one.account for one in members] and others:
+                order = [Trust.CHANGED, Trust.UNVERIFIED, Trust.VERIFIED]
+                self._update(room, trust=min(others, key=order.index))
+
+    def change_room(self, room: LogId, **values: object) -> None:
+        """Another device, or somebody else, changes a room."""
+        self._update(room, **values)
+
+    def tell(self, event: Event) -> None:
+        """Any event."""
+        self._tell(event)
 
     def all_messages(self, room: LogId) -> list[Message]:
         """Everything in a room."""
@@ -237,6 +276,39 @@ class FakeClient:
         self._messages[room] = [m for m in self._messages[room] if m.id != message]
         self._tell(MessageRemoved(room, message))
 
+    async def set_draft(self, room: LogId, text: str) -> None:
+        self.calls.append(f"draft {text}")
+        self._update(room, draft=text)
+
+    async def delete_message(self, message: MessageId, everyone: bool) -> None:
+        self.calls.append(f"delete {message} {everyone}")
+        room = self._find(message).room
+        self._messages[room] = [m for m in self._messages[room] if m.id != message]
+        self._tell(MessageRemoved(room, message))
+
+    async def set_disappearing(self, room: LogId, seconds: int) -> None:
+        self.calls.append(f"disappearing {seconds}")
+        self._update(room, disappearing=seconds)
+
+    async def set_refuse_unverified(self, room: LogId, on: bool) -> None:
+        self.calls.append(f"refuse_unverified {on}")
+        self._update(room, refuse_unverified=on)
+
+    async def alarms(self) -> list[Alarm]:
+        return list(self._alarms)
+
+    async def dismiss(self, alarm: str) -> None:
+        self.calls.append(f"dismiss {alarm}")
+        self._alarms = [one for one in self._alarms if one.id != alarm]
+
+    async def change_password(self, old: str, new: str) -> None:
+        if old != "correct horse":
+            raise WrongPassword
+        self.calls.append(f"password {new}")
+
+    async def use_keyring(self, on: bool) -> None:
+        self.calls.append(f"keyring {on}")
+
     # --- inside -----------------------------------------------------------------------
 
     def _check(self, account: str) -> None:
@@ -324,6 +396,7 @@ class FakeBackend:
         self.hold: asyncio.Event | None = None
         """Wait for this before answering: something takes long."""
         self.asked: list[dict[str, str]] = []
+        self.linking: FakeLinking | None = None
 
     async def _answer(self, **values: str) -> FakeClient:
         self.asked.append(values)
@@ -347,6 +420,26 @@ class FakeBackend:
 
     async def login(
         self, profile: Profile, account: str, *, password: str, phrase: str
+    ) -> FakeClient:
+        return await self._answer(account=account, password=password, phrase=phrase)
+
+    async def link(
+        self, profile: Profile, account: str, *, password: str, device_name: str = ""
+    ) -> FakeLinking:
+        if self.error is not None:
+            raise self.error
+        self.asked.append({"account": account, "name": device_name})
+        self.linking = FakeLinking(account, self._answer)
+        return self.linking
+
+    async def recover(
+        self,
+        profile: Profile,
+        account: str,
+        *,
+        phrase: str,
+        password: str,
+        device_name: str = "",
     ) -> FakeClient:
         return await self._answer(account=account, password=password, phrase=phrase)
 

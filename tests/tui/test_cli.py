@@ -124,14 +124,17 @@ def test_register_asks_for_the_password_twice_and_for_paper(
         return FakeClient(), list(WORDS)
 
     monkeypatch.setattr("client.engine.Client.register", classmethod(register))
+    monkeypatch.setattr("client.enrol.quiz", lambda words: [1, 9, 24])
     run = CliRunner().invoke(
         cli.cli,
         ["--profile", str(tmp_path), "register", "a@b.example", "--invite", "x"],
-        input="secret one\nsecret two\nsecret one\nsecret one\nn\ny\n",
+        input="secret one\nsecret two\nsecret one\nsecret one\nn\ny\n"
+        "wrong\nword1\nWORD9\n word24 \n",
     )
     assert run.exit_code == 0, run.output
     assert "do not match" in run.output
     assert run.output.count("Have you written them down?") == 2
+    assert run.output.count("This is not word 1;") == 1
     assert "secret" not in run.output
 
 

@@ -11,9 +11,11 @@ from protocol.errors import AccountTaken, BadInvite, BadLogin
 from tests.tui.fake_client import WORDS, FakeBackend, FakeClient
 from tests.tui.looking import Sight, looking
 from tui.screens.chat import ChatScreen
-from tui.screens.onboarding import PASSWORD_LEAST
+from tui.screens.entry import PASSWORD_LEAST
+from tui.screens.form import Field
 
 PASSWORD = "correct horse"
+PHRASE = ["abandon"] * 23 + ["art"]
 
 
 async def fill(sight: Sight, *values: str) -> None:
@@ -41,10 +43,26 @@ async def test_register_shows_the_words_and_then_the_chat(tmp_path: Path) -> Non
         await sight.press("escape")
         await sight.sees("word24")
         await sight.press("enter")
+        await sight.sees("Three of your words")
+        await sight.press("enter", "enter", "enter")
+        await sight.sees("look at your paper again")
+        await answer_quiz(sight)
+        await sight.sees("Keep an encrypted backup")
+        await sight.press("enter")
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
         assert backend.client.entered
         assert len(sight.app.screen_stack) == 2
+        assert "disable" not in backend.client.calls
     assert backend.client.closed
+
+
+async def answer_quiz(sight: Sight) -> None:
+    """Write the words that are asked for."""
+    for field in sight.app.screen.query(Field):
+        number = int(field.key.removeprefix("word-"))
+        field.input.value = WORDS[number - 1].upper()
+    sight.app.screen.query("Input").last().focus()
+    await sight.press("enter")
 
 
 async def test_register_finds_mistakes_without_asking_the_node(tmp_path: Path) -> None:
@@ -126,11 +144,11 @@ async def test_login(tmp_path: Path) -> None:
     backend = FakeBackend()
     async with looking(tmp_path, backend=backend) as sight:
         await sight.sees("Log in")
-        await sight.press("down", "enter")
+        await sight.press("down", "down", "enter")
         await sight.sees("Log in on this device")
         await fill(sight, "alice@example.org", PASSWORD, "one two three")
         await sight.sees("The phrase has 24 words; here are 3")
-        sight.app.screen.query("Input").last(Input).value = " ".join(WORDS).upper()
+        sight.app.screen.query("Input").last(Input).value = " ".join(PHRASE).upper()
         for error, text in (
             (BadLogin(), "The account or the password is wrong"),
             (WrongPhrase("These are not the words of this account."), "not the words"),
@@ -143,7 +161,7 @@ async def test_login(tmp_path: Path) -> None:
         sight.app.screen.query("Input").last(Input).focus()
         await sight.press("enter")
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
-        assert backend.asked[-1]["phrase"] == " ".join(WORDS)
+        assert backend.asked[-1]["phrase"] == " ".join(PHRASE)
 
 
 def lock(folder: Path) -> None:

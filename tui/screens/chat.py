@@ -1,8 +1,9 @@
 """The chat: rooms on the left, the open room, its members on the right.
 
-Three classes, each on the one before: `RoomActions` changes rooms and their members,
-`OpenRoom` reads and writes in the open one, and this one listens to the client, draws
-what is around the room, and knows the keys.
+Four classes, each on the one before: `RoomActions` changes rooms and their members,
+`OpenRoom` reads and writes in the open one, `Care` leads to devices, keys, backup and
+repair, and this one listens to the client, draws what is around the room, and knows
+the keys.
 """
 
 import asyncio
@@ -26,13 +27,14 @@ from tui.messages import (
     EndReached,
     RoomChosen,
 )
-from tui.screens.open_room import OpenRoom
+from tui.screens.care import Care
 from tui.text import say
 from tui.widgets.bars import ActionBar, JumpBar, ReplyBar, RoomHeader, StatusBar
 from tui.widgets.composer import Composer
 from tui.widgets.member_panel import MemberList, MemberPanel
 from tui.widgets.room_list import RoomList, room_title
 from tui.widgets.timeline import Timeline
+from tui.widgets.top_line import TopLine
 
 __all__ = ["ChatScreen"]
 
@@ -42,7 +44,7 @@ BURST = 200
 """Events taken before the screen gets a turn."""
 
 
-class ChatScreen(OpenRoom):
+class ChatScreen(Care):
     """The main screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -52,7 +54,9 @@ class ChatScreen(OpenRoom):
         Binding("f3,ctrl+t", "members", "key.members"),
         Binding("f4", "rename", "key.rename"),
         Binding("f5", "add_members", "key.add"),
+        Binding("f7", "verify", "key.verify", priority=True),
         Binding("f8", "leave", "key.leave"),
+        Binding("ctrl+o", "menu", "key.menu"),
         Binding("ctrl+r", "reply", "key.reply"),
         Binding("alt+up,ctrl+up", "step(-1)", "key.previous"),
         Binding("alt+down,ctrl+down", "step(1)", "key.next"),
@@ -75,7 +79,8 @@ class ChatScreen(OpenRoom):
         self._below = 0
 
     def compose(self) -> ComposeResult:
-        """Three columns over one line."""
+        """Three columns between two lines."""
+        yield TopLine(id="top")
         with Horizontal(id="body"):
             with Vertical(id="side"):
                 yield Static(Content(say("rooms.title")), id="side-title")
@@ -94,16 +99,17 @@ class ChatScreen(OpenRoom):
 
     def on_mount(self) -> None:
         """Show what is on this device, then listen."""
+        self.top = self.query_one(TopLine)
         self.rooms_list = self.query_one(RoomList)
         self.timeline = self.query_one(Timeline)
         self.composer = self.query_one(Composer)
         self.rooms_list.node = self.timeline.node = self.node
-        self.rooms_list.drafts = self._drafts
         self.rooms_list.focus()
         self._arrange()
         self._show_status()
         self._listen()
         self._begin()
+        self.look_around()
         self.set_interval(MINUTE, self._tick)
 
     # --- events from the engine ----------------------------------------------------
@@ -159,6 +165,7 @@ class ChatScreen(OpenRoom):
                 timeout=60,
                 markup=False,
             )
+        self.take_care(batch)
         self._see()
 
     def _take_rooms(self, batch: Batch) -> None:
@@ -169,8 +176,9 @@ class ChatScreen(OpenRoom):
                 self._announce(room)
             if room.id == self.room_id:
                 self._show_header()
-                if before is None or before.members != room.members:
+                if before is None or _people(before) != _people(room):
                     self.load_members(room.id)
+                self.take_draft(room)
         self._show_rooms()
 
     def _take_messages(self, messages: list[Message]) -> None:
@@ -368,3 +376,8 @@ class ChatScreen(OpenRoom):
         """Put one's own address on the clipboard."""
         self.app.copy_to_clipboard(self.client.account)
         self.notify(say("done.copied.hint"), timeout=3)
+
+
+def _people(room: Room) -> tuple[object, ...]:
+    """What the list of members depends on."""
+    return room.members, room.trust, room.refuse_unverified

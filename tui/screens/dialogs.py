@@ -53,9 +53,12 @@ class FormDialog(ModalScreen[object]):
         perform: Perform,
         text: str = "",
         log: object = "",
+        dangerous: bool = False,
     ) -> None:
         super().__init__()
-        self._form = FormBox(title, *fields, go=go, back=say("cancel"), text=text)
+        self._form = FormBox(
+            title, *fields, go=go, back=say("cancel"), text=text, dangerous=dangerous
+        )
         self._busy = busy
         self._check = check
         self._perform = perform

@@ -10,7 +10,8 @@ from textual.dom import DOMNode
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from client.model import State
+from client.model import State, Trust
+from tui.badges import COLOURS, SIGNS, word
 from tui.cells import cell_len, pad
 from tui.keys import bindings_of, shown_key
 from tui.layout import GLYPHS
@@ -74,6 +75,8 @@ class HelpScreen(ModalScreen[None]):
         parts.append(Content.assemble((say("help.legend"), "bold $primary")))
         for state, colour in STATE_COLOURS.items():
             parts.append(_legend(state, colour))
+        parts += [Content(""), Content.assemble((say("help.trust"), "bold $primary"))]
+        parts += [_badge(trust) for trust in SIGNS]
         parts += [Content(""), Content.assemble((say("help.more"), "$quiet"))]
         return Content("\n").join(parts)
 
@@ -95,4 +98,12 @@ def _legend(state: State, colour: str) -> Content:
         ("  " + pad(glyph, 4), colour),
         (word + space, "bold"),
         say(f"state.{name}.why"),
+    )
+
+
+def _badge(trust: Trust) -> Content:
+    return Content.assemble(
+        ("  " + pad(SIGNS[trust], 4), COLOURS[trust]),
+        (pad(word(trust), 18), "bold"),
+        say(f"trust.{trust.value}.why"),
     )

@@ -2,43 +2,31 @@
 
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Static
 
-from client.errors import (
-    BadText,
-    NodeUnreachable,
-    NodeUntrusted,
-    WrongPassword,
-    WrongPhrase,
-)
 from protocol.address import parse_account
-from protocol.errors import (
-    AccountDisabled,
-    AccountTaken,
-    AddressError,
-    BadAddress,
-    BadInvite,
-    BadLogin,
-    UnknownAccount,
-)
 from tui.backend import ChatClient
-from tui.screens.form import Field, FormBox, sentence
+from tui.screens.entry import (
+    PASSWORD_LEAST,
+    AccountForm,
+    Onboarding,
+    check_new_password,
+)
+from tui.screens.form import Field, FormBox
+from tui.screens.linking import LinkScreen
+from tui.screens.quiz import QuizScreen
+from tui.screens.recovering import RecoverScreen
 from tui.text import say
-
-if TYPE_CHECKING:
-    from tui.app import TelexApp
+from tui.widgets.phrase import PhraseField, phrase_errors
 
 __all__ = [
-    "PASSWORD_LEAST",
-    "WORDS",
     "LoginScreen",
     "PhraseScreen",
     "RegisterScreen",
@@ -46,44 +34,9 @@ __all__ = [
     "WelcomeScreen",
 ]
 
-PASSWORD_LEAST = 8
-"""Characters, as `client.enrol` asks for (a test compares them; importing it here
-would load all of the engine): Argon2id makes each guess cost a second of somebody's
-machine, so eight that are not in a word list hold; shorter ones are given away."""
 
-WORDS = 24
-
-_FIELD_OF: tuple[tuple[type[Exception], str], ...] = (
-    (AddressError, "address"),
-    (BadAddress, "address"),
-    (AccountTaken, "address"),
-    (UnknownAccount, "address"),
-    (AccountDisabled, "address"),
-    (NodeUnreachable, "address"),
-    (NodeUntrusted, "address"),
-    (BadInvite, "invite"),
-    (BadText, "password"),
-    (WrongPassword, "password"),
-    (BadLogin, "password"),
-    (WrongPhrase, "phrase"),
-)
-
-
-def _field_of(error: Exception) -> str:
-    for kind, field in _FIELD_OF:
-        if isinstance(error, kind):
-            return field
-    return ""
-
-
-class Onboarding(Screen[None]):
-    """What the screens before the chat share."""
-
-    app: "TelexApp"
-
-    def shown(self, error: Exception) -> str:
-        """An error as a sentence."""
-        return sentence(error, self.app.locations.log)
+WAYS = ("register", "link", "login", "recover")
+"""On the welcome screen, from the usual to the rare."""
 
 
 class WelcomeScreen(Onboarding):
@@ -95,15 +48,14 @@ class WelcomeScreen(Onboarding):
     ]
 
     def compose(self) -> ComposeResult:
-        """Two ways in."""
+        """The ways in: a new account, or one that exists."""
         with Vertical(classes="form", id="welcome"):
             yield Static("t e l e x", id="logo", markup=False)
             yield Static(Content(say("app.tagline")), id="tagline")
             yield Static(Content(say("welcome.text")), classes="form-text")
-            yield Button(Content(say("welcome.register")), id="register")
-            yield Static(Content(say("welcome.register.why")), classes="why")
-            yield Button(Content(say("welcome.login")), id="login")
-            yield Static(Content(say("welcome.login.why")), classes="why")
+            for way in WAYS:
+                yield Button(Content(say(f"welcome.{way}")), id=way)
+                yield Static(Content(say(f"welcome.{way}.why")), classes="why")
             yield Button(Content(say("welcome.quit")), id="quit")
 
     def on_mount(self) -> None:
@@ -112,83 +64,20 @@ class WelcomeScreen(Onboarding):
 
     @on(Button.Pressed)
     def _pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "register":
-            self.app.push_screen(RegisterScreen())
-        elif event.button.id == "login":
-            self.app.push_screen(LoginScreen())
-        else:
-            self.app.exit()
+        match event.button.id:
+            case "register":
+                self.app.push_screen(RegisterScreen())
+            case "link":
+                self.app.push_screen(LinkScreen())
+            case "recover":
+                self.app.push_screen(RecoverScreen())
+            case "login":
+                self.app.push_screen(LoginScreen())
+            case _:
+                self.app.exit()
 
 
-class _AccountForm(Onboarding):
-    """A form whose work ends with an open account."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "key.close"),
-        Binding("up", "app.focus_previous", show=False),
-        Binding("down", "app.focus_next", show=False),
-    ]
-
-    def __init__(self, form: FormBox) -> None:
-        super().__init__()
-        self._form = form
-
-    def compose(self) -> ComposeResult:
-        """The form alone."""
-        yield self._form
-
-    def check(self, values: dict[str, str]) -> dict[str, str]:
-        """Errors by field, found without asking anybody."""
-        raise NotImplementedError
-
-    def doing(self, values: dict[str, str]) -> str:
-        """What is being done, in words."""
-        raise NotImplementedError
-
-    async def perform(self, values: dict[str, str]) -> None:
-        """Do it and go on to the next screen."""
-        raise NotImplementedError
-
-    def check_address(self, text: str) -> str:
-        """What is wrong with the address."""
-        if not text.strip():
-            return say("error.address.empty")
-        try:
-            parse_account(text.strip())
-        except AddressError as error:
-            return str(error)
-        return ""
-
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        if not self._form.next_field(event.input):
-            self._start()
-
-    @on(Button.Pressed, "#go")
-    def _go(self) -> None:
-        self._start()
-
-    @on(Button.Pressed, "#back")
-    def action_leave(self) -> None:
-        """Back; what is under way is given up."""
-        self.workers.cancel_group(self, "form")
-        self.app.back()
-
-    def _start(self) -> None:
-        values = self._form.values()
-        if not self._form.complain(self.check(values)):
-            self._form.busy(self.doing(values))
-            self._work(values)
-
-    @work(group="form", exclusive=True)
-    async def _work(self, values: dict[str, str]) -> None:
-        try:
-            await self.perform(values)
-        except Exception as error:
-            self._form.fail(self.shown(error), _field_of(error))
-
-
-class RegisterScreen(_AccountForm):
+class RegisterScreen(AccountForm):
     """A new account, by an invite."""
 
     def __init__(self) -> None:
@@ -215,11 +104,7 @@ class RegisterScreen(_AccountForm):
         errors = {"address": self.check_address(values["address"])}
         if not values["invite"].strip():
             errors["invite"] = say("error.invite.empty")
-        if len(values["password"]) < PASSWORD_LEAST:
-            errors["password"] = say("error.password.short", least=PASSWORD_LEAST)
-        elif values["password"] != values["repeat"]:
-            errors["repeat"] = say("error.password.differ")
-        return errors
+        return errors | check_new_password(values)
 
     def doing(self, values: dict[str, str]) -> str:
         """Keys are made here, then the node is asked."""
@@ -240,7 +125,7 @@ class RegisterScreen(_AccountForm):
         self.app.switch_screen(PhraseScreen(client, words))
 
 
-class LoginScreen(_AccountForm):
+class LoginScreen(AccountForm):
     """An account that exists, on this device too."""
 
     def __init__(self) -> None:
@@ -254,7 +139,7 @@ class LoginScreen(_AccountForm):
                     say("field.password.login"),
                     password=True,
                 ),
-                Field("phrase", say("field.phrase"), say("field.phrase.hint")),
+                PhraseField(),
                 go=say("login.go"),
                 back=say("back"),
             )
@@ -265,10 +150,7 @@ class LoginScreen(_AccountForm):
         errors = {"address": self.check_address(values["address"])}
         if not values["password"]:
             errors["password"] = say("error.password.empty")
-        count = len(values["phrase"].split())
-        if count != WORDS:
-            errors["phrase"] = say("error.phrase.count", count=count)
-        return errors
+        return errors | phrase_errors(values["phrase"])
 
     def doing(self, values: dict[str, str]) -> str:
         """The node is asked."""
@@ -286,7 +168,7 @@ class LoginScreen(_AccountForm):
         await self.app.begin(client)
 
 
-class UnlockScreen(_AccountForm):
+class UnlockScreen(AccountForm):
     """The profile's password."""
 
     def __init__(self, profile: str, password: str = "") -> None:
@@ -364,6 +246,5 @@ class PhraseScreen(Onboarding):
         self.app.notify(say("phrase.again"))
 
     @on(Button.Pressed, "#go")
-    async def _go(self) -> None:
-        self._words.clear()
-        await self.app.begin(self._client)
+    def _go(self) -> None:
+        self.app.switch_screen(QuizScreen(self._client, self._words))

@@ -6,12 +6,16 @@ is dropped.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from textual import on, work
+from textual.timer import Timer
+from textual.widgets import TextArea
 
-from client.model import Message, MessageId
+from client.model import Message, MessageId, Room
 from protocol.errors import TelexError
 from protocol.log import LogId
 from tui.backend import ChatClient
@@ -34,10 +38,15 @@ from tui.widgets.timeline import Timeline
 
 __all__ = ["OpenRoom"]
 
+LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 SEEK_PAGES = 20
 """Pages that are read backwards in search of a quoted message."""
+
+DRAFT_SECONDS = 1.0
+"""After the last key until a draft is stored, and told to one's other devices."""
 
 
 class OpenRoom(RoomActions):
@@ -49,13 +58,15 @@ class OpenRoom(RoomActions):
 
     def __init__(self, client: ChatClient) -> None:
         super().__init__(client)
-        self._drafts: dict[LogId, str] = {}
+        self._draft = ""
+        """What the client was told last of the open room's draft."""
         self._reply: Message | None = None
         self._loading = False
         self._early: dict[MessageId, Message] = {}
         """What arrived while the room's first page was being read."""
         self._sending = asyncio.Lock()
         self._members_wanted: bool | None = None
+        self._draft_timer: Timer | None = None
 
     def _arrange(self) -> None:
         """Show the columns that belong to the open room."""
@@ -89,7 +100,9 @@ class OpenRoom(RoomActions):
         """Fetch the newest page of the open room."""
         self._loading = True
         self._early.clear()
-        self.composer.put(self._drafts.pop(room, ""))
+        known = self.rooms.get(room)
+        self._draft = known.draft if known is not None else ""
+        self.composer.put(self._draft)
         self._fetch(room)
         self.load_members(room)
 
@@ -150,11 +163,38 @@ class OpenRoom(RoomActions):
     # --- writing ---
 
     def _keep_draft(self) -> None:
-        if self.room_id is not None:
-            if self.composer.text.strip():
-                self._drafts[self.room_id] = self.composer.text
-            else:
-                self._drafts.pop(self.room_id, None)
+        """Tell the client what was written and not sent, if it is news."""
+        room, text = self.room_id, self.composer.text
+        text = text if text.strip() else ""
+        if room is None or text == self._draft:
+            return
+        self._draft = text
+        if (known := self.rooms.get(room)) is not None:
+            self.rooms[room] = replace(known, draft=text)
+        self._store_draft(room, text)
+
+    @work(group="draft")
+    async def _store_draft(self, room: LogId, text: str) -> None:
+        async with self._sending:
+            try:
+                await self.client.set_draft(room, text)
+            except Exception:
+                # Nobody asked for it, so nobody is told: the text stands there.
+                LOG.exception("a draft was not stored")
+
+    @on(TextArea.Changed)
+    def _draft_changed(self) -> None:
+        if self._draft_timer is not None:
+            self._draft_timer.stop()
+        self._draft_timer = self.set_timer(DRAFT_SECONDS, self._keep_draft)
+
+    def take_draft(self, room: Room) -> None:
+        """Another device of this account wrote on, or sent it."""
+        if room.id == self.room_id and room.draft != self._draft:
+            untouched = self.composer.text in (self._draft, "")
+            self._draft = room.draft
+            if untouched:
+                self.composer.put(room.draft)
 
     @on(TextWritten)
     def _written(self, event: TextWritten) -> None:
@@ -163,6 +203,7 @@ class OpenRoom(RoomActions):
         reply = self._reply.id if self._reply else None
         self._set_reply(None)
         self.timeline.forget_unread()
+        self._keep_draft()
         self._send(self.room_id, event.text, reply)
 
     @work(group="send")
@@ -176,7 +217,7 @@ class OpenRoom(RoomActions):
                 if room == self.room_id and not self.composer.text:
                     self.composer.put(text)
                 else:
-                    self._drafts[room] = text
+                    await self._try(self.client.set_draft(room, text))
                 return
         if room == self.room_id and not self._loading:
             if not self.timeline.history.at_end:

@@ -65,6 +65,10 @@ class RoomActions(Screen[None]):
         """Show a room."""
         raise NotImplementedError
 
+    def verify_member(self, account: str) -> None:
+        """Compare keys with a member."""
+        raise NotImplementedError
+
     async def confirm(self, what: str, **values: object) -> bool:
         """Ask whether to do something that cannot be undone."""
         answer = await self.app.push_screen_wait(
@@ -200,6 +204,8 @@ class RoomActions(Screen[None]):
     def _member_chosen(self, event: MemberChosen) -> None:
         if event.action == "add":
             self.action_add_members()
+        elif event.action == "verify":
+            self.verify_member(event.account)
         elif event.action == "leave" or event.account == self.client.account:
             self.action_leave()
         elif event.account:

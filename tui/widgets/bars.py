@@ -5,6 +5,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from client.model import Connection, Message, MessageId, Room, State
+from tui.amounts import span
+from tui.badges import COLOURS, SIGNS, badge
 from tui.cells import cell_len, fit, one_line
 from tui.layout import GLYPHS, person
 from tui.messages import MessageAction
@@ -49,16 +51,34 @@ class RoomHeader(Static):
             kind = say("room.members.one")
         else:
             kind = say("room.members", count=room.members)
-        about = f"  {kind} · {say('room.encrypted')}"
+        trust = badge(room.trust)
+        timer = ""
+        if room.disappearing:
+            timer = f" · {say('room.timer', span=span(room.disappearing))}"
+        encrypted = say("room.encrypted")
         width = max(1, self.size.width)
         title = fit(name, min(cell_len(name), width))
         rest = fit(rest, min(cell_len(rest), max(0, width - cell_len(title))))
-        used = cell_len(title) + cell_len(rest)
-        if used + cell_len(about) > width:
-            about = f"  {kind}" if used + cell_len(kind) + 2 <= width else ""
+        left = width - cell_len(title) - cell_len(rest) - cell_len(trust) - 2
+        before = after = ""
+        for before, after in (
+            (f"{kind} · ", f"{timer} · {encrypted}"),
+            (f"{kind} · ", timer),
+            ("", timer),
+            ("", ""),
+        ):
+            if cell_len(before) + cell_len(after) <= left:
+                break
+        # Who it is and how sure that is stay to the last.
+        trust = trust if left >= 0 else SIGNS[room.trust]
         self.update(
             Content.assemble(
-                (title, "bold"), (rest, "$quiet"), (about, "$quiet"), end=""
+                (title, "bold"),
+                (rest, "$quiet"),
+                ("  " + before, "$quiet"),
+                (trust, COLOURS[room.trust]),
+                (after, "$quiet"),
+                end="",
             )
         )
 
@@ -129,8 +149,10 @@ class ActionBar(Static):
             return
         state = say(f"state.{message.state.name.lower()}")
         why = say(f"state.{message.state.name.lower()}.why") if message.own else ""
-        actions = [("r", "reply"), ("c", "copy")]
-        if message.state is State.FAILED:
+        actions = [("r", "reply"), ("c", "copy"), ("d", "delete")]
+        if message.kind == "notice":
+            actions = [("e", "explain"), ("c", "copy")]
+        elif message.state is State.FAILED:
             actions = [("s", "retry"), ("d", "discard"), ("c", "copy")]
         parts: list[Content] = []
         for key, action in actions:

@@ -12,6 +12,8 @@ from textual.widgets.option_list import Option
 
 from client.model import RoomMember
 from protocol.policy import Role
+from tui.badges import COLOURS, SIGNS
+from tui.badges import word as trust_word
 from tui.layout import person
 from tui.messages import MemberChosen
 from tui.text import say
@@ -34,6 +36,7 @@ class MemberList(OptionList):
         Binding("a", "member('add')", "key.add"),
         Binding("x,delete", "member('remove')", "key.remove"),
         Binding("l", "member('leave')", "key.leave"),
+        Binding("v,enter", "member('verify')", "key.verify.open"),
     ]
 
     def action_member(self, action: str) -> None:
@@ -88,8 +91,16 @@ class MemberPanel(Vertical):
         name, rest = person(member.account, node)
         dark = self.app.current_theme.dark
         colour = person_colour(member.account, dark=dark)
-        content = Content.assemble((name, f"bold {colour}"), (rest, "$quiet"))
-        words = [say("members.you")] if member.own else []
+        sign = (
+            ("  ", "")
+            if member.own
+            else (
+                f"{SIGNS[member.trust]} ",
+                COLOURS[member.trust],
+            )
+        )
+        content = Content.assemble(sign, (name, f"bold {colour}"), (rest, "$quiet"))
+        words = [say("members.you") if member.own else trust_word(member.trust)]
         if member.role >= Role.ADMIN:
             words.append(role_name(member.role))
         if member.devices == 0:
@@ -99,6 +110,9 @@ class MemberPanel(Vertical):
         else:
             words.append(say("members.devices", count=member.devices))
         second = Content.assemble(("\n  " + " · ".join(words), "$quiet"))
+        if bad := member.unverified_devices:
+            key = "members.unverified.one" if bad == 1 else "members.unverified"
+            second += Content.styled(f"\n  ▲ {say(key, count=bad)}", "$error")
         return Option(Content.assemble(content, second), id=member.account)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:

@@ -12,8 +12,9 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from client.model import Room, State
+from client.model import Room, State, Trust
 from protocol.log import LogId
+from tui.badges import SIGNS, word
 from tui.cells import cell_len, fit, one_line, pad
 from tui.layout import GLYPHS, clock, person
 from tui.messages import RoomChosen
@@ -24,7 +25,7 @@ __all__ = ["RoomList", "room_title"]
 ROWS = 2
 _PARTS = (
     *("title", "quiet", "unread", "badge", "open", "cursor", "mark", "empty", "draft"),
-    *("left", "failed"),
+    *("left", "failed", "trust-verified", "trust-unverified", "trust-changed"),
 )
 UNREAD_MAX = 999
 """A larger number is drawn as 999+, which still fits."""
@@ -54,7 +55,6 @@ class RoomList(ScrollView, can_focus=True):
         self.rooms: list[Room] = []
         self.opened: LogId | None = None
         self.node = ""
-        self.drafts: dict[LogId, str] = {}
         self._cursor: LogId | None = None
         self._loaded = False
 
@@ -139,15 +139,23 @@ class RoomList(ScrollView, can_focus=True):
         title = self._part("left" if not room.active else "title")
         if room.unread:
             title += self._part("unread")
+        sign = f"{SIGNS[room.trust]} " if room.active else "  "
+        space -= cell_len(sign)
         name = fit(name, min(cell_len(name), max(0, space)))
         rest = fit(rest, min(cell_len(rest), max(0, space - cell_len(name))))
         if cell_len(rest) < 4:
             rest = ""
-        gap = " " * (width - cell_len(name) - cell_len(rest) - cell_len(at))
+        mark = f" {word(room.trust)}"
+        left = space - cell_len(name) - cell_len(rest)
+        mark = mark if cell_len(mark) <= left and room.active else ""
+        gap = " " * (1 + left - cell_len(mark))
         quiet = base + self._part("quiet")
+        trust = base + self._part(f"trust-{room.trust.value}")
         return [
+            Segment(sign, trust),
             Segment(name, base + title),
             Segment(rest, quiet),
+            Segment(mark, trust),
             Segment(gap, base),
             Segment(at, quiet),
         ]
@@ -167,9 +175,10 @@ class RoomList(ScrollView, can_focus=True):
         return segments
 
     def _last(self, room: Room) -> tuple[str, str]:
-        draft = self.drafts.get(room.id, "")
-        if draft and room.id != self.opened:
-            return say("rooms.draft", text=one_line(draft)), "draft"
+        if room.active and room.trust is Trust.CHANGED:
+            return say("rooms.changed"), "failed"
+        if room.draft and room.id != self.opened:
+            return say("rooms.draft", text=one_line(room.draft)), "draft"
         if not room.active:
             return say("rooms.left"), "quiet"
         if room.note:

@@ -23,7 +23,7 @@ from textual.strip import Strip
 
 from client.model import Message, MessageId, State
 from tui.history import PAGE, History, Page
-from tui.layout import Block, Context, Row, Span, lay_out
+from tui.layout import Block, Context, Row, Span, explainable, lay_out
 from tui.messages import (
     EndReached,
     MessageAction,
@@ -61,7 +61,8 @@ class Timeline(ScrollView, can_focus=True):
         Binding("r,enter", "act('reply')", "key.reply"),
         Binding("c", "act('copy')", "key.copy"),
         Binding("s", "act('retry')", "key.retry"),
-        Binding("d,delete", "act('discard')", "key.discard"),
+        Binding("d,delete", "act('delete')", "key.delete"),
+        Binding("e", "act('explain')", "key.explain"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -396,7 +397,7 @@ class Timeline(ScrollView, can_focus=True):
 
     def action_choose(self, step: int) -> None:
         """Choose the message above or below."""
-        texts = [m for m in self.history.messages if m.kind == "text"]
+        texts = [m for m in self.history.messages if _can_choose(m)]
         if not texts:
             return
         ids = [message.id for message in texts]
@@ -435,7 +436,12 @@ class Timeline(ScrollView, can_focus=True):
             message = self.history.last_text() if action == "reply" else None
         if message is None:
             return
-        if action in ("retry", "discard") and message.state is not State.FAILED:
+        failed = message.state is State.FAILED
+        if action == "delete" and failed:
+            action = "discard"
+        if action in ("retry", "discard") and not failed:
+            return
+        if action == "explain" and not explainable(message):
             return
         self.post_message(MessageAction(action, message.id))
 
@@ -448,7 +454,12 @@ class Timeline(ScrollView, can_focus=True):
             self.post_message(MessageAction(kind, MessageId(message)))
             return
         found = self._row(self.scroll_offset.y + event.y)
-        if found is None or not found[2] or found[0].message.kind == "notice":
+        if found is None or not found[2] or not _can_choose(found[0].message):
             self.choose(None)
         elif self.text_selection is None:
             self.choose(found[0].message.id)
+
+
+def _can_choose(message: Message) -> bool:
+    """What people wrote, and what could not be read."""
+    return message.kind == "text" or explainable(message)

@@ -1,0 +1,128 @@
+"""An account that is open for the time of one command, and what it shows meanwhile."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from client.errors import NodeUnreachable
+from client.model import Connection, LinkChanged, RestoreProgress
+from tui.commands.asking import Place, ask_password, profile_of
+from tui.text import say
+from tui.widgets.top_line import bar
+
+if TYPE_CHECKING:
+    from client.engine import Client
+
+__all__ = ["Progress", "connected", "follow", "opened", "simple_terminal"]
+
+ONLINE_SECONDS = 20.0
+"""For the node to answer; who starts a command waits for it."""
+
+QUIET_SECONDS = 20.0
+"""Without any progress, after which the rest is left to the next start."""
+
+
+def simple_terminal() -> bool:
+    """Whether the terminal takes neither colours nor a cursor that goes back."""
+    if os.environ.get("NO_COLOR"):
+        return True
+    return os.environ.get("TERM", "dumb") == "dumb" or not sys.stdout.isatty()
+
+
+class Progress:
+    """A line that is written over, or a line for each step where that cannot be."""
+
+    def __init__(self) -> None:
+        self._simple = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+        self._last = ""
+        self._open = False
+
+    def show(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Say how far it is."""
+        if self._simple:
+            if text != self._last:
+                click.echo(text, err=True)
+        else:
+            full = f"{text}  {bar(done, total)}" if total > 0 else text
+            click.echo(f"\r\x1b[K{full}", nl=False, err=True)
+            self._open = True
+        self._last = text
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._open:
+            click.echo("", err=True)
+            self._open = False
+
+
+@asynccontextmanager
+async def opened(
+    place: Place, password_file: Path | None, *, online: bool = True
+) -> "AsyncIterator[Client]":
+    """Open the profile, run it, and (usually) wait until its node answers.
+
+    Raises:
+        TelexError: it cannot be opened, or nobody answers.
+    """
+    from client.engine import Client
+
+    profile = profile_of(place)
+    # Without a profile `open` says what to do, so there is nothing to ask for.
+    password = ask_password(password_file) if profile.exists() else ""
+    client = await Client.open(profile, password=password)
+    async with client:
+        if online:
+            await connected(client)
+        yield client
+
+
+async def connected(client: "Client") -> None:
+    """Wait until the account's node answers and everything was read.
+
+    Raises:
+        NodeUnreachable: it did not in time, with the reason.
+    """
+    events = client.events()
+    try:
+        async with asyncio.timeout(ONLINE_SECONDS):
+            while client.connection is not Connection.ONLINE:
+                await anext(events)
+    except TimeoutError as error:
+        detail = client.connection_detail
+        raise NodeUnreachable(detail or "The node does not answer.") from error
+
+
+async def follow(client: "Client", progress: Progress, *, words: str) -> bool:
+    """Show how devices are linked and history comes, until it is all there.
+
+    Args:
+        words: which sentences: `top.link` (here it comes) or `link.stage`.
+
+    Returns:
+        Whether it ended; if not, it goes on at the next start.
+    """
+    events = client.events()
+    try:
+        while True:
+            async with asyncio.timeout(QUIET_SECONDS):
+                event = await anext(events)
+            if isinstance(event, LinkChanged):
+                step = event.progress
+                text = say(f"{words}.{step.stage}")
+                progress.show(text, step.done, step.total)
+                if step.stage == "done":
+                    return True
+            elif isinstance(event, RestoreProgress):
+                progress.show(say("top.restore"), event.done, event.total)
+                if event.stage == "done":
+                    return True
+    except (TimeoutError, StopAsyncIteration):
+        return False
+    finally:
+        progress.end()
