@@ -55,6 +55,7 @@ from client.rooms.letters import Letters, Stage
 from client.rooms.posting import Posting
 from client.rooms.reader import RoomReader
 from client.rooms.rejoin import Rejoin
+from client.rooms.removing import Removing
 from client.rooms.resending import Resending
 from client.rooms.settler import Settler
 from client.rooms.talk import Talk
@@ -139,6 +140,10 @@ class Client:
         settler = Settler(store, uplink, reading, contacts, groups, me, clock)
         posting = Posting(store, uplink, reading, self._letters, groups, me)
         rejoin = Rejoin(store, uplink, reading, groups, me, clock)
+        self._removing = Removing(
+            store, me, groups, self._letters, self.self_group, clock
+        )
+        reader.changed.append(self._removing.committed)
         resending = Resending(me, groups, self._letters, clock)
         self.doctor = Doctor(
             store,
@@ -341,6 +346,7 @@ class Client:
                     name="backup",
                 )
                 tasks.create_task(self.verification.run(), name="verification")
+                tasks.create_task(self._removing.run(), name="removing")
                 await self._sync.run()
         finally:
             self._workers.stop()
@@ -432,6 +438,7 @@ class Client:
             if reply_to is not None and get_message(tx, reply_to) is None:
                 raise UnknownMessage
             id = self._talk.write(tx, room, text, reply_to)
+            self._removing.written(tx, room, id)
             return _found(get_message(tx, id))
 
         message = await self._store.run(write)
@@ -456,6 +463,30 @@ class Client:
 
         if await self._store.run(mark):
             self._workers.poke(room)
+            self._removing.wake()
+
+    async def delete_message(self, message: MessageId, everyone: bool) -> None:
+        """Delete a message here and on our other devices, or for everyone.
+
+        Raises:
+            UnknownMessage: there is none.
+            NotAllowed, RoomInactive: not for everyone, and why.
+        """
+        self._workers.poke(
+            await self._store.run(
+                lambda tx: self._removing.delete(tx, message, everyone=everyone)
+            )
+        )
+
+    async def set_disappearing(self, room: LogId, seconds: int) -> None:
+        """Let messages vanish so long after they were read; 0: they stay.
+
+        Raises:
+            BadText: longer than a year.
+            UnknownRoom, RoomInactive, NotAllowed: not here, and why.
+        """
+        await self._store.run(lambda tx: self._removing.set_timer(tx, room, seconds))
+        self._workers.poke(room)
 
     async def retry(self, message: MessageId) -> None:
         """Send a message that failed once more.

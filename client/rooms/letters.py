@@ -185,6 +185,9 @@ class Letters:
         log = tx.one("SELECT seq, hash FROM log WHERE id = ?", room)
         if group is None or not group.active or log is None:
             return None
+        if not row[2]:  # deleted since it was encrypted for an epoch that is over
+            tx.execute("DELETE FROM outbox WHERE n = ?", n)
+            return None
         body = read_content(bytes(row[2])).body
         if isinstance(body, Unknown):
             raise Malformed("This message was written by a newer Telex.")

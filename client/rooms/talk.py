@@ -8,7 +8,7 @@ from client.content import Receipt, Reply, RoomName, Text
 from client.model import MessageId, State
 from client.rooms.letters import Arrival, Letters
 from client.storage.store import Tx
-from client.storage.timeline import PENDING, add_message, message_id, place
+from client.storage.timeline import PENDING, add_message, is_removed, message_id, place
 from client.text import visible_line
 from protocol.log import LogId
 
@@ -96,8 +96,8 @@ class Talk:
         room, entry = arrival.room, arrival.entry
         id = message_id(room, arrival.device, arrival.submission.txn)
         known = tx.one("SELECT kind FROM message WHERE id = ?", id)
-        if known is not None and known[0] == "text":
-            return  # encrypted twice, because the first answer was lost
+        if (known is not None and known[0] == "text") or is_removed(tx, id):
+            return  # encrypted twice, because the first answer was lost; or deleted
         own = arrival.account == self._account
         add_message(
             tx,

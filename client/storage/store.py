@@ -62,6 +62,8 @@ class Tx:
         """Messages that are new or changed, in order."""
         self.events: list[Event] = []
         """Other events, published if the transaction is committed."""
+        self.scrub = False
+        """Whether something was deleted that must not stay in the write-ahead log."""
         self.undo: list[Callable[[], object]] = []
         """Run if the transaction is rolled back: memory must not be ahead of disk."""
         self.after: list[Callable[[], object]] = []
@@ -211,7 +213,16 @@ class Store:
             with contextlib.suppress(sqlcipher3.Error):
                 tx.execute("ROLLBACK")
             raise
+        if tx.scrub:
+            self._scrub()
         return result, events, tx.after
+
+    def _scrub(self) -> None:
+        """Leave no older copy of what was deleted (its pages are cleared already)."""
+        with contextlib.suppress(sqlcipher3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for copy in self._directory.glob(f"{DATABASE_FILE}.v*"):
+            copy.unlink(missing_ok=True)
 
     def _wrapped(self, function: Callable[[Tx], T]) -> "_Done[T]":
         try:

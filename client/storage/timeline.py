@@ -240,7 +240,7 @@ _ROOM = (
     "   AND o.key = r.id),"
     " EXISTS (SELECT 1 FROM own_register o WHERE o.register = 'mute'"
     "   AND o.key = r.id AND o.value != x''),"
-    " r.hold, r.refuse_unverified,"
+    " r.hold, r.refuse_unverified, r.disappearing,"
     # The least trusted of the others.
     " (SELECT CASE WHEN max(c.other_root IS NOT NULL) THEN 'changed'"
     "   WHEN min(coalesce(c.verified_root = c.root, 0)) THEN 'verified' END"
@@ -368,7 +368,7 @@ def _message(row: tuple[Any, ...]) -> Message:
 
 def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
     id, title, direct, members, status, note, hub, activity, twin = row[:9]
-    unread, last, draft, muted, hold, refuse_unverified, trust = row[9:]
+    unread, last, draft, muted, hold, refuse_unverified, disappearing, trust = row[9:]
     return Room(
         id=id,
         title=visible_line(title) or f"A room at {visible_line(hub)}",
@@ -384,4 +384,5 @@ def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
         muted=bool(muted),
         trust=Trust(trust or "unverified"),
         refuse_unverified=bool(refuse_unverified),
+        disappearing=disappearing,
     )
