@@ -1,7 +1,7 @@
 """A Telex node: the server, its storage and its command `telex-node`.
 
     cli ── app ── api        HTTP and WebSocket: thin handlers, which call
-     │      │      ├ accounts    account logs, devices, key packages, passwords
+     │      │      ├ accounts    account logs, devices, key packages, recovery, vaults
      │      │      ├ rooms       what comes in, the hub, who may read; mailboxes
      │      │      └ sessions    delivery to devices
      │      ├ peers          what `federation` needs of this node

@@ -38,6 +38,7 @@ from node.storage.tables import (
     EntryRow,
     LogRow,
     PeerRow,
+    VaultRow,
     core,
 )
 from protocol.address import parse_node
@@ -87,6 +88,8 @@ class Status:
     entries: int
     peers: int
     database_bytes: int
+    vault_bytes: int
+    """Of sealed backups, in files beside the database."""
     certificate_end: int | None
     """Unix seconds; None without TLS."""
 
@@ -211,6 +214,7 @@ def status(settings: Settings) -> Status:
         )
         entries = _count(connection, EntryRow)
         known = _count(connection, PeerRow)
+        vaults = connection.scalar(select(func.sum(core(VaultRow).c.size))) or 0
     cert = settings.tls.cert_file
     return Status(
         running=read_running(settings.data_dir),
@@ -221,6 +225,7 @@ def status(settings: Settings) -> Status:
         entries=entries,
         peers=known,
         database_bytes=os.path.getsize(settings.database),
+        vault_bytes=vaults,
         certificate_end=None if cert is None else certificate_end(cert),
     )
 

@@ -325,6 +325,7 @@ def status(context: click.Context) -> None:
             ("entries", f"{found.entries}"),
             ("peers", f"{found.peers}"),
             ("database", f"{found.database_bytes / 1e6:.1f} MB"),
+            ("backups", f"{found.vault_bytes / 1e6:.1f} MB"),
             ("certificate", _certificate(found.certificate_end)),
         ]
     for label, text in lines:

@@ -168,6 +168,11 @@ class DeviceRevoked(Refused):
     title = "This device was revoked."
 
 
+class DeviceExpired(DeviceRevoked):
+    code, status = "device_expired", 403
+    title = "This device's certificate has expired; log in again."
+
+
 class AccountDisabled(Refused):
     code, status = "account_disabled", 403
     title = "This account was disabled by the node's admin."

@@ -16,6 +16,7 @@ from protocol.address import AccountAddress, parse_device
 from protocol.errors import (
     AccountDisabled,
     AddressError,
+    DeviceExpired,
     DeviceRevoked,
     Refused,
     UnknownKey,
@@ -60,7 +61,7 @@ class Devices:
         """A device that may come in.
 
         Raises:
-            UnknownKey, DeviceRevoked, AccountDisabled.
+            UnknownKey, DeviceRevoked, DeviceExpired, AccountDisabled.
         """
         device = self._known.get(address)
         if device is None:
@@ -68,7 +69,7 @@ class Devices:
         else:
             self._known.move_to_end(address)
         if device.expires < self._clock():
-            raise DeviceRevoked("Its certificate has expired; log in again.")
+            raise DeviceExpired()
         return device
 
     async def _load(self, address: str) -> Device:

@@ -23,6 +23,7 @@ from typing import Literal, TypeVar, cast
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.clock import Clock
+from node.limit import Buckets
 from node.storage.store import Store, Transaction
 from node.storage.tables import SegmentRow, VaultRow, core
 from protocol.errors import (
@@ -57,6 +58,10 @@ THREADS = 2
 
 WAITING_MAX = 32
 """Segments that wait for one: 32 MiB of memory."""
+
+PUTS_RATE, PUTS_BURST = 4.0, 600.0
+"""Segments a second of one account, and at once: a whole quota in one go, and then
+what a slow disk writes beside everything else."""
 
 PRUNE_BATCH = 10
 """Vaults dropped in one write; a large one has thousands of rows."""
@@ -106,6 +111,9 @@ class VaultKeeper:
         self._quota = quota
         self._threads = ThreadPoolExecutor(THREADS, "telex-vault")
         self._waiting = 0
+        self._puts = Buckets(
+            PUTS_RATE, PUTS_BURST, "This account stores too much at once."
+        )
 
     def close(self) -> None:
         """End the threads."""
@@ -122,8 +130,9 @@ class VaultKeeper:
             BadRequest, TooLarge: it is no segment.
             VaultConflict: another one is due, or lies there already.
             QuotaExceeded: there is no room for it.
-            StorageFull, StorageFailed, NodeBusy: nothing was stored.
+            StorageFull, StorageFailed, NodeBusy, TooMany: nothing was stored.
         """
+        self._puts.take(name, self._clock())
         if kind not in ("backup", "transfer"):
             raise BadRequest("Say ?kind=backup or ?kind=transfer.")
         if not data:
@@ -397,8 +406,9 @@ def _write_file(path: Path, data: bytes) -> None:
     part = path.with_suffix(".part")
     try:
         if not path.parent.is_dir():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_directory(path.parent.parent)
+            for directory in (path.parent.parent, path.parent):
+                directory.mkdir(mode=0o700, exist_ok=True)
+                _sync_directory(directory.parent)
         with open(part, "xb", opener=_private) as file:
             file.write(data)
             file.flush()

@@ -11,6 +11,7 @@ import pytest
 from node.admin import disable, invite
 from node.app import Node
 from protocol.account_log import add_device, renew_device, revoke_device, rotate_ask
+from protocol.credential import DEVICE_LIFETIME
 from protocol.errors import (
     AccountDisabled,
     AccountTaken,
@@ -19,6 +20,7 @@ from protocol.errors import (
     BadInvite,
     BadLogin,
     BadRequest,
+    DeviceExpired,
     DeviceRevoked,
     LogForked,
     NotAllowed,
@@ -184,6 +186,27 @@ async def test_a_renewed_certificate_lets_a_device_in_for_longer(
     path = f"/telex/v1/accounts/{alice.account}/log"
     await alice.call("POST", path, AccountLog(alice.account, [renewal]), AccountLog)
     assert (await node.devices.get(alice.address)).expires >= before + day - 5
+
+
+async def test_a_device_whose_certificate_ended_is_told_so(tmp_path: Path) -> None:
+    class Clock:
+        ahead = 0.0
+
+        def __call__(self) -> float:
+            return time.time() + self.ahead
+
+    clock = Clock()
+    node = Node(make_settings(tmp_path), clock=clock)
+    await node.start()
+    try:
+        async with phone(node, "alice") as alice:
+            await alice.register()
+            clock.ahead = DEVICE_LIFETIME + 60
+            with pytest.raises(DeviceExpired) as caught:
+                await node.devices.get(alice.address)
+            assert caught.value.code == "device_expired"
+    finally:
+        await node.stop()
 
 
 async def test_an_account_log_does_not_fork(alice: Phone, bob: Phone) -> None:

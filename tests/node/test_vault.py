@@ -12,7 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.accounts.vault import TRANSFER_KEPT, VaultKeeper, parse_vault
+from node.accounts.vault import (
+    PUTS_BURST,
+    TRANSFER_KEPT,
+    VaultKeeper,
+    parse_vault,
+)
 from node.admin import disable
 from node.app import Node
 from node.storage.schema import migrate
@@ -28,6 +33,7 @@ from protocol.errors import (
     StorageFailed,
     StorageFull,
     TooLarge,
+    TooMany,
     UnknownVault,
     UnsupportedMedia,
     VaultConflict,
@@ -73,6 +79,7 @@ async def test_segments_come_back_as_they_went(node: Node, alice: Phone) -> None
     assert found.quota == node.settings.limits.vault_quota
     for path in files(node.settings.data_dir / "vaults"):
         assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.parent.stat().st_mode & 0o777 == 0o700
         assert ONE not in str(path) and "alice" not in path.name
 
 
@@ -237,7 +244,7 @@ class Keeper:
     """A keeper on a database and a directory, that can fall over."""
 
     def __init__(self, directory: Path) -> None:
-        self.now = time.time()
+        self.now: float = time.time()
         self.directory = directory / "vaults"
         self.path = directory / "node.db"
         migrate(self.path)
@@ -259,6 +266,18 @@ async def house(tmp_path: Path) -> AsyncIterator[Keeper]:
     await found.open()
     yield found
     await found.close()
+
+
+async def test_an_account_stores_so_much_at_once(house: Keeper) -> None:
+    house.now = int(house.now)
+    for _ in range(int(PUTS_BURST)):
+        with pytest.raises(VaultConflict):
+            await house.keeper.put("alice", ONE, 9, "backup", b"x")
+    with pytest.raises(TooMany) as caught:
+        await house.keeper.put("alice", ONE, 1, "backup", b"x")
+    await house.keeper.put("bob", ONE, 1, "backup", b"x")
+    house.now += caught.value.retry_after or 0
+    await house.keeper.put("alice", ONE, 1, "backup", b"x")
 
 
 async def test_a_transfer_is_dropped_after_a_week_and_a_backup_never(
