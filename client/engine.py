@@ -29,6 +29,7 @@ from client.archive.backup import Backups
 from client.broadcast import Broadcast
 from client.clock import Clock
 from client.doctor.doctor import Doctor
+from client.drafts import Drafts
 from client.enrol.linking import Linking
 from client.errors import RoomInactive, UnknownMessage
 from client.model import (
@@ -62,6 +63,7 @@ from client.rooms.talk import Talk
 from client.rooms.welcomes import Welcomes
 from client.rooms.workers import Workers
 from client.storage.alarms import dismiss, list_alarms
+from client.storage.hardening import harden
 from client.storage.store import Store, Tx
 from client.storage.timeline import (
     TWIN_NOTE,
@@ -137,6 +139,7 @@ class Client:
         contacts.learned.append(self.devices.learned)
         reader.changed.append(linker.committed)
         welcomes.entered = self._entered
+        self._drafts = Drafts(self.self_group)
         settler = Settler(store, uplink, reading, contacts, groups, me, clock)
         posting = Posting(store, uplink, reading, self._letters, groups, me)
         rejoin = Rejoin(store, uplink, reading, groups, me, clock)
@@ -304,17 +307,22 @@ class Client:
         return Linking(profile, account, password, device_name, cls._start)
 
     @classmethod
-    async def open(cls, profile: Profile, *, password: str) -> Client:
+    async def open(cls, profile: Profile, *, password: str | None = None) -> Client:
         """Open what was set up here; works without network.
+
+        Args:
+            password: None lets the system's keyring open it (`Profile.by_keyring`).
 
         Raises:
             NoProfile, WrongPassword, ProfileInUse, ProfileDamaged, ProfileTooNew.
+            KeyringFailed: the keyring does not; the password still opens it.
         """
         store = await asyncio.to_thread(Store.open, profile.directory, password)
         return await cls._start(profile, store)
 
     @classmethod
     async def _start(cls, profile: Profile, store: Store) -> Client:
+        harden()
         try:
             return cls(profile, store, await store.run(Me.load))
         except BaseException:
@@ -370,6 +378,32 @@ class Client:
         self.self_group.entered(tx, room, group)
         self.devices.entered(tx, room, group)
         self._linker.entered(tx)
+
+    async def change_passphrase(self, old: str | None, new: str) -> None:
+        """Open this device's database by another password from now on.
+
+        The account's password at the node stays what it is.
+
+        Args:
+            old: the one so far; None asks the system's keyring instead.
+
+        Raises:
+            BadText: the new one is too short.
+            WrongPassword, KeyringFailed: the old one does not open it.
+        """
+        enrol.check_password(new)
+        await self._store.change_password(old, new)
+
+    async def use_keyring(self, password: str, *, on: bool) -> None:
+        """Let the system's keyring open the database without typing, or no more.
+
+        The password opens it in either case, so that a lost keyring loses nothing.
+
+        Raises:
+            WrongPassword: it is asked both ways, or who forgot it would be locked out.
+            KeyringFailed: there is no keyring, or it refused; nothing changed.
+        """
+        await self._store.use_keyring(password, on=on)
 
     def reconnect(self) -> None:
         """Try to connect now, without waiting for the next attempt."""
@@ -439,6 +473,7 @@ class Client:
                 raise UnknownMessage
             id = self._talk.write(tx, room, text, reply_to)
             self._removing.written(tx, room, id)
+            self._drafts.sent(tx, room)
             return _found(get_message(tx, id))
 
         message = await self._store.run(write)
@@ -459,6 +494,7 @@ class Client:
             )
             if changed:
                 tx.rooms.add(room)
+                self._drafts.seen(tx, room)
             return bool(changed)
 
         if await self._store.run(mark):
@@ -487,6 +523,23 @@ class Client:
         """
         await self._store.run(lambda tx: self._removing.set_timer(tx, room, seconds))
         self._workers.poke(room)
+
+    async def set_draft(self, room: LogId, text: str) -> None:
+        """Keep what is being written in a room (`Room.draft`), on all our devices.
+
+        Raises:
+            BadText: it is too long to be sent.
+            UnknownRoom: there is no such room here.
+        """
+        await self._store.run(lambda tx: self._drafts.set_draft(tx, room, text))
+
+    async def set_muted(self, room: LogId, on: bool) -> None:
+        """Let a room be quiet (`Room.muted`) on all our devices, or not.
+
+        Raises:
+            UnknownRoom: there is no such room here.
+        """
+        await self._store.run(lambda tx: self._drafts.set_muted(tx, room, on))
 
     async def retry(self, message: MessageId) -> None:
         """Send a message that failed once more.

@@ -5,6 +5,7 @@ changes an event brings a new value. Nothing here holds a key. Texts and names h
 been through `client.text.visible`: no control or bidi character is left in them.
 """
 
+import json
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -71,6 +72,14 @@ class Profile:
     def exists(self) -> bool:
         """Whether an account was set up here; `Client.open` can open it then."""
         return (self.directory / KEY_FILE).exists()
+
+    def by_keyring(self) -> bool:
+        """Whether the system's keyring opens it; its password always does."""
+        try:
+            document = json.loads((self.directory / KEY_FILE).read_bytes()[:4096])
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(document, dict) and "keyring" in document
 
 
 class Connection(Enum):

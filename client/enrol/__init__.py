@@ -11,13 +11,14 @@ the database's key; neither gives the other away.
 
 from client.enrol.login import log_in
 from client.enrol.phrase import QUIZ, check_quiz, quiz, read_phrase
-from client.enrol.profile import PASSWORD_MIN
+from client.enrol.profile import PASSWORD_MIN, check_password
 from client.enrol.recovery import recover
 from client.enrol.registration import register
 
 __all__ = [
     "PASSWORD_MIN",
     "QUIZ",
+    "check_password",
     "check_quiz",
     "log_in",
     "quiz",

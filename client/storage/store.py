@@ -1,7 +1,7 @@
 """The encrypted database of a profile: one file, one owner, one thread.
 
     telex.db    SQLCipher, keyed by 32 random bytes
-    key.json    those bytes, wrapped by the password (`keyfile`)
+    key.json    those bytes, wrapped by the password, or the keyring too (`keyfile`)
     lock        held while a process has the profile open
 
 One worker thread owns the connection, and everything that must be saved together
@@ -36,6 +36,7 @@ from client.errors import (
     StorageFailed,
 )
 from client.model import DATABASE_FILE, KEY_FILE, Event, MessageId
+from client.storage import keyfile
 from client.storage.keyfile import KEY_BYTES, Strength, read_key, wrap
 from client.storage.schema import MIGRATIONS
 from protocol.log import LogId
@@ -153,11 +154,15 @@ class Store:
         return store, lambda: wrap(directory / KEY_FILE, key, password, strength)
 
     @classmethod
-    def open(cls, directory: Path, password: str) -> "Store":
+    def open(cls, directory: Path, password: str | None) -> "Store":
         """Open the database that is there (blocking: about half a second).
 
+        Args:
+            password: None lets the system's keyring open it.
+
         Raises:
-            NoProfile, WrongPassword, ProfileInUse, ProfileDamaged, ProfileTooNew.
+            NoProfile, WrongPassword, ProfileInUse, ProfileDamaged, ProfileTooNew,
+            KeyringFailed.
         """
         key_file = directory / KEY_FILE
         if not key_file.exists():
@@ -251,6 +256,58 @@ class Store:
             # Deleted keys must not stay readable in the write-ahead log.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
+
+    async def scrub(self) -> None:
+        """Let nothing that was deleted stay on the disk.
+
+        SQLite overwrites what is deleted in the database (`secure_delete`); this
+        empties the write-ahead log, in which it still stands, and removes the copies
+        from before migrations. To be called after keys or messages were deleted; a few
+        milliseconds on the store's thread.
+
+        Raises:
+            Closed: the store was closed.
+        """
+
+        def work() -> None:
+            if self._connection is None:
+                raise Closed
+            with contextlib.suppress(sqlcipher3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            for copy in self._directory.glob(f"{DATABASE_FILE}.v*"):
+                with contextlib.suppress(OSError):
+                    copy.unlink()
+
+        if self._lock is None:
+            raise Closed
+        await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    async def change_password(self, old: str | None, new: str) -> None:
+        """Let another password open this profile; all or nothing.
+
+        Args:
+            old: the one so far; None asks the system's keyring.
+
+        Raises:
+            WrongPassword, KeyringFailed: the old one does not open it.
+        """
+        await asyncio.to_thread(
+            keyfile.change_password,
+            self._directory / KEY_FILE,
+            old,
+            new,
+            keyfile.STRENGTH,
+        )
+
+    async def use_keyring(self, password: str, *, on: bool) -> None:
+        """Let the system's keyring open this profile too, or no more.
+
+        Raises:
+            WrongPassword, KeyringFailed: nothing changed.
+        """
+        await asyncio.to_thread(
+            keyfile.use_keyring, self._directory / KEY_FILE, password, on=on
+        )
 
     async def destroy(self) -> None:
         """Close and remove a database that was never finished."""
