@@ -64,8 +64,9 @@ ASK_AGAIN = 60 * 1000
 """Milliseconds that a Welcome which should be on its way is waited for."""
 
 
+PUT_OFF = 1000
 PUT_OFF_MAX = 3600 * 1000
-"""Milliseconds between two tries of what nobody waits for."""
+"""Milliseconds between two tries of what nobody waits for, at first and at last."""
 
 
 class Want(StrEnum):
@@ -182,10 +183,11 @@ def put_off(tx: Tx, wishes: Sequence[Wish], now: int) -> None:
     """Try some wants again later: after a second, and twice that each time."""
     for wish in wishes:
         tx.execute(
-            "UPDATE intent SET due = ? + min(?, 1000 << min(tries, 20)),"
+            "UPDATE intent SET due = ? + min(?, ? << min(tries, 20)),"
             " tries = tries + 1 WHERE n = ?",
             now,
             PUT_OFF_MAX,
+            PUT_OFF,
             wish.n,
         )
 

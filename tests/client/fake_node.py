@@ -130,6 +130,10 @@ class FakeNode:
     """Pages of a log begin no earlier than behind this seq."""
     lie: Callable[[LogId, int, list[bytes]], list[bytes]] = lambda log, after, e: e
     """Changes the entries that are shown."""
+    lie_to: dict[str, Callable[[LogId, int, list[bytes]], list[bytes]]] = field(
+        default_factory=dict
+    )
+    """The same, for one device alone."""
 
     lie_of: Callable[[str, list[bytes], str], list[bytes]] = lambda a, e, d: e
     """Changes the account log that a device is shown: account, entries, device."""
@@ -243,6 +247,7 @@ class FakeNode:
             return
         self.sent[device, name] = log.head
         entries = self.lie(name, at, log.entries[at:])
+        entries = self.lie_to.get(device, _honest)(name, at, entries)
         await self._frame(socket, Entries(name, at, entries, log.head))
 
     async def _frame(self, socket: web.WebSocketResponse, frame: FromNode) -> None:
@@ -317,6 +322,8 @@ class FakeNode:
         except IdentityError as error:
             raise LogForked from error
         self.accounts[account] += fresh
+        for device in self._devices(account):
+            self.cursors.setdefault((device, mailbox_id(account)), 0)
         return _answer(AccountLog(account, self.accounts[account]))
 
     async def put_packages(self, request: web.Request) -> web.Response:
@@ -379,6 +386,7 @@ class FakeNode:
         after = max(after, self.first_page.get(name, 0))
         limit = int(request.query["limit"])
         entries = self.lie(name, after, log.entries[after : after + limit])
+        entries = self.lie_to.get(_keyid(request), _honest)(name, after, entries)
         return _answer(Page(name, after, log.hashes[after], entries, log.head))
 
     async def tree(self, request: web.Request) -> web.Response:
@@ -474,6 +482,10 @@ class FakeNode:
         app.router.add_get(f"{v1}/logs/{{log}}/roster", self.roster)
         app.router.add_get(f"{v1}/ws", self.socket)
         return app
+
+
+def _honest(log: LogId, after: int, entries: list[bytes]) -> list[bytes]:
+    return entries
 
 
 @asynccontextmanager
