@@ -73,6 +73,11 @@ async def test_segments_come_back_as_they_went(node: Node, alice: Phone) -> None
     )
     for n, part in enumerate(parts, 1):
         assert (await alice.vault("GET", f"/{ONE}/{n}"))[1] == part
+    # What broke off goes on where it was.
+    path = f"/telex/v1/vaults/{ONE}/1"
+    headers = alice.headers("GET", path) | {"Range": f"bytes={SEGMENT_MAX - 5}-"}
+    status, _, rest = await alice.send("GET", path, headers=headers)
+    assert (status, rest) == (206, parts[0][-5:])
     assert decode((await alice.vault("GET", f"/{ONE}"))[1], Vault) == stored
     found = await kept(alice)
     assert (found.vaults, found.used) == ([stored], stored.size)
