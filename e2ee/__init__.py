@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from e2ee.errors import E2eeError
 from e2ee.extension import Extension, RequiredCapabilities
+from e2ee.external_proposal import propose_externally, propose_joining
 from e2ee.framing import Peek, peek
 from e2ee.group import CommitResult, Decrypted, Group
 from e2ee.group_context import GroupContext
@@ -55,4 +56,6 @@ __all__ = [
     "key_package_info",
     "new_key_package",
     "peek",
+    "propose_externally",
+    "propose_joining",
 ]

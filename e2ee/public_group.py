@@ -110,6 +110,8 @@ class PublicGroup:
     confirmation_tag: bytes
     validator: Validator = field(repr=False, compare=False)
     pending: Mapping[bytes, StoredProposal] = field(repr=False, default_factory=dict)
+    ended: bool = False
+    """Whether a ReInit ended the group: it takes no more handshakes."""
 
     @classmethod
     def create(
@@ -273,7 +275,14 @@ class PublicGroup:
             if sorted(refs) != sorted(welcome_refs):
                 raise InvalidWelcome("the Welcomes are not those of the added members")
         interim = step.interim_transcript_hash
-        after = PublicGroup(step.context, step.tree, interim, tag, self.validator)
+        after = PublicGroup(
+            step.context,
+            step.tree,
+            interim,
+            tag,
+            self.validator,
+            ended=step.applied.reinit is not None,
+        )
         return after, step.effects
 
     @staticmethod
@@ -299,6 +308,8 @@ class PublicGroup:
             raise StaleEpoch("the message is for an epoch that is over")
         if content.epoch > self.epoch:
             raise FutureEpoch("the message is for an epoch that has not come yet")
+        if self.ended:
+            raise InvalidMessage("the group was ended by ReInit")
         return framed.authenticated()
 
     # --- keeping it
@@ -312,6 +323,7 @@ class PublicGroup:
             + vector(self.confirmation_tag)
             + vector(self.tree.encode())
             + vectors(stored.encode() for stored in self.pending.values())
+            + (u8(1) if self.ended else b"")
         )
 
     @classmethod
@@ -333,6 +345,9 @@ class PublicGroup:
         tag = reader.vector()
         tree = RatchetTree.decode(suite, reader.vector())
         stored = reader.items(lambda r: read_stored(suite, tree, context, r))
+        ended = reader.left > 0
+        if ended and not reader.present():
+            raise Malformed("the saved group has more bytes than it should")
         reader.finish()
         pending = {item.received.ref: item for item in stored}
-        return cls(context, tree, interim, tag, validator, pending)
+        return cls(context, tree, interim, tag, validator, pending, ended)

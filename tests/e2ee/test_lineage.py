@@ -13,6 +13,7 @@ from e2ee.errors import (
     GroupIdTaken,
     GroupInactive,
     InvalidLink,
+    InvalidMessage,
     LinkEpoch,
     LinkMembers,
     LinkParameters,
@@ -234,6 +235,17 @@ def test_an_ended_group_takes_no_commits() -> None:
     other = room["p0"].commit(now=NOW).commit
     room.deliver("p1", room["p1"].commit_reinit(group_id=b"next", now=NOW))
     commit_refused(room, GroupInactive, other, at_hub=False)
+    # Nor at the hub, even if a member does not keep to it.
+    liar = room["p2"]
+    liar._reinit = None
+    staged = liar.commit(now=NOW)
+    proposal = liar.propose_remove(1)
+    hub = PublicGroup.decode(room.hub.encode(), validator=room.validator)
+    assert hub.encode() == room.hub.encode() and hub.ended
+    with pytest.raises(InvalidMessage):
+        hub.process_commit(staged.commit, staged.group_info, now=NOW)
+    with pytest.raises(InvalidMessage):
+        hub.receive_proposal(proposal)
 
 
 def test_clients_are_compared_as_the_application_says() -> None:
