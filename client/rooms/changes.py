@@ -51,6 +51,7 @@ __all__ = [
     "load_staged",
     "may_join_after",
     "next_due",
+    "plan_update",
     "put_off",
     "request_to_join",
     "want",
@@ -63,6 +64,9 @@ ASK_INTERVAL = 3600 * 1000
 ASK_AGAIN = 60 * 1000
 """Milliseconds that a Welcome which should be on its way is waited for."""
 
+
+UPDATE_AFTER = 7 * 24 * 3600 * 1000
+"""Milliseconds that a leaf's keys are used for writing."""
 
 PUT_OFF = 1000
 PUT_OFF_MAX = 3600 * 1000
@@ -177,6 +181,26 @@ def drop_wishes(tx: Tx, wishes: Sequence[Wish]) -> None:
     """Give some wants up."""
     for wish in wishes:
         tx.execute("DELETE FROM intent WHERE n = ?", wish.n)
+
+
+def plan_update(tx: Tx, room: LogId, now: int) -> None:
+    """Want new keys for our leaf before something is written, if they are old.
+
+    What an intruder once knew of this device opens nothing from then on (RFC 9420
+    section 16.6); whoever only reads does not make everybody take a commit.
+    """
+    if tx.one(
+        "SELECT 1 FROM room r WHERE id = ? AND updated < ?"
+        " AND (members > 1 OR purpose != '')"
+        " AND EXISTS (SELECT 1 FROM outbox o WHERE o.room = r.id AND o.kind = ?"
+        "  AND o.state = 'waiting' AND o.message IS NOT 'receipt')"
+        " AND NOT EXISTS (SELECT 1 FROM intent i WHERE i.room = r.id AND i.kind = ?)",
+        room,
+        now - UPDATE_AFTER,
+        Kind.MESSAGE,
+        Want.UPDATE,
+    ):
+        want(tx, room, Want.UPDATE, due=now)
 
 
 def put_off(tx: Tx, wishes: Sequence[Wish], now: int) -> None:

@@ -4,7 +4,7 @@ The facts come from what was verified (the proposals of a commit, the signature 
 message), never from what a node says. Each sentence has a stable code beside it.
 """
 
-from client.errors import OwnLost
+from client.errors import KeyPackageLost, OwnLost
 from client.storage.store import Tx
 from client.storage.timeline import add_notice
 from e2ee import CommitEffects
@@ -106,6 +106,8 @@ def code_of(error: Exception) -> str:
             return error.code
         case OwnLost():
             return "own_lost"
+        case KeyPackageLost():
+            return error.code
         case IdentityError():
             return "bad_identity"
         case Malformed():

@@ -38,6 +38,7 @@ from client.rooms.changes import (
     drop_wishes,
     due_wishes,
     load_staged,
+    plan_update,
     put_off,
 )
 from client.rooms.claims import Claims
@@ -59,11 +60,15 @@ from protocol.wire import Receipt
 
 __all__ = ["Settler"]
 
-TRIES = 5
-"""Commits that may lose the race before we say so."""
+TRIES = 12
+"""Commits that may lose the race before we say so: ten members who act at once each
+win before that."""
 
 PAUSE = 0.15
 """Seconds that a loser waits at most before its first new try; then twice that."""
+
+PAUSE_MAX = 3.0
+"""Seconds that a loser waits at most, however often it lost."""
 
 
 logger = logging.getLogger(__name__)
@@ -125,7 +130,7 @@ class Settler:
                 why = "Others keep changing this room at the same time; try again."
                 await self._give_up(room, wishes, why)
                 raise ChangeFailed(why)
-            await asyncio.sleep(random.uniform(0, PAUSE * 2**lost))
+            await asyncio.sleep(random.uniform(0, min(PAUSE_MAX, PAUSE * 2**lost)))
 
     async def claim(
         self, accounts: Sequence[str], room: LogId | None = None
@@ -264,6 +269,7 @@ def _wishes(tx: Tx, room: LogId, now: int, *, hurry: bool) -> Sequence[Wish]:
     row = tx.one("SELECT status FROM room WHERE id = ?", room)
     if row is None or row[0] != Status.ACTIVE:
         return ()
+    plan_update(tx, room, now)
     return due_wishes(tx, room, now, hurry=hurry)
 
 

@@ -14,7 +14,8 @@ from client.account.me import Me
 from client.account.packages import find_bundle, spend
 from client.clock import Clock
 from client.doctor.ailment import heal_handshakes
-from client.rooms.changes import expect_room
+from client.errors import KeyPackageLost
+from client.rooms.changes import Want, expect_room, want
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.notices import Lines, code_of
 from client.rooms.presence import note_presence
@@ -26,7 +27,7 @@ from e2ee.errors import E2eeError
 from protocol.address import parse_node
 from protocol.codec import decode
 from protocol.credential import credential_root
-from protocol.errors import AddressError, IdentityError, Malformed, TelexError
+from protocol.errors import AddressError, Malformed, TelexError
 from protocol.log import Entry, Kind, LogId, Submission, parse_log_id
 from protocol.policy import account_of
 from protocol.wire import WelcomeMail
@@ -158,6 +159,11 @@ class Welcomes:
             self.discard(
                 tx, mail, f"An invitation could not be used ({code_of(error)})."
             )
+            if isinstance(error, KeyPackageLost):
+                entry = Entry(mail.seq, 1, self._clock.now_ms(), b"")
+                me = str(self._me.account)
+                lines = Lines(tx, mail.room, entry, first=LINES - 2)
+                lines.say(me, error.code, str(error))
             return False
         tx.execute(
             "DELETE FROM welcome WHERE room = ? AND seq <= ?", mail.room, mail.seq
@@ -167,9 +173,12 @@ class Welcomes:
     def _join_group(self, tx: Tx, mail: WelcomeMail, tree: bytes) -> Group:
         bundle = find_bundle(tx, mail.key_package_ref)
         if bundle is None:
-            raise IdentityError("The invitation is for a key that is gone.")
+            raise KeyPackageLost
         group = self._groups.join(tx, mail.room, mail.welcome, bundle, tree)
         spend(tx, mail.key_package_ref)
+        if bundle.last_resort:
+            # Others were added by the same keys: have our own here, at once.
+            want(tx, mail.room, Want.UPDATE, due=self._clock.now_ms())
         return group
 
     def _enter(self, tx: Tx, mail: WelcomeMail, group: Group) -> None:
