@@ -46,6 +46,8 @@ class RoomMachine(RuleBasedStateMachine):
         self.waiting: list[tuple[str, int, bytes, bytes]] = []
         """(reader, epoch, message, content) not delivered yet."""
         self.exported: set[bytes] = set()
+        self.leaving: list[tuple[int, bytes]] = []
+        """(epoch, SelfRemove), for who joins from outside."""
 
     def pick(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(sorted(self.room.people)))
@@ -91,14 +93,16 @@ class RoomMachine(RuleBasedStateMachine):
             signature_private=key,
             identity=name.encode(),
             remove=room.leaf(old) if old else None,
+            leaving=[m for epoch, m in self.leaving if epoch == room.hub.epoch],
             validator=room.validator,
             rng=rng,
         )
         if old:
             gone = room.people.pop(old).group
             assert gone.process_commit(staged.commit, now=NOW).removed_self
-        for person in room.people.values():
-            person.group.process_commit(staged.commit, now=NOW)
+        for person in list(room.people.values()):
+            if person.group.process_commit(staged.commit, now=NOW).removed_self:
+                del room.people[person.name]
         room.hub, _ = room.hub.process_commit(staged.commit, staged.group_info, now=NOW)
         room.people[name] = Person(name, key, group)
 
@@ -112,6 +116,14 @@ class RoomMachine(RuleBasedStateMachine):
         name, target = self.pick(data), self.pick(data)
         leaf = self.room.leaf(target)
         self.room.propose(name, self.room[name].propose_remove(leaf))
+
+    @precondition(lambda self: len(self.room.people) > 1)
+    @rule(data=st.data())
+    def propose_leaving(self, data: st.DataObject) -> None:
+        name = self.pick(data)
+        message = self.room[name].propose_leaving()
+        self.room.propose(name, message)
+        self.leaving.append((self.room.hub.epoch, message))
 
     @rule(data=st.data())
     def propose_add(self, data: st.DataObject) -> None:
