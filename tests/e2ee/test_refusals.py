@@ -10,24 +10,32 @@ from dataclasses import replace
 
 import pytest
 
+from e2ee.codec import decode
 from e2ee.errors import (
     DecryptionFailed,
     DuplicateKey,
     E2eeError,
     LimitExceeded,
+    Malformed,
     UnsupportedSuite,
+    UnsupportedVersion,
 )
+from e2ee.extension import encode_extensions
 from e2ee.framing import Commit
-from e2ee.leaf import sign_leaf
+from e2ee.key_package import KeyPackage
+from e2ee.leaf import Capabilities, LeafNode, own_capabilities, sign_leaf
 from e2ee.proposal import (
     Remove,
 )
 from e2ee.suite import SUITE_3, HpkeCiphertext
 from tests.e2ee.forging import (
     bend,
+    commit_refused,
     fresh_key,
+    knock,
     own_path,
     package,
+    proposal_refused,
 )
 from tests.e2ee.support import (
     NOW,
@@ -131,3 +139,43 @@ def test_another_suite_is_named() -> None:
             suite=SUITE_1,
         )
     assert bundle_for("x", os.urandom(32), suite=SUITE_1).ref
+
+
+# --- limits
+
+
+def test_pending_proposals_have_a_limit(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("e2ee.proposal_store.MAX_PENDING", 2)
+    for _ in range(2):
+        room.propose("p0", room["p0"].propose_update())
+    more = room["p0"].propose_update()
+    proposal_refused(room, LimitExceeded, more)
+
+
+def test_members_have_a_limit_from_outside_too(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, staged = knock(room, "q", os.urandom(32))
+    monkeypatch.setattr("e2ee.transition.MAX_LEAVES", 4)
+    commit_refused(room, LimitExceeded, staged.commit)
+
+
+def test_lists_of_capabilities_have_a_limit() -> None:
+    many = replace(own_capabilities(SUITE_3), extensions=tuple(range(300, 557)))
+    with pytest.raises(Malformed):
+        decode(many.encode(), Capabilities.read)
+
+
+def test_leaves_and_key_packages_of_other_kinds_do_not_decode() -> None:
+    good = package()
+    leaf = good.leaf_node
+    source = len(leaf.tbs) - len(encode_extensions(leaf.extensions)) - 17
+    assert leaf.encoded[source] == 1
+    strange = bytearray(leaf.encoded)
+    strange[source] = 9
+    with pytest.raises(Malformed):
+        decode(bytes(strange), LeafNode.read)
+    with pytest.raises(UnsupportedVersion):
+        decode(b"\0\2" + good.encoded[2:], KeyPackage.read)
