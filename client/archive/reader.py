@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
-from client.account.contacts import check_root
 from client.archive.job import Job, Part, Where, load_job
 from client.archive.record import (
     ContactRecord,
@@ -27,6 +26,7 @@ from client.content.own import Entry
 from client.model import State
 from client.storage.store import Store, Tx
 from client.storage.timeline import LINES, Status
+from client.verification.trust import check_root
 from protocol.codec import decode, encode
 from protocol.log import GENESIS, LogId, chain
 
@@ -282,7 +282,8 @@ def _message(tx: Tx, record: MessageRecord, records: Records, now: int) -> None:
         "INSERT OR IGNORE INTO message (id, room, position, seq, kind, sender, device,"
         " time, text, reply_to, state, own, code, archived)"
         " SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1"
-        " WHERE NOT EXISTS (SELECT 1 FROM removal WHERE message = ?)"
+        # The line that says that a message was deleted may stand in its place.
+        " WHERE ? OR NOT EXISTS (SELECT 1 FROM removal WHERE message = ?)"
         # What cannot be read here, or came from an archive too, makes way.
         " ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, text = excluded.text,"
         " sender = excluded.sender, device = excluded.device, time = excluded.time,"
@@ -302,6 +303,7 @@ def _message(tx: Tx, record: MessageRecord, records: Records, now: int) -> None:
         int(State.SENT if record.own and text else State.RECEIVED),
         record.own,
         record.code or "",
+        not text,
         id,
     )
     if added and record.seconds:

@@ -45,6 +45,10 @@ __all__ = ["Store", "Tx"]
 
 LOCK_FILE = "lock"
 
+CHECKPOINT_DELAY = 60.0
+"""Seconds that a message key which was used may stand in the write-ahead log: emptying
+it with each message would double what a message costs."""
+
 T = TypeVar("T")
 Row = tuple[Any, ...]
 _Done = tuple[T, Sequence[Event], Sequence[Callable[[], object]]]
@@ -116,6 +120,7 @@ class Store:
         self._lock: IO[str] | None = lock
         self._connection = connection
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="telex-store")
+        self._timer: asyncio.TimerHandle | None = None
         self.before_commit: Callable[[Tx], Sequence[Event]] = lambda tx: tx.events
         """Turns what a transaction changed into events, while it can still read."""
         self.publish: Callable[[Sequence[Event]], None] = lambda events: None
@@ -201,6 +206,8 @@ class Store:
 
         if self._lock is None:
             raise Closed
+        if self._timer is None:
+            self._timer = loop.call_later(CHECKPOINT_DELAY, self._tidy)
         return await loop.run_in_executor(self._worker, work)
 
     def _transact(self, function: Callable[[Tx], T]) -> "_Done[T]":
@@ -224,10 +231,23 @@ class Store:
 
     def _scrub(self) -> None:
         """Leave no older copy of what was deleted (its pages are cleared already)."""
-        with contextlib.suppress(sqlcipher3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._checkpoint()
         for copy in self._directory.glob(f"{DATABASE_FILE}.v*"):
-            copy.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)
+
+    def _checkpoint(self) -> None:
+        """Empty the write-ahead log: old keys and texts stand in it."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlcipher3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _tidy(self) -> None:
+        """On the event loop, a while after something was written."""
+        self._timer = None
+        if self._lock is not None:
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(self._worker, self._checkpoint)
 
     def _wrapped(self, function: Callable[[Tx], T]) -> "_Done[T]":
         try:
@@ -244,6 +264,8 @@ class Store:
         lock, self._lock = self._lock, None
         if lock is None:
             return
+        if self._timer is not None:
+            self._timer.cancel()
         await asyncio.get_running_loop().run_in_executor(
             self._worker, self._close_connection
         )
@@ -251,36 +273,25 @@ class Store:
         lock.close()
 
     def _close_connection(self) -> None:
+        self._checkpoint()
         connection, self._connection = self._connection, None
-        with contextlib.suppress(sqlcipher3.Error):
-            # Deleted keys must not stay readable in the write-ahead log.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.close()
 
     async def scrub(self) -> None:
-        """Let nothing that was deleted stay on the disk.
+        """Let nothing that was deleted stay on the disk; the same as `Tx.scrub`.
 
         SQLite overwrites what is deleted in the database (`secure_delete`); this
         empties the write-ahead log, in which it still stands, and removes the copies
-        from before migrations. To be called after keys or messages were deleted; a few
-        milliseconds on the store's thread.
+        from before migrations: a few milliseconds on the store's thread.
 
         Raises:
             Closed: the store was closed.
         """
 
-        def work() -> None:
-            if self._connection is None:
-                raise Closed
-            with contextlib.suppress(sqlcipher3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            for copy in self._directory.glob(f"{DATABASE_FILE}.v*"):
-                with contextlib.suppress(OSError):
-                    copy.unlink()
+        def mark(tx: Tx) -> None:
+            tx.scrub = True
 
-        if self._lock is None:
-            raise Closed
-        await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        await self.run(mark)
 
     async def change_password(self, old: str | None, new: str) -> None:
         """Let another password open this profile; all or nothing.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.account.contacts import check_root, known_log
+from client.account.contacts import known_log
 from client.archive import Kind, begin, read_archive, writer
 from client.archive.record import Records, RoomRecord, read_records
 from client.archive.segment import EMPTY, Head, Place, open_segment, seal_segment
@@ -17,6 +17,7 @@ from client.errors import ArchiveRefused
 from client.model import Alarm
 from client.storage.store import Store, Tx
 from client.storage.timeline import add_notice, get_room
+from client.verification.trust import check_root
 from protocol.codec import encode
 from tests.client.archives import (
     ALICE,

@@ -20,6 +20,7 @@ from client.account.me import set_meta
 from client.archive import Kind, begin, read_archive, writer
 from client.errors import ClientError
 from client.storage import keyfile
+from client.storage import store as storage
 from client.storage.keyfile import change_password, read_key
 from client.storage.store import Store
 from tests.client.archives import (
@@ -87,6 +88,24 @@ async def test_what_is_deleted_is_gone_from_every_page(tmp_path: Path) -> None:
     assert not is_on_disk(tmp_path, key, PLANTED)
     assert not (tmp_path / "telex.db.v1").exists()
     await store.run(lambda tx: add_text(tx, 1, 7, "and it goes on"))
+    await store.close()
+
+
+async def test_used_keys_leave_the_log_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "CHECKPOINT_DELAY", 0.2)
+    store = make(tmp_path)
+    key = read_key(tmp_path / "key.json", "correct horse")
+    await store.run(lambda tx: set_meta(tx, "ratchet", PLANTED.encode()))
+    await store.run(lambda tx: set_meta(tx, "ratchet", b"the next one"))
+    assert is_on_disk(tmp_path, key, PLANTED)
+
+    async def there() -> bool:
+        return is_on_disk(tmp_path, key, PLANTED)
+
+    await until(there, lambda seen: not seen)
+    assert is_on_disk(tmp_path, key, "the next one")
     await store.close()
 
 
