@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import partial
 
 from client.account.link import Answer, Meeting, Offer, seal_answer
-from client.account.me import Me, get_meta
+from client.account.me import Me, get_meta, set_meta
 from client.account.self_group import SelfGroup
 from client.archive import Kind, begin, forget, read_archive, write_archive
 from client.archive.vault import VaultShelf
@@ -242,7 +242,8 @@ class Linker:
         if done <= total:
             tx.events.append(LinkChanged(LinkProgress("joining", done, total, "")))
             if done == total and get_meta(tx, "link_vault") is None:
-                tx.events.append(_DONE)
+                note = (get_meta(tx, "link_note") or b"").decode()
+                tx.events.append(_done(note))
 
     def _want_everywhere(self, device: str, tx: Tx) -> list[LogId]:
         rooms = [
@@ -311,11 +312,12 @@ class Linker:
             if says_later(error):
                 raise
             why = f"Its history cannot be sent: {error}"
-            self._publish(LinkProgress("history", 0, 0, why))
-            await self._store.run(
-                lambda tx: self._own.set(tx, "link", device, NO_HISTORY)
-            )
+            await self._store.run(partial(self._no_history, device=device, why=why))
         await self._store.run(partial(_drop_vault, device=device))
+
+    def _no_history(self, tx: Tx, device: str, why: str) -> None:
+        self._own.set(tx, "link", device, NO_HISTORY)
+        tx.execute("UPDATE link_job SET note = ? WHERE device = ?", why, device)
 
     def _finish(self, device: str, tx: Tx) -> None:
         if tx.one(
@@ -324,10 +326,14 @@ class Linker:
             device,
         ) or tx.one("SELECT 1 FROM link_job WHERE device = ? AND vault != ''", device):
             return
-        if tx.execute(
-            "DELETE FROM link_job WHERE device = ? AND stage = ?", device, Step.ROOMS
-        ):
-            tx.events.append(_DONE)
+        row = tx.one(
+            "SELECT note FROM link_job WHERE device = ? AND stage = ?",
+            device,
+            Step.ROOMS,
+        )
+        if row is not None:
+            tx.execute("DELETE FROM link_job WHERE device = ?", device)
+            tx.events.append(_done(row[0]))
 
     # --- the new device -------------------------------------------------------------
 
@@ -375,11 +381,7 @@ class Linker:
         """No more comes: forget the key, and let the node forget the rest."""
 
         def end(tx: Tx) -> None:
-            tx.execute("DELETE FROM meta WHERE key = 'link_vault'")
-            forget(tx, vault)
-            if why:
-                tx.events.append(LinkChanged(LinkProgress("history", 0, 0, why)))
-            tx.events.append(_DONE)
+            self._close(tx, vault, why)
 
         await self._store.run(end)
         try:
@@ -391,18 +393,23 @@ class Linker:
     def _told(self, tx: Tx, key: str, value: bytes) -> None:
         if key == str(self._me.device) and value == NO_HISTORY:
             vault, _ = self._vault(tx)
-            tx.execute("DELETE FROM meta WHERE key = 'link_vault'")
             if vault:
-                forget(tx, vault)
                 why = "No history came: your other device could not send it."
-                tx.events.append(LinkChanged(LinkProgress("history", 0, 0, why)))
-                tx.events.append(_DONE)
+                self._close(tx, vault, why)
+
+    def _close(self, tx: Tx, vault: str, why: str) -> None:
+        tx.execute("DELETE FROM meta WHERE key = 'link_vault'")
+        set_meta(tx, "link_note", why.encode())
+        forget(tx, vault)
+        tx.events.append(_done(why))
 
     def _publish(self, progress: LinkProgress) -> None:
         self._store.publish([LinkChanged(progress)])
 
 
-_DONE = LinkChanged(LinkProgress("done", 0, 0, ""))
+def _done(note: str) -> LinkChanged:
+    """All is done; `note`: what is not."""
+    return LinkChanged(LinkProgress("done", 0, 0, note))
 
 
 def _rooms(tx: Tx) -> list[LogId]:

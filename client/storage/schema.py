@@ -287,7 +287,8 @@ CREATE TABLE link_job (
     slot TEXT NOT NULL,               -- where the answer goes
     answer BLOB NOT NULL,             -- sealed, the same bytes at each try
     rooms INTEGER NOT NULL DEFAULT 0, -- in how many it is added
-    vault TEXT NOT NULL               -- where its history goes, empty for none
+    vault TEXT NOT NULL,              -- where its history goes, empty for none
+    note TEXT NOT NULL DEFAULT ''     -- why none goes
 ) WITHOUT ROWID;
 
 -- People's keys: which root was compared with the person (`root`, or an old one),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ import pytest
 
 from client import Client
 from client.account import linker, self_group
+from client.archive.vault import VaultShelf
 from client.enrol.linking import Linking
 from client.errors import (
     BadText,
@@ -26,10 +27,11 @@ from client.errors import (
     WrongPhrase,
 )
 from client.model import Device, LinkChanged, LinkProgress
+from client.rooms import changes
 from client.storage.store import Tx
 from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
-from protocol.errors import NodeFault
+from protocol.errors import NodeBusy, NodeFault
 from protocol.log import LogId
 from tests.client.conftest import Join
 from tests.client.fake_node import FakeNode
@@ -52,6 +54,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_group, "DELAY", 0.05)
     monkeypatch.setattr(linker, "POLL", 0.05)
     monkeypatch.setattr(linker, "RETRY", 0.1)
+    monkeypatch.setattr(changes, "PUT_OFF", 100)
 
 
 @dataclass
@@ -596,3 +599,124 @@ async def test_a_new_key_whose_answer_was_lost_is_taken_up(home: Home) -> None:
     async with opened(home.tmp_path, "laptop", home.fake.url) as again:
         await online(again)
         assert again._me.ask is not None and again._me.ask.public == home.state().ask
+
+
+# --- history ---------------------------------------------------------------------
+
+
+async def talk_a_lot(home: Home, room: LogId, count: int) -> list[str]:
+    """Fill a room with texts, as if they had been said long ago."""
+    said = [f"said long ago {n} " + "x" * 200 for n in range(count)]
+    for text in said:
+        await home.laptop.send_text(room, text)
+    await until(partial(_sent, home.laptop, room), lambda n: n == count)
+    return said
+
+
+async def _sent(client: Client, room: LogId) -> int:
+    said = await client.messages(room, limit=500)
+    return len([m for m in said if m.seq and m.kind == "text"])
+
+
+async def history_of(client: Client, room: LogId) -> list[str]:
+    """All texts of a room."""
+    return [m.text for m in await client.messages(room, limit=500) if m.kind == "text"]
+
+
+async def test_history_comes_and_goes_on_after_both_were_killed(
+    home: Home, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.archive.writer.SEGMENT_BYTES", 4000)
+    monkeypatch.setattr("client.archive.writer.PAGE", 10)
+    bob = await join("bob")
+    room = await home.laptop.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    said = await talk_a_lot(home, room.id, 60)
+    stop, busy = asyncio.Event(), set[str]()
+    upload, download = VaultShelf.put, VaultShelf.get
+
+    async def put(self: VaultShelf, vault: str, kind: str, n: int, data: bytes) -> None:
+        if n > 4 and not stop.is_set():
+            busy.add("put")
+            raise NodeBusy
+        await upload(self, vault, kind, n, data)
+
+    async def get(self: VaultShelf, vault: str, n: int) -> bytes | None:
+        if n > 3 and not stop.is_set():
+            busy.add("get")
+            raise NodeBusy
+        return await download(self, vault, n)
+
+    monkeypatch.setattr(VaultShelf, "put", put)
+    monkeypatch.setattr(VaultShelf, "get", get)
+    phone = await home.link("phone", history=True)
+    async with running(phone):
+
+        async def halfway() -> bool:
+            come = len(await history_of(phone, room.id))
+            return busy == {"put", "get"} and 0 < come < 60
+
+        await until(halfway)
+    await home.laptop.close()
+    stop.set()
+    async with (
+        opened(home.tmp_path, "laptop", home.fake.url) as laptop,
+        opened(home.tmp_path, "phone", home.fake.url) as again,
+    ):
+        await online(laptop)
+        await until(partial(history_of, again, room.id), lambda t: t == said)
+        await active(again, room.id)
+        await bob.send_text(room.id, "and on it goes")
+        await until(
+            partial(history_of, again, room.id), lambda t: t[-1] == "and on it goes"
+        )
+        seen = await room_of(again, room.id)
+        assert seen is not None and seen.title == BOB and seen.unread == 1
+
+        async def left() -> int:
+            rows = "SELECT (SELECT count(*) FROM link_job) + (SELECT count(*) FROM"
+            sql = f"{rows} meta WHERE key = 'link_vault')"
+            counts = [
+                await c._store.run(lambda tx: tx.one(sql)) for c in (laptop, again)
+            ]
+            return sum(int(row[0]) for row in counts if row is not None)
+
+        await until(left, lambda count: count == 0)
+        await until(_transfers(home), lambda count: count == 0)
+
+
+def _transfers(home: Home) -> Callable[[], Awaitable[int]]:
+    async def count() -> int:
+        vaults = home.fake.vaults
+        return sum(vaults.kinds[v] == "transfer" for v in vaults.of(ALICE))
+
+    return count
+
+
+async def test_history_that_the_node_does_not_take_is_said_on_both(
+    home: Home, join: Join
+) -> None:
+    await join("bob")
+    room = await home.laptop.start_direct(BOB)
+    await talk_a_lot(home, room.id, 1)
+    home.fake.vaults.quota = 0
+    phone = await home.link("phone", history=True)
+    told: list[LinkProgress] = []
+
+    async def watch() -> None:
+        async for event in phone.events():
+            if isinstance(event, LinkChanged):
+                told.append(event.progress)
+
+    task = asyncio.create_task(watch())
+    async with running(phone):
+        await active(phone, room.id)
+
+        async def both() -> bool:
+            return any("cannot be sent" in p.detail for p in home.seen) and any(
+                "could not send" in p.detail for p in told
+            )
+
+        await until(both)
+        await _done(home)
+    task.cancel()
