@@ -16,7 +16,7 @@ from client.errors import KeyChanged, NodeNonsense
 from client.network.transport import Transport
 from client.storage.alarms import raise_alarm
 from client.storage.store import Store, Tx
-from client.verification.trust import check_root
+from client.verification.trust import check_root, own_account
 from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
 from protocol.codec import decode, encode
@@ -81,11 +81,6 @@ def own_devices(tx: Tx) -> OwnDevices:
     """What this device knows of its account's devices."""
     data = get_meta(tx, "own_devices")
     return OwnDevices(0, set(), set()) if data is None else decode(data, OwnDevices)
-
-
-def own_account(tx: Tx) -> str:
-    """This profile's account; empty while it is being made."""
-    return (get_meta(tx, "device") or b"").decode().partition("/")[0]
 
 
 def hash_at(entries: list[bytes], seq: int) -> bytes:

@@ -174,6 +174,8 @@ class Groups:
         """Delete a room's keys: this device was removed, or they are of no use."""
         tx.execute("DELETE FROM mls_epoch WHERE room = ?", room)
         tx.execute("DELETE FROM mls_ratchet WHERE room = ?", room)
+        # Who comes back looks at the roster again.
+        tx.execute("DELETE FROM audit WHERE kind = 'roster' AND subject = ?", room)
         self._cache.pop(room, None)
 
     def _remember(self, tx: Tx, room: LogId, group: Group) -> None:

@@ -9,7 +9,7 @@ from client.verification.trust import known
 from e2ee import Group
 from protocol.credential import credential_root
 from protocol.log import LogId
-from protocol.policy import account_of
+from protocol.policy import account_of, device_of
 
 __all__ = ["SAS_WORD", "held_by", "note_hold", "unverified_in"]
 
@@ -26,8 +26,16 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
     Returns:
         A sentence, empty if nothing holds; and whether a comparison may pass.
     """
-    accounts = sorted(accounts_of(group.members()))
-    for account in accounts:
+    accounts = accounts_of(group.members())
+    own = known(tx, me)
+    if own is not None and _roots(group, me) - {own.root}:
+        return (
+            "A device in this room claims to be yours and has another root key: "
+            "nothing is sent here. Tell the others, and make a new room without it.",
+            False,
+        )
+    rows = tx.all("SELECT account FROM contact WHERE other_root IS NOT NULL")
+    for account in sorted(str(row[0]) for row in rows if row[0] in accounts):
         found = known(tx, account)
         if found is None or found.other is None:
             continue
@@ -45,11 +53,20 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
                 False,
             )
     if policy_of(group).refuse_unverified:
-        missing = unverified_in(tx, me, accounts)
+        missing = unverified_in(tx, me, sorted(accounts))
         if missing:
             return (
                 f"This room is for verified people, and you have not verified {missing}"
                 ": what you write waits until you have.",
+                True,
+            )
+        rows = tx.all("SELECT device FROM suspect ORDER BY device")
+        devices = {device_of(member.identity) for member in group.members()}
+        false = [str(row[0]) for row in rows if row[0] in devices]
+        if false:
+            return (
+                f"This room is for verified people, and the device {false[0]} does not "
+                "stand in its owner's list: what you write waits until it is gone.",
                 True,
             )
     return "", True

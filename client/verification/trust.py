@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from client.account.me import get_meta
 from client.model import Trust
 from client.storage.alarms import forget, raise_alarm, settle
 from client.storage.store import Tx
@@ -24,6 +25,7 @@ __all__ = [
     "check_root",
     "keep",
     "known",
+    "own_account",
     "receive",
     "set_verified",
     "trust_of",
@@ -111,6 +113,9 @@ def check_root(tx: Tx, account: str, root: bytes, room: LogId | None) -> bool:
     former = "SELECT 1 FROM former_root WHERE account = ? AND root = ?"
     if tx.one(former, account, root) is not None:
         return False
+    if account == own_account(tx):
+        _impersonated(tx, account, found.root, root, room)
+        return False
     if found.other != root:
         tx.execute(
             "UPDATE contact SET other_root = ?, kept = 0 WHERE account = ?",
@@ -132,6 +137,28 @@ def check_root(tx: Tx, account: str, root: bytes, room: LogId | None) -> bool:
         f"shown root: {root.hex()}",
     )
     return False
+
+
+def _impersonated(
+    tx: Tx, account: str, root: bytes, shown: bytes, room: LogId | None
+) -> None:
+    """Our own root key cannot change: somebody else says that they are us."""
+    raise_alarm(
+        tx,
+        KEY_CHANGED,
+        _fact(account, shown),
+        room,
+        f"Somebody says to be you, {account}, with another root key. Either your "
+        "account was made anew at its node, or the node lies. Your own key stays as it "
+        "is; tell the people you talk to, and the node's admin.",
+        evidence=f"account: {account}\nyour root: {root.hex()}\n"
+        f"shown root: {shown.hex()}",
+    )
+
+
+def own_account(tx: Tx) -> str:
+    """This profile's account; empty while it is being made."""
+    return (get_meta(tx, "device") or b"").decode().partition("/")[0]
 
 
 def set_verified(tx: Tx, account: str, verified: bool) -> None:
@@ -207,7 +234,9 @@ def receive(tx: Tx, account: str, value: bytes) -> None:
         shared = decode(value, _Shared)
     except Malformed:
         return
-    if shared.version != 1 or len(shared.root) != 32:
+    if shared.version != 1 or len(shared.root) != 32 or account == own_account(tx):
+        return
+    if len(shared.refused) not in (0, 32):
         return
     found = known(tx, account)
     if found is None:

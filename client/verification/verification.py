@@ -348,7 +348,8 @@ class Verification:
         for device in came:
             account = device.partition("/")[0]
             tx.execute("INSERT INTO member VALUES (?, ?, ?)", room, device, account)
-        if devices != before:
+        seen = "SELECT 1 FROM audit WHERE kind = ? AND subject = ?"
+        if devices != before or tx.one(seen, Kind.ROSTER, room) is None:
             accounts = {device.partition("/")[0] for device in came}
             self._audit.changed(tx, room, accounts, len(devices))
         note_hold(tx, room, held_by(tx, self._me, group)[0])

@@ -35,6 +35,7 @@ from protocol.errors import (
     UnknownRoom,
 )
 from protocol.key import verify
+from protocol.limits import BATCH_ENTRIES
 from protocol.log import (
     GENESIS,
     Entry,
@@ -245,8 +246,9 @@ class FakeNode:
         socket = self.sockets.get(device)
         if socket is None or log.head <= at:
             return
-        self.sent[device, name] = log.head
-        entries = self.lie(name, at, log.entries[at:])
+        until = min(log.head, at + BATCH_ENTRIES)  # the rest after the next ack
+        self.sent[device, name] = until
+        entries = self.lie(name, at, log.entries[at:until])
         entries = self.lie_to.get(device, _honest)(name, at, entries)
         await self._frame(socket, Entries(name, at, entries, log.head))
 

@@ -314,7 +314,7 @@ async def test_nonsense_of_another_device_changes_nothing(join: Join) -> None:
     alice, _, room = await chat(join)
     root = await alice._store.run(lambda tx: trust.known(tx, BOB))
     for value in (b"", b"\xc1", encode([2, bytes(32), True, True, b""]), encode([1])):
-        await alice._store.run(lambda tx, v=value: trust.receive(tx, BOB, v))
+        await alice._store.run(partial(trust.receive, account=BOB, value=value))
     assert await alice._store.run(lambda tx: trust.known(tx, BOB)) == root
     assert isinstance(alice.verification, Verification)
     assert await trust_in(alice, room) is Trust.UNVERIFIED
