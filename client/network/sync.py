@@ -29,6 +29,7 @@ from client.rooms.posting import Posting
 from client.rooms.workers import Workers
 from client.storage.heads import have, start_log
 from client.storage.store import Store, Tx
+from client.storage.timeline import Status
 from protocol.errors import Refused
 from protocol.log import LogId
 from protocol.wire import Entries, OutcomeFrame, Rooms, RoomState
@@ -43,6 +44,9 @@ SYNC_TIMEOUT = 30.0
 
 JOIN_GRACE = 2.0
 """Seconds for a Welcome to come before a room that we are in without keys is asked."""
+
+PROGRESS_FROM = 400
+"""Entries to be read from which on it is said how far it is: two seconds' work."""
 
 ACKED_LOGS = 500
 """Logs in one ack; a node takes a thousand."""
@@ -79,6 +83,9 @@ class Sync:
         self._pace = Pace()
         self._renewal = Renewal(store, uplink.transport, me, clock)
         self._targets: dict[LogId, int] = {}
+        self._left: dict[LogId, int] = {}
+        self._total = 0
+        self._online = False
         self._synced = asyncio.Event()
 
     def hurry(self) -> None:
@@ -132,6 +139,7 @@ class Sync:
             raise _first(group) from None
         finally:
             self._uplink.session = None
+            self._online = False
             self._workers.pause()
             await session.close()
 
@@ -164,6 +172,9 @@ class Sync:
         except Refused as error:
             logger.warning("our keys could not be renewed: %s", error.code)
         await self._devices.check()
+        # Rooms that were read need not wait for one that takes long.
+        waiting = await self._store.run(_without_keys)
+        await self._workers.resume({*self._targets, *waiting})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SYNC_TIMEOUT):
                 await self._synced.wait()
@@ -171,6 +182,7 @@ class Sync:
             lambda tx: self._own.ensure(tx, strangers=bool(strangers))
         )
         self._pace.worked()
+        self._online = True
         self._changed(Connection.ONLINE, "")
         self._reading.mail.set()
         await self._workers.resume()
@@ -194,10 +206,25 @@ class Sync:
         target = self._targets.get(log)
         if target is not None:
             seq = await self._store.run(lambda tx: have(tx, log))
+            self._left[log] = 0 if seq is None else max(0, target - seq)
+            self._show_progress()
             if seq is None or seq >= target:
                 self._targets.pop(log, None)
+                self._workers.reached(log)
                 if not self._targets:
                     self._synced.set()
+
+    def _show_progress(self) -> None:
+        left = sum(self._left.values())
+        done = self._total - left
+        if self._total >= PROGRESS_FROM and left:
+            text = f"Read {done:,} of {self._total:,} entries that came while away."
+            state = Connection.ONLINE if self._online else Connection.SYNCING
+            self._changed(state, text)
+        elif self._total >= PROGRESS_FROM:
+            self._total = 0
+            if self._online:
+                self._changed(Connection.ONLINE, "")
 
     def _prepare(self, tx: Tx) -> None:
         if tx.one("SELECT 1 FROM log WHERE id = ?", self._me.mailbox) is None:
@@ -219,12 +246,14 @@ class Sync:
         """
         self._targets.clear()
         self._synced.clear()
+        self._left.clear()
         strangers: list[RoomState] = []
         behind: list[tuple[LogId, int]] = []
         for state in rooms:
             seq = have(tx, state.room)
             if seq is not None:
                 self._targets[state.room] = state.head
+                self._left[state.room] = max(0, state.head - seq)
                 if (state.cursor or 0) > seq:
                     # Our data is an old copy: its keys may have been used since.
                     doubt_keys(tx, state.room)
@@ -232,6 +261,7 @@ class Sync:
                     behind.append((state.room, seq))
             elif tx.one("SELECT 1 FROM log WHERE id = ?", state.room) is None:
                 strangers.append(state)
+        self._total = sum(self._left.values())
         if not self._targets:
             self._synced.set()
         return strangers, behind
@@ -248,6 +278,12 @@ class Sync:
             # Known or not: its history may be here before its keys (an archive).
             await self._store.run(ask)
             self._workers.poke(state.room)
+
+
+def _without_keys(tx: Tx) -> list[LogId]:
+    """Rooms whose Welcome may be on its way: they wait a little with joining."""
+    rows = tx.all("SELECT id FROM room WHERE status = ?", Status.ASKED)
+    return [LogId(row[0]) for row in rows]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,7 +9,7 @@ when the node is gone it is woken by the next session.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from client.account.me import Me
 from client.clock import Clock
@@ -50,6 +50,7 @@ class Workers:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._again: set[LogId] = set()
         self._busy: set[LogId] = set()
+        self._behind: set[LogId] = set()
         self._timers: dict[LogId, asyncio.TimerHandle] = {}
         self._failures: dict[LogId, int] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -89,11 +90,22 @@ class Workers:
             timer.cancel()
         self._timers.clear()
 
-    async def resume(self) -> None:
-        """The node is there: wake all rooms in which something waits."""
+    async def resume(self, behind: Collection[LogId] = ()) -> None:
+        """The node is there: wake all rooms in which something waits.
+
+        Args:
+            behind: rooms that are still being read; `reached` wakes them.
+        """
         self._online = True
+        self._behind = set(behind)
         self._failures.clear()
         for room in await self._store.run(_with_work):
+            self.poke(room)
+
+    def reached(self, room: LogId) -> None:
+        """A room was read as far as it was when the session began."""
+        if room in self._behind:
+            self._behind.discard(room)
             self.poke(room)
 
     def pause(self) -> None:
@@ -115,7 +127,7 @@ class Workers:
             return
         if room in self._busy:
             self._again.add(room)
-        elif self._online:
+        elif self._online and room not in self._behind:
             self._busy.add(room)
             self._tasks.create_task(self._work(room), name=f"room {room[:8]}")
 

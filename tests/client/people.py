@@ -37,10 +37,13 @@ T = TypeVar("T")
 
 
 async def until(
-    look: Callable[[], Awaitable[T]], good: Callable[[T], object] = bool
+    look: Callable[[], Awaitable[T]],
+    good: Callable[[T], object] = bool,
+    *,
+    seconds: float = PATIENCE,
 ) -> T:
     """Look again and again until what is seen is good."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while True:
         seen = await look()
         if good(seen):
