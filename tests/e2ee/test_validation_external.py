@@ -28,6 +28,7 @@ from e2ee.errors import (
     RemovesNobody,
     TreeHashMismatch,
     UnknownSender,
+    UnsupportedSuite,
     WrongLeafSource,
 )
 from e2ee.framing import Commit, Sender
@@ -54,7 +55,7 @@ from tests.e2ee.forging import (
     proposed,
     update_leaf,
 )
-from tests.e2ee.support import NOW, Room, commit_in, forge, rng
+from tests.e2ee.support import NOW, SUITE_1, Room, commit_in, forge, rng
 
 
 class Door:
@@ -281,6 +282,19 @@ def test_external_joiner_must_verify_group_info_and_tree(door: Door) -> None:
     other = Room.of(3).hub.ratchet_tree()
     with pytest.raises(TreeHashMismatch):
         join(room, room["p0"].group_info(), other)
+
+
+def test_external_joiner_must_have_the_suite(door: Door) -> None:
+    """Section 12.4.3.2: the joiner knows the group's cipher suite."""
+    with pytest.raises(UnsupportedSuite):
+        Group.join_external(
+            door.room["p0"].group_info(),
+            ratchet_tree=door.room.hub.ratchet_tree(),
+            signature_private=rng(32),
+            identity=b"q",
+            validator=door.room.validator,
+            suite=SUITE_1,
+        )
 
 
 def test_external_group_id_must_be_new(door: Door) -> None:
