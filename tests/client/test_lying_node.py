@@ -23,6 +23,7 @@ from client.account import self_group
 from client.enrol import profile as enrol_profile
 from client.errors import ClientError, NodeNonsense
 from client.model import Trust
+from client.storage.store import Tx
 from client.verification import audit
 from protocol.account_log import (
     AccountState,
@@ -464,6 +465,12 @@ async def live_through(folder: Path, story: list[tuple[str, int]]) -> None:
         await asyncio.gather(*(until(partial(quiet, c)) for c in [*people, *more]))
         for client in [*people, *more]:
             assert await looked(client) == [], story
+            # And everything could be looked at.
+            assert await client._store.run(_failed) == [], story
+
+
+def _failed(tx: Tx) -> list[object]:
+    return list(tx.all("SELECT kind, subject FROM audit WHERE tries > 0"))
 
 
 async def act(

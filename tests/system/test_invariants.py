@@ -136,6 +136,14 @@ async def live(place: World, story: list[object]) -> None:
         check_logs(logs)
         await check_repeats(people, room, logs[0])
         check_blindness(place.nodes, [*expected, *names])
+        for client in people:
+            # Nobody lied: crashes and races are no alarms.
+            await client._audit.settle()
+            assert await client.alarms() == []
+            failed = await client._store.run(
+                lambda tx: tx.all("SELECT kind, subject FROM audit WHERE tries > 0")
+            )
+            assert failed == []
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
