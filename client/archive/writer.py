@@ -328,7 +328,9 @@ def _registers(tx: Tx, draft: Draft, where: Where) -> Where:
         where = Where(Part.REGISTERS, f"{row[0]} {row[1]}")
         if draft.full:
             return where
-    return _behind(tx, "own_register", "register || ' ' || key", where, Part.REMOVALS)
+    # Without the deleted ones, or the last of them would stand behind for ever.
+    rows = "(SELECT * FROM own_register WHERE value != x'')"
+    return _behind(tx, rows, "register || ' ' || key", where, Part.REMOVALS)
 
 
 def _removals(tx: Tx, draft: Draft, where: Where) -> Where:

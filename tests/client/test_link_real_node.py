@@ -52,7 +52,7 @@ async def test_a_device_is_linked_gets_its_history_and_is_revoked(
     nodes: list[RealNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client.archive.writer.SEGMENT_BYTES", 3000)
-    monkeypatch.setattr("client.archive.writer.PAGE", 5)
+    monkeypatch.setattr("client.archive.writer.PAGE", 10)
     alice, bob = f"alice@{nodes[0].name}", f"bob@{nodes[1].name}"
     laptop, words = await Client.register(
         nodes[0].profile(tmp_path / "laptop"), alice, invite="", password=PASSWORD
@@ -73,7 +73,7 @@ async def test_a_device_is_linked_gets_its_history_and_is_revoked(
         stop = asyncio.Event()
 
         async def get(self: VaultShelf, vault: str, n: int) -> bytes | None:
-            if n > 3 and not stop.is_set():
+            if n > 5 and not stop.is_set():
                 raise NodeBusy
             return await download(self, vault, n)
 
