@@ -379,7 +379,7 @@ class Client:
         self.devices.entered(tx, room, group)
         self._linker.entered(tx)
 
-    async def change_passphrase(self, old: str | None, new: str) -> None:
+    async def change_password(self, old: str | None, new: str) -> None:
         """Open this device's database by another password from now on.
 
         The account's password at the node stays what it is.
@@ -394,16 +394,15 @@ class Client:
         enrol.check_password(new)
         await self._store.change_password(old, new)
 
-    async def use_keyring(self, password: str, *, on: bool) -> None:
+    async def use_keyring(self, on: bool) -> None:
         """Let the system's keyring open the database without typing, or no more.
 
         The password opens it in either case, so that a lost keyring loses nothing.
 
         Raises:
-            WrongPassword: it is asked both ways, or who forgot it would be locked out.
             KeyringFailed: there is no keyring, or it refused; nothing changed.
         """
-        await self._store.use_keyring(password, on=on)
+        await self._store.use_keyring(on=on)
 
     def reconnect(self) -> None:
         """Try to connect now, without waiting for the next attempt."""

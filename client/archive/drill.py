@@ -56,6 +56,16 @@ class Checked:
     contacts_lacking: int = 0
 
     @property
+    def everything(self) -> bool:
+        """Whether all that this device has, and can have in a backup, came back."""
+        return bool(self.restored) and not (
+            self.outcome.faults
+            or self.lacking
+            or self.rooms_lacking
+            or self.contacts_lacking
+        )
+
+    @property
     def restored(self) -> dict[str, Restored]:
         """What was read, by vault."""
         return self.outcome.read
@@ -192,9 +202,8 @@ def report(tx: Tx, checked: Checked, facts: Sequence[str]) -> DrillReport:
             "in the backup yet."
         )
     lost += _only_here(tx)
-    ok = bool(checked.restored) and not checked.outcome.faults and not unexplained
     return DrillReport(
-        ok=ok,
+        ok=checked.everything,
         rooms=checked.rooms,
         messages=checked.messages,
         contacts=checked.contacts,

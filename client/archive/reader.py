@@ -26,7 +26,7 @@ from client.content.own import Entry
 from client.model import State
 from client.storage.store import Store, Tx
 from client.storage.timeline import LINES, Status
-from client.verification.trust import check_root
+from client.verification.trust import check_root, own_account
 from protocol.codec import decode, encode
 from protocol.log import GENESIS, LogId, chain
 
@@ -218,6 +218,8 @@ def _contact(tx: Tx, record: ContactRecord) -> None:
     row = tx.one(
         "SELECT root, seq, chosen FROM contact WHERE account = ?", record.account
     )
+    if row is not None and record.account == own_account(tx):
+        return  # of ourselves there is nothing newer than what the node just showed
     if row is not None and bytes(row[0]) != record.root:
         if row[2]:
             return  # somebody chose that one since

@@ -111,15 +111,15 @@ def change_password(path: Path, old: str | None, new: str, strength: Strength) -
     _write(path, {**document, **_by_password(key, new, strength)})
 
 
-def use_keyring(path: Path, password: str, *, on: bool) -> None:
+def use_keyring(path: Path, key: bytes, *, on: bool) -> None:
     """Let the system's keyring open the profile too, or no more (blocking).
 
-    The password is asked both ways: who has forgotten it would be locked out.
+    Args:
+        key: the database's.
 
     Raises:
-        WrongPassword, KeyringFailed: nothing changed.
+        KeyringFailed: there is none, or it refused; nothing changed.
     """
-    key = read_key(path, password)
     document = _read(path)
     before = document.pop("keyring", None)
     if on:

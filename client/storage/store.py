@@ -115,8 +115,11 @@ class Tx:
 class Store:
     """A profile's database, open; make it with `create` or `open`."""
 
-    def __init__(self, directory: Path, lock: IO[str], connection: Any) -> None:
+    def __init__(
+        self, directory: Path, lock: IO[str], connection: Any, key: bytes
+    ) -> None:
         self._directory = directory
+        self._key = key
         self._lock: IO[str] | None = lock
         self._connection = connection
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="telex-store")
@@ -155,7 +158,7 @@ class Store:
         except BaseException:
             lock.close()
             raise
-        store = cls(directory, lock, connection)
+        store = cls(directory, lock, connection, key)
         return store, lambda: wrap(directory / KEY_FILE, key, password, strength)
 
     @classmethod
@@ -182,7 +185,7 @@ class Store:
         except BaseException:
             lock.close()
             raise
-        return cls(directory, lock, connection)
+        return cls(directory, lock, connection, key)
 
     async def run(self, function: Callable[[Tx], T]) -> T:
         """Run a function in one transaction on the store's thread.
@@ -310,14 +313,14 @@ class Store:
             keyfile.STRENGTH,
         )
 
-    async def use_keyring(self, password: str, *, on: bool) -> None:
+    async def use_keyring(self, *, on: bool) -> None:
         """Let the system's keyring open this profile too, or no more.
 
         Raises:
-            WrongPassword, KeyringFailed: nothing changed.
+            KeyringFailed: there is none, or it refused; nothing changed.
         """
         await asyncio.to_thread(
-            keyfile.use_keyring, self._directory / KEY_FILE, password, on=on
+            keyfile.use_keyring, self._directory / KEY_FILE, self._key, on=on
         )
 
     async def destroy(self) -> None:

@@ -35,13 +35,13 @@ class FakeVaults:
     def routes(self, v1: str) -> list[web.RouteDef]:
         """What they answer."""
         return [
-            web.get(f"{v1}/vaults", self.list),
+            web.get(f"{v1}/vaults", self.all),
             web.delete(f"{v1}/vaults/{{vault}}", self.drop),
             web.put(f"{v1}/vaults/{{vault}}/{{n}}", self.put),
             web.get(f"{v1}/vaults/{{vault}}/{{n}}", self.get),
         ]
 
-    async def list(self, request: web.Request) -> web.Response:
+    async def all(self, request: web.Request) -> web.Response:
         listed = [
             Vault(
                 vault,

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from client import Client
 from client.account.me import set_meta
 from client.archive import Kind, begin, read_archive, writer
-from client.errors import ClientError
-from client.storage import keyfile
+from client.errors import BadText, ClientError, KeyringFailed, WrongPassword
+from client.storage import keyfile, system_keyring
 from client.storage import store as storage
 from client.storage.keyfile import change_password, read_key
 from client.storage.store import Store
@@ -36,7 +37,16 @@ from tests.client.archives import (
     write,
 )
 from tests.client.conftest import Join
-from tests.client.people import BOB, PASSWORD, all_bytes, texts, until
+from tests.client.fake_node import FakeNode
+from tests.client.people import (
+    ALICE,
+    BOB,
+    PASSWORD,
+    all_bytes,
+    profile,
+    texts,
+    until,
+)
 
 PLANTED = "zanzibar planted"
 PAGE, RESERVED = 4096, 80
@@ -249,3 +259,26 @@ def kill_after(script: str, lines: int, *arguments: str) -> int:
         told = [int(process.stdout.readline()) for _ in range(lines)]
         process.send_signal(signal.SIGKILL)
         return [*told, *map(int, process.stdout.read().split())][-1]
+
+
+async def test_a_client_changes_its_password_and_goes_on(
+    fake: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_keyring, "TRUSTED", ())  # as on a server
+    where = profile(tmp_path, "alice", fake.url)
+    alice, _ = await Client.register(where, ALICE, invite="", password=PASSWORD)
+    with pytest.raises(WrongPassword):
+        await alice.change_password("not it at all", "another long one")
+    with pytest.raises(BadText, match="8 characters"):
+        await alice.change_password(PASSWORD, "short")
+    await alice.change_password(PASSWORD, "another long one")
+    with pytest.raises(KeyringFailed, match="no keyring"):
+        await alice.use_keyring(True)
+    await alice.close()
+    with pytest.raises(WrongPassword):
+        await Client.open(where, password=PASSWORD)
+    with pytest.raises(KeyringFailed):
+        await Client.open(where)
+    again = await Client.open(where, password="another long one")
+    assert again.account == ALICE
+    await again.close()

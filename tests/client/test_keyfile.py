@@ -141,7 +141,7 @@ def test_any_keyring_part_is_used_or_an_error_of_ours(
 ) -> None:
     path = tmp_path / "key.json"
     wrap(path, KEY, "password", WEAK)
-    use_keyring(path, "password", on=True)
+    use_keyring(path, KEY, on=True)
     good = json.loads(path.read_text())
     values = st.one_of(st.none(), st.integers(), st.text(max_size=50), st.booleans())
 
@@ -211,18 +211,16 @@ def test_the_keyring_opens_it_and_so_does_the_password(
     assert not profile.by_keyring()
     with pytest.raises(KeyringFailed, match="opens by its password"):
         read_key(path, None)
-    with pytest.raises(WrongPassword):
-        use_keyring(path, "wrong", on=True)
-    use_keyring(path, "password", on=True)
+    use_keyring(path, KEY, on=True)
     assert profile.by_keyring() and len(ring.entries) == 1
     assert read_key(path, None) == KEY == read_key(path, "password")
     (secret,) = ring.entries.values()
     assert secret not in path.read_text() and KEY.hex() not in secret
     change_password(path, None, "forgotten the old", WEAK)
     assert read_key(path, None) == KEY == read_key(path, "forgotten the old")
-    use_keyring(path, "forgotten the old", on=True)
+    use_keyring(path, KEY, on=True)
     assert len(ring.entries) == 1 and read_key(path, None) == KEY
-    use_keyring(path, "forgotten the old", on=False)
+    use_keyring(path, KEY, on=False)
     assert not ring.entries and not profile.by_keyring()
     assert read_key(path, "forgotten the old") == KEY
 
@@ -240,13 +238,13 @@ def test_a_keyring_that_fails_is_a_sentence_and_the_password_opens(
 ) -> None:
     path = tmp_path / "key.json"
     wrap(path, KEY, "password", WEAK)
-    use_keyring(path, "password", on=True)
+    use_keyring(path, KEY, on=True)
     before, ring.failure = path.read_bytes(), failure
     with pytest.raises(KeyringFailed, match=words) as error:
         read_key(path, None)
     assert "secret detail" not in str(error.value) and error.value.__cause__ is None
     with pytest.raises(KeyringFailed):
-        use_keyring(path, "password", on=True)
+        use_keyring(path, KEY, on=True)
     assert path.read_bytes() == before and read_key(path, "password") == KEY
 
 
@@ -255,7 +253,7 @@ def test_a_keyring_that_hangs_or_forgets_is_a_sentence(
 ) -> None:
     path = tmp_path / "key.json"
     wrap(path, KEY, "password", WEAK)
-    use_keyring(path, "password", on=True)
+    use_keyring(path, KEY, on=True)
     monkeypatch.setattr(system_keyring, "PATIENCE", 0.05)
     ring.hang = threading.Event()
     with pytest.raises(KeyringFailed, match="does not answer"):
@@ -278,5 +276,5 @@ def test_a_keyring_that_writes_plain_files_is_none(
     wrap(path, KEY, "password", WEAK)
     monkeypatch.setattr(system_keyring, "TRUSTED", ("keyring.backends.macOS",))
     with pytest.raises(KeyringFailed, match="no keyring"):
-        use_keyring(path, "password", on=True)
+        use_keyring(path, KEY, on=True)
     assert not ring.entries and read_key(path, "password") == KEY
