@@ -121,7 +121,8 @@ class TelexApp(App[None]):
             await self.begin(self.client)
         elif self.profile.exists():
             password, self._password = self._password, ""
-            await self.push_screen(UnlockScreen(str(self.profile.directory), password))
+            folder, keyring = str(self.profile.directory), self.profile.by_keyring()
+            await self.push_screen(UnlockScreen(folder, password, keyring=keyring))
         else:
             await self.push_screen(WelcomeScreen())
 

@@ -28,7 +28,6 @@ TEXT = {
     "field.repeat": "Password again",
     "field.repeat.hint": "the same once more",
     "field.phrase": "Your 24 words",
-    "field.phrase.hint": "in their order, with spaces between them",
     "error.address.empty": "Write your address, for example alice@example.org.",
     "error.invite.empty": "Write the invite code; the node's admin makes one with "
     "telex-node invite.",
@@ -203,7 +202,6 @@ TEXT = {
     "key.down": "Down",
     "key.copy": "Copy",
     "key.retry": "Send again",
-    "key.discard": "Throw the failed message away",
     "key.open": "Open",
     "key.remove": "Remove the chosen member",
     "key.top": "First",

@@ -8,7 +8,7 @@ TEXT = {
     "trust.verified.why": "You compared the keys with the person.",
     "trust.unverified.why": "Nobody compared the keys yet; F7 does.",
     "trust.changed.why": "The key is another than before; nothing is sent.",
-    "rooms.changed": "▲ key changed; nothing is sent",
+    "rooms.changed": "▲ held: key changed",
     # --- onboarding: another device, the words alone ---
     "welcome.link": "I have Telex on another device",
     "welcome.link.why": "The other device lets this one in, with your history.",
@@ -287,6 +287,15 @@ TEXT = {
     # --- password ---
     "password.title": "Password of this device",
     "password.text": "It opens Telex on this device.",
+    "password.change": "Change the password",
+    "keyring.on.title": "Open without the password?",
+    "keyring.off.title": "Ask for the password again?",
+    "keyring.text": "Your password, so that it is you who changes this. It opens Telex "
+    "in either case.",
+    "keyring.go": "Change",
+    "keyring.busy": "Asking the system's keyring …",
+    "keyring.is.on": "The keyring of this system opens Telex here.",
+    "keyring.is.off": "Telex asks for the password again.",
     "password.old": "Password now",
     "password.new": "New password",
     "password.go": "Change",

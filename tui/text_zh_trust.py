@@ -8,7 +8,7 @@ TEXT = {
     "trust.verified.why": "你和对方核对过密钥。",
     "trust.unverified.why": "还没有人核对过密钥；按 F7 核对。",
     "trust.changed.why": "密钥与以前不同；不会发送任何内容。",
-    "rooms.changed": "▲ 密钥已变；暂停发送",
+    "rooms.changed": "▲ 暂停：密钥已变",
     # --- onboarding: another device, the words alone ---
     "welcome.link": "我在另一台设备上有 Telex",
     "welcome.link.why": "由那台设备放行，并带来你的聊天记录。",
@@ -274,6 +274,14 @@ TEXT = {
     # --- password ---
     "password.title": "本设备的密码",
     "password.text": "用它在本设备上打开 Telex。",
+    "password.change": "更改密码",
+    "keyring.on.title": "不用密码打开？",
+    "keyring.off.title": "重新要求密码？",
+    "keyring.text": "请输入密码，确认是你本人更改。无论如何密码都能打开 Telex。",
+    "keyring.go": "更改",
+    "keyring.busy": "正在访问系统的密钥环……",
+    "keyring.is.on": "此系统的密钥环可以打开 Telex。",
+    "keyring.is.off": "Telex 会重新要求密码。",
     "password.old": "现在的密码",
     "password.new": "新密码",
     "password.go": "更改",

@@ -18,6 +18,8 @@ from client.model import (
     Connection,
     ConnectionChanged,
     Event,
+    LinkChanged,
+    LinkProgress,
     Message,
     MessageChanged,
     MessageId,
@@ -173,6 +175,16 @@ class FakeClient:
         """Any event."""
         self._tell(event)
 
+    def tell_link(self, progress: LinkProgress) -> None:
+        """The linking of this device goes on."""
+        self._tell(LinkChanged(progress))
+
+    def put(self, message: Message) -> None:
+        """A message becomes another one."""
+        messages = self._messages[message.room]
+        messages[[one.id for one in messages].index(message.id)] = message
+        self._tell(MessageChanged(message))
+
     def all_messages(self, room: LogId) -> list[Message]:
         """Everything in a room."""
         return list(self._messages[room])
@@ -301,12 +313,14 @@ class FakeClient:
         self.calls.append(f"dismiss {alarm}")
         self._alarms = [one for one in self._alarms if one.id != alarm]
 
-    async def change_password(self, old: str, new: str) -> None:
+    async def change_passphrase(self, old: str | None, new: str) -> None:
         if old != "correct horse":
             raise WrongPassword
         self.calls.append(f"password {new}")
 
-    async def use_keyring(self, on: bool) -> None:
+    async def use_keyring(self, password: str, *, on: bool) -> None:
+        if password != "correct horse":
+            raise WrongPassword
         self.calls.append(f"keyring {on}")
 
     # --- inside -----------------------------------------------------------------------
@@ -393,6 +407,8 @@ class FakeBackend:
         self.client = client or FakeClient()
         self.password = "correct horse"
         self.error: Exception | None = None
+        self.keyring: Exception | None = None
+        """Why the keyring does not open the profile."""
         self.hold: asyncio.Event | None = None
         """Wait for this before answering: something takes long."""
         self.asked: list[dict[str, str]] = []
@@ -443,7 +459,11 @@ class FakeBackend:
     ) -> FakeClient:
         return await self._answer(account=account, password=password, phrase=phrase)
 
-    async def open(self, profile: Profile, *, password: str) -> FakeClient:
-        if password != self.password:
+    async def open(
+        self, profile: Profile, *, password: str | None = None
+    ) -> FakeClient:
+        if password is None and self.keyring is not None:
+            raise self.keyring
+        if password not in (None, self.password):
             raise WrongPassword
-        return await self._answer(password=password)
+        return await self._answer(password=str(password))

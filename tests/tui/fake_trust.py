@@ -124,6 +124,8 @@ class FakeBackup(Part):
 
     def __init__(self, client: "FakeClient") -> None:
         super().__init__(client)
+        self.refuse_enable: Exception | None = None
+        """Raised unless the words are given."""
         self.now_is = BackupStatus(True, client.now, 1234, 5_000_000, 100 << 20, "")
 
     async def status(self) -> BackupStatus:
@@ -132,6 +134,8 @@ class FakeBackup(Part):
 
     async def enable(self, *, phrase: str | None = None) -> None:
         self._asked(f"enable {phrase}")
+        if phrase is None and self.refuse_enable is not None:
+            raise self.refuse_enable
         self.now_is = replace(self.now_is, enabled=True)
 
     async def disable(self) -> None:

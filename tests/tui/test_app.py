@@ -260,7 +260,8 @@ def test_every_sentence_is_used() -> None:
         for path in folder.rglob("*.py")
         if not path.name.startswith("text_")
     )
-    built = re.findall(r'f"([a-z.]*)\{', source) + re.findall(r'\}(\.[a-z.]+)"', source)
+    built = re.findall(r"""f["']([a-z.]*)\{""", source)
+    built += re.findall(r"""\}(\.[a-z.]+)["']""", source)
     for key in text.LANGUAGES["en"]:
         used = f'"{key}"' in source or f"'{key}'" in source
         used = used or any(key.startswith(part) for part in built if part.endswith("."))

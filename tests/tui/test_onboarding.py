@@ -6,7 +6,7 @@ from pathlib import Path
 from textual.widgets import Input
 
 from client.enrol import PASSWORD_MIN
-from client.errors import NodeUnreachable, WrongPhrase
+from client.errors import KeyringFailed, NodeUnreachable, WrongPhrase
 from protocol.errors import AccountTaken, BadInvite, BadLogin
 from tests.tui.fake_client import WORDS, FakeBackend, FakeClient
 from tests.tui.looking import Sight, looking
@@ -195,3 +195,39 @@ async def test_mouse_does_what_keys_do(tmp_path: Path) -> None:
         await sight.sees("You have an invite")
         await sight.pilot.click("#quit")
         await sight.until(lambda: not sight.app.is_running)
+
+
+async def test_the_keyring_opens_or_the_password_does(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text('{"keyring": "x"}')
+    backend = FakeBackend(FakeClient())
+    async with looking(tmp_path, backend=backend) as sight:
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+    assert backend.asked == [{"password": "None"}]
+    backend = FakeBackend(FakeClient())
+    backend.keyring = KeyringFailed("The keyring is locked; type the password.")
+    async with looking(tmp_path, backend=backend) as sight:
+        await sight.sees("The keyring is locked; type the password.")
+        await fill(sight, PASSWORD)
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+
+
+async def test_protection_is_chosen_once(tmp_path: Path) -> None:
+    client = FakeClient()
+    async with looking(tmp_path, backend=FakeBackend(client)) as sight:
+        await to_register(sight)
+        await fill(sight, "alice@example.org", "code", PASSWORD, PASSWORD)
+        await sight.sees("Write down these 24 words")
+        await sight.press("enter")
+        await sight.sees("Three of your words")
+        # Who has not written them down can go back.
+        await sight.press("escape")
+        await sight.sees("Write down these 24 words", "word24")
+        await sight.press("enter")
+        await sight.sees("Three of your words")
+        await answer_quiz(sight)
+        await sight.sees("[x] Keep an encrypted backup", "[ ] Open Telex here without")
+        await sight.press("up", "space", "up", "space")
+        await sight.sees("[ ] Keep an encrypted backup", "[x] Open Telex here without")
+        await sight.pilot.click("#go")
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+    assert "keyring True" in client.calls and "disable" in client.calls

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from tui.commands.asking import (
+    FILE,
     PASSWORD_FILE,
     PHRASE_FILE,
     Place,
@@ -176,7 +177,7 @@ async def _drill(
 
 @click.command()
 @PASSWORD_FILE
-@click.option("--new-password-file", type=click.Path(path_type=Path, exists=True))
+@click.option("--new-password-file", type=FILE, help="Read the new one from this file.")
 @click.option(
     "--keyring/--no-keyring",
     default=None,
@@ -199,4 +200,25 @@ async def _passphrase(
     new_password_file: Path | None,
     keyring: bool | None,
 ) -> None:
-    raise NotImplementedError
+    from client.engine import Client
+
+    profile = profile_of(place)
+    old = ask_password(password_file, prompt="Password now") if profile.exists() else ""
+    client = await Client.open(profile, password=old)
+    try:
+        if keyring is not None:
+            await client.use_keyring(old, on=keyring)
+            done = "opens Telex here" if keyring else "is not used any more"
+            click.echo(f"The keyring of this system {done}.", err=True)
+            return
+        if new_password_file is not None:
+            new = ask_password(new_password_file)
+        else:
+            # Not from TELEX_PASSWORD: that is the old one.
+            new = click.prompt(
+                "New password", hide_input=True, confirmation_prompt=True, err=True
+            )
+        await client.change_passphrase(old, new)
+    finally:
+        await client.close()
+    click.echo("The password of this device is changed.", err=True)

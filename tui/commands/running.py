@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client.errors import NodeUnreachable
-from client.model import Connection, LinkChanged, RestoreProgress
-from tui.commands.asking import Place, ask_password, profile_of
+from client.errors import KeyringFailed, NodeUnreachable
+from client.model import Connection, LinkChanged, Profile, RestoreProgress
+from tui.commands.asking import Place, ask_password, password_in_env, profile_of
 from tui.text import say
 from tui.widgets.top_line import bar
 
@@ -70,16 +70,26 @@ async def opened(
     Raises:
         TelexError: it cannot be opened, or nobody answers.
     """
-    from client.engine import Client
-
     profile = profile_of(place)
-    # Without a profile `open` says what to do, so there is nothing to ask for.
-    password = ask_password(password_file) if profile.exists() else ""
-    client = await Client.open(profile, password=password)
+    client = await _open(profile, password_file)
     async with client:
         if online:
             await connected(client)
         yield client
+
+
+async def _open(profile: Profile, password_file: Path | None) -> "Client":
+    """By the keyring where that is set up and nothing else was given."""
+    from client.engine import Client
+
+    if profile.by_keyring() and password_file is None and not password_in_env():
+        try:
+            return await Client.open(profile)
+        except KeyringFailed as error:
+            click.echo(str(error), err=True)
+    # Without a profile `open` says what to do, so there is nothing to ask for.
+    password = ask_password(password_file) if profile.exists() else ""
+    return await Client.open(profile, password=password)
 
 
 async def connected(client: "Client") -> None:

@@ -9,7 +9,6 @@ from textual.widgets.option_list import Option
 
 from client.model import Alarm
 from tui.backend import ChatClient
-from tui.cells import one_line
 from tui.feed import Batch
 from tui.layout import clock
 from tui.screens.panel import ListPanel
@@ -56,7 +55,7 @@ class AlarmsScreen(ListPanel):
             mark,
             (title, "bold" if still else "$quiet"),
             (f"  {facts}", "$quiet"),
-            ("\n  " + one_line(alarm.text), "" if still else "$quiet"),
+            (self.indented(alarm.text), "" if still else "$quiet"),
         )
         return Option(text, id=alarm.id)
 

@@ -21,6 +21,7 @@ from tui.screens.devices import DevicesScreen
 from tui.screens.doctor import DoctorScreen, ExplainScreen
 from tui.screens.open_room import OpenRoom
 from tui.screens.panel import Panel
+from tui.screens.password import PasswordScreen
 from tui.screens.settings import (
     BackupScreen,
     DeleteScreen,
@@ -173,9 +174,7 @@ class Care(OpenRoom):
 
     def open_password(self) -> None:
         """Another password for this device."""
-        from tui.screens.password import password_dialog
-
-        self.app.push_screen(password_dialog(self.client, self.app.locations.log))
+        self.app.push_screen(PasswordScreen(self.client))
 
     def _titles(self) -> dict[LogId, str]:
         return {room.id: self.title_of(room) for room in self.rooms.values()}

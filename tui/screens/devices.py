@@ -57,7 +57,32 @@ class DevicesScreen(ListPanel):
         devices = await self.client.devices.list()
         devices = sorted(devices, key=lambda d: (d.revoked, not d.own, d.created))
         self._devices = {device.id: device for device in devices}
-        return [_option(device) for device in devices]
+        return [self._option(device) for device in devices]
+
+    def _option(self, device: Device) -> Option:
+        name = "strike $quiet" if device.revoked else "bold"
+        words = []
+        if device.own:
+            words.append(say("device.own"))
+        if device.revoked:
+            words.append(say("device.revoked"))
+        if device.manager:
+            words.append(say("device.manager"))
+        facts = [
+            short_id(device.id),
+            say("device.since", day=_day(device.created * 1000)),
+        ]
+        if not device.revoked and not device.own:
+            seen = say("device.seen", day=_day(device.last_seen))
+            facts.append(seen if device.last_seen else say("device.seen.never"))
+        if not device.revoked:
+            facts.append(say("device.until", day=_day(device.expires * 1000)))
+        text = Content.assemble(
+            (device_title(device), name),
+            ("  " + " · ".join(words) if words else "", "$accent"),
+            (self.indented(" · ".join(facts)), "$quiet"),
+        )
+        return Option(text, id=device.id)
 
     def changed(self, batch: Batch) -> None:
         """A device came, went or got another name."""
@@ -172,29 +197,6 @@ def check_code(text: str) -> str:
     if len(letters) != CODE_LETTERS:
         return say("approve.code.short", count=len(letters), need=CODE_LETTERS)
     return ""
-
-
-def _option(device: Device) -> Option:
-    name = "strike $quiet" if device.revoked else "bold"
-    words = []
-    if device.own:
-        words.append(say("device.own"))
-    if device.revoked:
-        words.append(say("device.revoked"))
-    if device.manager:
-        words.append(say("device.manager"))
-    facts = [short_id(device.id), say("device.since", day=_day(device.created * 1000))]
-    if not device.revoked and not device.own:
-        seen = say("device.seen", day=_day(device.last_seen))
-        facts.append(seen if device.last_seen else say("device.seen.never"))
-    if not device.revoked:
-        facts.append(say("device.until", day=_day(device.expires * 1000)))
-    text = Content.assemble(
-        (device_title(device), name),
-        ("  " + " · ".join(words) if words else "", "$accent"),
-        ("\n  " + " · ".join(facts), "$quiet"),
-    )
-    return Option(text, id=device.id)
 
 
 def _day(time: int) -> str:

@@ -57,10 +57,20 @@ class DoctorScreen(ListPanel):
         order = ["open", "repairing", "repaired"]
         ailments = sorted(found, key=lambda one: order.index(one.state))
         self._ailments = {one.id: one for one in ailments}
-        return [
-            Option(ailment_lines(one, self._titles.get(one.room, "")), id=one.id)
-            for one in ailments
-        ]
+        return [Option(self._lines(one), id=one.id) for one in ailments]
+
+    def _lines(self, one: Ailment) -> Content:
+        """What, whose, what helps."""
+        room = one_line(self._titles.get(one.room, ""))
+        head = f"{_MARKS[one.state]} {say(f'doctor.state.{one.state}')}"
+        who = say("doctor.device", device=one.device)
+        return Content.assemble(
+            (head, f"bold {_COLOURS[one.state]}"),
+            f"  {room} · {one.code}" if room else f"  {one.code}",
+            self.indented(one.cause),
+            (self.indented(who) if one.device else "", "$quiet"),
+            (self.indented(f"→ {one.repair_text}"), "$accent"),
+        )
 
     def changed(self, batch: Batch) -> None:
         """Something was repaired, or broke."""
@@ -126,20 +136,6 @@ def outcome(ailment: Ailment) -> tuple[str, str]:
     """What a repair came to, and its colour."""
     kinds = {"open": "error", "repairing": "busy", "repaired": "done"}
     return say(f"doctor.outcome.{ailment.state}"), kinds[ailment.state]
-
-
-def ailment_lines(ailment: Ailment, room: str) -> Content:
-    """An ailment in three lines: what, whose, what helps."""
-    colour = _COLOURS[ailment.state]
-    state = say(f"doctor.state.{ailment.state}")
-    who = say("doctor.device", device=one_line(ailment.device))
-    return Content.assemble(
-        (f"{_MARKS[ailment.state]} {state}", f"bold {colour}"),
-        (f"  {one_line(room)} · {ailment.code}" if room else f"  {ailment.code}"),
-        "\n  " + one_line(ailment.cause),
-        ("\n  " + who if ailment.device else "", "$quiet"),
-        ("\n  → " + one_line(ailment.repair_text), "$accent"),
-    )
 
 
 class ExplainScreen(Panel):

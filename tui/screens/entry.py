@@ -10,6 +10,7 @@ from textual.widgets import Button, Input
 
 from client.errors import (
     BadText,
+    KeyringFailed,
     NodeUnreachable,
     NodeUntrusted,
     WrongPassword,
@@ -49,6 +50,7 @@ _FIELD_OF: tuple[tuple[type[Exception], str], ...] = (
     (BadInvite, "invite"),
     (BadText, "password"),
     (WrongPassword, "password"),
+    (KeyringFailed, "password"),
     (BadLogin, "password"),
     (WrongPhrase, "phrase"),
 )

@@ -122,7 +122,7 @@ class RegisterScreen(AccountForm):
             device_name=socket.gethostname(),
         )
         self.app.client = client
-        self.app.switch_screen(PhraseScreen(client, words))
+        self.app.switch_screen(PhraseScreen(client, words, values["password"]))
 
 
 class LoginScreen(AccountForm):
@@ -171,8 +171,11 @@ class LoginScreen(AccountForm):
 class UnlockScreen(AccountForm):
     """The profile's password."""
 
-    def __init__(self, profile: str, password: str = "") -> None:
+    def __init__(
+        self, profile: str, password: str = "", *, keyring: bool = False
+    ) -> None:
         self._given = password
+        self._keyring = keyring and not password
         super().__init__(
             FormBox(
                 say("unlock.title"),
@@ -184,14 +187,14 @@ class UnlockScreen(AccountForm):
         )
 
     def on_mount(self) -> None:
-        """A password from the environment is tried at once."""
-        if self._given:
+        """A password from the environment, or the keyring, is tried at once."""
+        if self._given or self._keyring:
             self._given = ""
             self.call_after_refresh(self._start)
 
     def check(self, values: dict[str, str]) -> dict[str, str]:
         """There must be one."""
-        if not values["password"]:
+        if not values["password"] and not self._keyring:
             return {"password": say("error.password.empty")}
         return {}
 
@@ -202,7 +205,10 @@ class UnlockScreen(AccountForm):
     async def perform(self, values: dict[str, str]) -> None:
         """Open the database and begin."""
         backend = await self.app.backend()
-        client = await backend.open(self.app.profile, password=values["password"])
+        # Once: if the keyring fails, the password is asked for.
+        keyring, self._keyring = self._keyring, False
+        password = None if keyring else values["password"]
+        client = await backend.open(self.app.profile, password=password)
         await self.app.begin(client)
 
 
@@ -213,9 +219,10 @@ class PhraseScreen(Onboarding):
         Binding("escape", "again", "key.close"),
     ]
 
-    def __init__(self, client: ChatClient, words: Sequence[str]) -> None:
+    def __init__(self, client: ChatClient, words: Sequence[str], password: str) -> None:
         super().__init__()
         self._client = client
+        self._password = password
         self._words = list(words)
 
     def compose(self) -> ComposeResult:
@@ -247,4 +254,4 @@ class PhraseScreen(Onboarding):
 
     @on(Button.Pressed, "#go")
     def _go(self) -> None:
-        self.app.switch_screen(QuizScreen(self._client, self._words))
+        self.app.switch_screen(QuizScreen(self._client, self._words, self._password))

@@ -19,6 +19,7 @@ from textual.widgets.option_list import Option
 
 from protocol.errors import TelexError
 from tui.backend import ChatClient
+from tui.cells import one_line, wrap
 from tui.feed import Batch
 from tui.keys import bindings_of, shown_key
 from tui.screens.dialogs import Confirm
@@ -190,6 +191,17 @@ class ListPanel(Panel):
     async def options(self) -> list[Option]:
         """The lines of the list."""
         raise NotImplementedError
+
+    def indented(self, text: str, indent: int = 2) -> str:
+        """A line under a title, its parts below each other where it is long."""
+        width = self.query_one(".panel-body").size.width or self.app.size.width - 6
+        # One cell left and right in the list, and one for its scrollbar.
+        lines = wrap(one_line(text), max(20, width - indent - 3))
+        return "".join(f"\n{' ' * indent}{line}" for line in lines)
+
+    def on_resize(self) -> None:
+        """Lines break elsewhere now."""
+        self.reload()
 
     def show(self, options: list[Option]) -> None:
         """Show these lines."""

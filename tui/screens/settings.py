@@ -48,7 +48,7 @@ class MenuScreen(ListPanel):
                 Content.assemble(
                     (f"{key.upper()}  ", "bold $accent"),
                     (say(f"menu.{action}"), "bold"),
-                    ("\n   " + about, "$quiet"),
+                    (self.indented(about, 3), "$quiet"),
                 ),
                 id=action,
             )
@@ -100,7 +100,7 @@ class RoomScreen(ListPanel):
                 Content.assemble(
                     ("[x] " if on else "[ ] ", "bold $primary" if on else "$quiet"),
                     (say("roomset.refuse"), "bold" if on else ""),
-                    ("\n    " + say("roomset.refuse.why"), "$quiet"),
+                    (self.indented(say("roomset.refuse.why"), 4), "$quiet"),
                 ),
                 id="refuse",
             )
@@ -289,7 +289,7 @@ class DeleteScreen(ListPanel):
             Option(
                 Content.assemble(
                     (say(f"delete.{kind}"), "bold"),
-                    ("\n  " + say(f"delete.{kind}.why"), "$quiet"),
+                    (self.indented(say(f"delete.{kind}.why")), "$quiet"),
                 ),
                 id=kind,
             )

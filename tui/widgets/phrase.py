@@ -91,13 +91,14 @@ class _PhraseInput(Input):
     BINDINGS = [Binding("tab", "complete", show=False)]  # noqa: RUF012
 
     def action_complete(self) -> None:
-        """Take the completion and begin the next word."""
+        """Take the completion and begin the next word; after a blank, go on."""
         before = self.value
         self.action_cursor_right()
-        if self.value != before:
-            if len(self.value.split()) < WORDS:
-                self.insert_text_at_cursor(" ")
-        else:
+        words = self.value.split()
+        writing = bool(words) and not self.value.endswith(" ")
+        if len(words) < WORDS and (self.value != before or writing):
+            self.insert_text_at_cursor(" ")
+        elif self.value == before:
             self.screen.focus_next()
 
 

@@ -112,8 +112,8 @@ class TopLine(Static):
 
 
 def _progress(text: str, done: int, total: int) -> str:
-    """The bar first: it is what one looks at, and the end of a line may be cut."""
+    """Bar and numbers first: they change, and the end of a line may be cut."""
     if total <= 0:
         return f"◌ {text}"
     count = say("restore.count", done=f"{done:,}", total=f"{total:,}")
-    return f"{bar(done, total)}  {text}: {count}"
+    return f"{bar(done, total)}  {count} · {text}"
