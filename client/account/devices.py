@@ -104,6 +104,7 @@ class Devices:
         self._poke = poke
         self._offers: dict[str, tuple[Meeting, bytes, Offer]] = {}
         self._changing = asyncio.Lock()
+        linker.abandon = self._abandon
         own.on("device", self._heard)
         own.on("seen", self._heard)
 
@@ -198,9 +199,7 @@ class Devices:
             try:
                 await self._linker.answer(offer.device)
             except LinkUnknown:
-                # Nobody waits there any more, so nobody may come by it later.
-                await self._linker.forget(offer.device)
-                await self._revoke(what_id)
+                await self._abandon(offer.device)
                 raise
             finally:
                 self._offers.pop(offer.device, None)
@@ -267,6 +266,11 @@ class Devices:
     def entered(self, tx: Tx, room: LogId, group: Group) -> None:
         """This device came into a room: maybe one of ours that is revoked is there."""
         self._check_room(tx, room, group, self._state(tx), at_once=False)
+
+    async def _abandon(self, device: str) -> None:
+        """Nobody waits for an answer any more, so nobody may come by it later."""
+        await self._linker.forget(device)
+        await self._revoke(device.partition("/")[2])
 
     # --- entries of the account log -----------------------------------------------
 

@@ -9,7 +9,7 @@ is still written. Both go on after a kill where they were.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from enum import StrEnum
 from functools import partial
 
@@ -20,7 +20,7 @@ from client.archive import Kind, begin, forget, read_archive, write_archive
 from client.archive.vault import VaultShelf
 from client.clock import Clock
 from client.errors import ArchiveRefused, ClientError, LinkUnknown
-from client.model import LinkChanged, LinkProgress
+from client.model import DevicesChanged, LinkChanged, LinkProgress
 from client.network.refusals import says_later
 from client.network.transport import Transport
 from client.rooms.changes import Want, want
@@ -87,6 +87,8 @@ class Linker:
         self._clock = clock
         self._poke = poke
         self._wake = asyncio.Event()
+        self.abandon: Callable[[str], Awaitable[None]] = self.forget
+        """Ends a device that was certified and never came."""
         own.on("link", self._told)
 
     def wake(self) -> None:
@@ -169,6 +171,7 @@ class Linker:
             )
             if vault:
                 begin(tx, vault, Kind.TRANSFER, key)
+            tx.events.append(DevicesChanged())
             if offer.name:
                 self._own.set(tx, "device", device, offer.name.encode()[:256])
 
@@ -290,7 +293,7 @@ class Linker:
                     await self.answer(device)
                 except LinkUnknown:
                     logger.warning("a link was over before it was answered")
-                    await self.forget(device)
+                    await self.abandon(device)
                     continue
             if vault:
                 await self._write(device, vault)

@@ -160,6 +160,7 @@ class SelfGroup:
             self._clock.now_ms() - STRANGER_WAIT,
         ):
             return None
+        self._show_the_unsure(tx)
         return found(
             tx,
             self._groups,
@@ -172,10 +173,12 @@ class SelfGroup:
 
     def entered(self, tx: Tx, room: LogId, group: Group) -> None:
         """This device joined a room; if it is a self group, bring what we have."""
-        if not policy_of(group).self_group:
-            return
-        tx.execute("UPDATE room SET purpose = ? WHERE id = ?", Purpose.SELF, room)
-        self._mark_all(tx)
+        own = policy_of(group).self_group
+        purpose = Purpose.SELF if own else Purpose.TALK
+        tx.execute("UPDATE room SET purpose = ? WHERE id = ?", purpose, room)
+        if own:
+            self._show_the_unsure(tx)
+            self._mark_all(tx)
 
     def committed(
         self,
@@ -250,6 +253,11 @@ class SelfGroup:
             entry.time,
             dirty,
         )
+
+    def _show_the_unsure(self, tx: Tx) -> None:
+        rows = tx.all("SELECT id FROM room WHERE purpose = ?", Purpose.UNSURE)
+        tx.rooms.update(LogId(row[0]) for row in rows)
+        tx.execute("UPDATE room SET purpose = '' WHERE purpose = ?", Purpose.UNSURE)
 
     def _mark_all(self, tx: Tx) -> None:
         tx.execute("UPDATE own_register SET dirty = 1")

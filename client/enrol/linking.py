@@ -169,7 +169,12 @@ class Linking(Generic[C]):
         if data is None:
             gone = int(time.monotonic() - self._began)
             return LinkProgress("waiting", gone, LINK_SECONDS, "")
-        self._client = await self._arrive(data)
+        try:
+            self._client = await self._arrive(data)
+        except NodeUnreachable:
+            # The answer still lies there: ask for it again.
+            await asyncio.sleep(RETRY)
+            return LinkProgress("waiting", 0, LINK_SECONDS, "")
         await self.close()
         return LinkProgress("approved", 0, 0, "This device was confirmed.")
 

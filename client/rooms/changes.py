@@ -17,7 +17,7 @@ from client.account.packages import new_bundle
 from client.clock import Clock
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.storage.store import Tx
-from client.storage.timeline import Status
+from client.storage.timeline import Purpose, Status
 from e2ee import Extension, Group, key_package_info
 from protocol.codec import decode, encode
 from protocol.credential import credential_root
@@ -461,13 +461,16 @@ def expect_room(tx: Tx, clock: Clock, room: LogId, hub: str) -> bool:
     if tx.one("SELECT 1 FROM room WHERE id = ?", room) is not None:
         return False
     tx.execute(
-        "INSERT INTO room (id, hub, direct, title, status, note, activity)"
-        " VALUES (?, ?, 0, '', ?, ?, ?)",
+        "INSERT INTO room (id, hub, direct, title, status, note, activity, purpose)"
+        " VALUES (?, ?, 0, '', ?, ?, ?, CASE WHEN EXISTS"
+        "  (SELECT 1 FROM room WHERE purpose = ?) THEN '' ELSE ? END)",
         room,
         hub,
         Status.ASKED,
         "This device joins the room.",
         clock.now_ms(),
+        Purpose.SELF,
+        Purpose.UNSURE,
     )
     tx.rooms.add(room)
     return True

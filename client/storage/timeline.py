@@ -89,6 +89,8 @@ class Purpose(StrEnum):
     TALK = ""
     SELF = "self"
     """To bind an account's own devices (`account.self_group`); it is never shown."""
+    UNSURE = "?"
+    """It may be our self group: shown once this device is in and knows."""
 
 
 def is_removed(tx: Tx, id: MessageId) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client import Client
+from client import Client, RoomChanged
 from client.account import self_group
 from client.account.self_group import BATCH_BYTES, KEYS_MAX
 from client.content.own import Entry, Registers
@@ -76,6 +77,41 @@ async def test_a_value_reaches_the_other_device_and_back(
             lambda: register_of(both.laptop, "mute", "garden"), lambda v: v == b""
         )
         assert await both.laptop.rooms() == await both.phone.rooms() == []
+
+
+async def test_a_device_that_comes_in_never_sees_it_as_a_room(
+    join: Join, fake: FakeNode, tmp_path: Path
+) -> None:
+    await join("bob")
+    laptop, words = await Client.register(
+        profile(tmp_path, "laptop", fake.url), ALICE, invite="", password=PASSWORD
+    )
+    async with laptop:
+        await online(laptop)
+        room = await laptop.start_direct(BOB)
+        ((own, _),) = await until(partial(hidden, laptop))
+        phone = await Client.login(
+            profile(tmp_path, "phone", fake.url),
+            ALICE,
+            password=PASSWORD,
+            phrase=" ".join(words),
+        )
+        told: set[str] = set()
+
+        async def watch() -> None:
+            async for event in phone.events():
+                if isinstance(event, RoomChanged):
+                    told.add(event.room.id)
+
+        task = asyncio.create_task(watch())
+        async with phone:
+            await until(
+                partial(room_of, phone, room.id), lambda r: r is not None and r.active
+            )
+            await until(partial(hidden, phone), lambda h: h == [(own, "active")])
+            assert [r.id for r in await phone.rooms()] == [room.id]
+        task.cancel()
+        assert told == {room.id}
 
 
 async def test_what_was_set_before_is_told_to_a_device_that_comes_later(
