@@ -23,7 +23,7 @@ from functools import partial
 
 from client.account.me import Me, get_meta, set_meta
 from client.account.self_group import SelfGroup
-from client.archive.drill import Checked, drill, report
+from client.archive.drill import advice, drill, report
 from client.archive.heads import Heads, current
 from client.archive.job import Job, Kind, Part, begin, load_job, load_kind
 from client.archive.restore import Outcome, restore
@@ -45,6 +45,12 @@ __all__ = ["Backups"]
 
 CHECK = 60.0
 """Seconds between looks at whether there is something to do."""
+
+SOON = 0.5
+"""Seconds between looks at whether we are online, while history is to come back."""
+
+ATTEMPTS = 5
+"""Times that a part which the node cannot give is asked for, until it is lost."""
 
 SETTLE = 600.0
 """Seconds after a change: a conversation goes in one piece."""
@@ -88,7 +94,7 @@ class Backups:
         self._publish = publish
         self._lock = asyncio.Lock()
         self._error = ""
-        self._quota = 0
+        self._attempts = 0
 
     # --- for applications ---------------------------------------------------------
 
@@ -106,7 +112,7 @@ class Backups:
                 last=0 if newest is None else newest.whole,
                 messages=0 if newest is None else newest.messages,
                 size=0 if newest is None else newest.size,
-                quota=self._quota,
+                quota=int.from_bytes(get_meta(tx, "backup_quota") or b""),
                 error=self._error,
             )
 
@@ -153,9 +159,7 @@ class Backups:
         def disable(tx: Tx) -> None:
             set_meta(tx, "backup", b"")
             tx.execute(
-                "UPDATE archive SET kind = ?, segment = NULL WHERE kind = ?",
-                Kind.OLD,
-                Kind.BACKUP,
+                "UPDATE archive SET kind = ? WHERE kind = ?", Kind.OLD, Kind.BACKUP
             )
             tx.execute("DELETE FROM archive_change")
 
@@ -227,9 +231,13 @@ class Backups:
         checked = await drill(
             self._store, self._me, self._shelf, vaults, key, heads, progress
         )
-        return await self._store.run(
-            lambda tx: report(tx, checked, self._facts(tx, checked))
-        )
+
+        def tell(tx: Tx) -> DrillReport:
+            others = self._heads.devices(tx) - {str(self._me.device)}
+            on = bool(get_meta(tx, "backup"))
+            return report(tx, checked, advice(checked, alone=not others, on=on))
+
+        return await self._store.run(tell)
 
     # --- in the background ----------------------------------------------------------
 
@@ -252,7 +260,21 @@ class Backups:
                 except (Refused, ClientError) as error:
                     logger.info("no backup: %s", type(error).__name__)
                     self._error = str(error)
-            await asyncio.sleep(CHECK)
+                    self._attempts += 1
+                    await asyncio.sleep(CHECK)
+                    continue
+                except Exception as error:
+                    # A mistake of ours must not stop the rest of the client.
+                    logger.error("the backup failed: %s", type(error).__name__)
+                    self._error = (
+                        f"The backup failed ({type(error).__name__}); Telex tries "
+                        "again. If that goes on, report it."
+                    )
+                    await asyncio.sleep(CHECK)
+                    continue
+            # Who has just come back waits for the history, not for a minute.
+            wanted = await self._store.run(lambda tx: get_meta(tx, "restore"))
+            await asyncio.sleep(min(CHECK, SOON) if wanted else CHECK)
 
     def _due(self, tx: Tx) -> bool:
         """Whether there is something to back up, and it is time."""
@@ -295,6 +317,7 @@ class Backups:
             heads,
             self._adopt,
             lambda done, total: self._publish(RestoreProgress("reading", done, total)),
+            patient=self._attempts < ATTEMPTS,
         )
         for vault, fault in outcome.faults.items():
             self._error = str(fault)
@@ -323,6 +346,7 @@ class Backups:
             await self._store.run(
                 partial(self._alarm, vault=job.id, code="archive_foreign")
             )
+            key = await self._store.run(self._key)
             job = await self._store.run(partial(_begin_anew, key=key))
             await self._fill(job, progress)
         await self._store.run(partial(self._heads.tell, archive=job.id))
@@ -357,7 +381,8 @@ class Backups:
 
     async def _backups(self) -> list[Vault]:
         listing = await self._shelf.list()
-        self._quota = listing.quota
+        quota = max(0, listing.quota).to_bytes(16)
+        await self._store.run(lambda tx: set_meta(tx, "backup_quota", quota))
         return [vault for vault in listing.vaults if vault.kind == "backup"]
 
     async def _drop_old(self, but: str = "") -> bool:
@@ -428,27 +453,6 @@ class Backups:
                 f"This is not the recovery phrase of {self._me.account}: with it "
                 "nothing would come back."
             )
-
-    def _facts(self, tx: Tx, checked: Checked) -> list[str]:
-        """What is to be said of a drill beside what came back."""
-        facts = []
-        others = self._heads.devices(tx) - {str(self._me.device)}
-        if not checked.known and checked.restored:
-            facts.append(
-                "No device remembers how long the backup was: a node that shows an "
-                "older one would not be noticed."
-            )
-        elif not others:
-            facts.append(
-                "This is your only device: if it is lost, nobody remembers how long "
-                "the backup was, and a node that shows an older one is not noticed. "
-                "A second device, or a drill now and then, helps."
-            )
-        if not get_meta(tx, "backup"):
-            facts.append(
-                "Backups are turned off on this device: what is new stays here."
-            )
-        return facts
 
 
 def _is_on(tx: Tx) -> bool:

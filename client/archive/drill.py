@@ -33,7 +33,7 @@ from protocol.wire import Vault
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["Checked", "drill", "report"]
+__all__ = ["Checked", "advice", "drill", "report"]
 
 STEP = 1000
 """Messages compared in one transaction of each database."""
@@ -210,6 +210,30 @@ def report(tx: Tx, checked: Checked, facts: Sequence[str]) -> DrillReport:
         newest=checked.newest,
         lost=[*lost, *facts],
     )
+
+
+def advice(checked: Checked, *, alone: bool, on: bool) -> list[str]:
+    """What is to be said beside what came back.
+
+    Args:
+        alone: whether the account has no other device.
+        on: whether this device backs up.
+    """
+    found = []
+    if checked.restored and not checked.known:
+        found.append(
+            "No device remembers how long the backup was: a node that shows an older "
+            "one would not be noticed."
+        )
+    elif alone:
+        found.append(
+            "This is your only device: if it is lost, nobody remembers how long the "
+            "backup was, and a node that shows an older one is not noticed. A second "
+            "device helps."
+        )
+    if not on:
+        found.append("Backups are turned off on this device: what is new stays here.")
+    return found
 
 
 def _new(tx: Tx, lacking: Sequence[str]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ again.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 
 from client.archive.job import Job, Part, Where, load_job
@@ -21,8 +21,9 @@ from client.archive.record import (
     RoomRecord,
     read_records,
 )
-from client.archive.segment import Head, open_segment
+from client.archive.segment import Head, open_segment, previous_of
 from client.content.own import Entry
+from client.errors import ArchiveRefused
 from client.model import State
 from client.storage.store import Store, Tx
 from client.storage.timeline import LINES, Status
@@ -40,6 +41,12 @@ Progress = Callable[[int, int], object]
 
 Adopt = Callable[[Tx, Sequence[Entry]], object]
 """Takes registers of the self group (`SelfGroup.adopt`)."""
+
+Salvage = Callable[[ArchiveRefused], object]
+"""Is told of a segment that was passed by."""
+
+SALVAGED = frozenset(("archive_damaged", "archive_malformed", "archive_order"))
+"""What one bad segment can be; what else is wrong is wrong with all of them."""
 
 STEP = 0.005
 """Seconds of one transaction; with its commit it stays below a fiftieth."""
@@ -75,6 +82,7 @@ async def read_archive(
     *,
     adopt: Adopt = lambda tx, entries: None,
     progress: Progress = lambda segments, messages: None,
+    salvage: Salvage | None = None,
 ) -> Restored:
     """Read an archive that was noted by `begin` (kind `RESTORE`), as far as it goes.
 
@@ -87,6 +95,9 @@ async def read_archive(
         adopt: takes the registers of the self group, in the transaction that holds
             them (without it they are left out).
         progress: gets segments and messages after each segment.
+        salvage: is told of each segment that is damaged or lost; reading goes on
+            behind it, where the next one is proof of its own place. Without it such
+            a segment is raised.
 
     Raises:
         ArchiveRefused: a segment is not the next one of this archive, whole; nothing
@@ -99,15 +110,42 @@ async def read_archive(
         if job is None:
             raise KeyError("there is no such archive")
         ended = job.where.part is Part.END
-        data = await source(job.head.count + 1)
-        if data is None:
-            return Restored(job.head, ended, job.whole, job.messages)
-        records, head = await asyncio.to_thread(_open, job, data)
+        try:
+            data = await source(job.head.count + 1)
+            if data is None:
+                return Restored(job.head, ended, job.whole, job.messages)
+            records, head = await asyncio.to_thread(_open, job, data)
+        except ArchiveRefused as error:
+            if salvage is None or error.code not in SALVAGED:
+                raise
+            await _skip(store, job, source, error)
+            salvage(error)
+            continue
         await _take(store, records, adopt)
         await store.run(
             partial(_taken, job=job, head=head, records=records, size=len(data))
         )
         progress(head.count, job.messages + len(records.messages))
+
+
+async def _skip(store: Store, job: Job, source: Source, error: ArchiveRefused) -> None:
+    """Go behind a segment that cannot be read, if there is one behind it."""
+    n = job.head.count + 1
+    data = await source(n + 1)
+    if data is None:
+        raise error
+    head = Head(n, previous_of(data))
+    await asyncio.to_thread(_open, replace(job, head=head), data)
+    await store.run(partial(_move, archive=job.id, head=head))
+
+
+def _move(tx: Tx, archive: str, head: Head) -> None:
+    tx.execute(
+        "UPDATE archive SET count = ?, hash = ? WHERE id = ?",
+        head.count,
+        head.hash,
+        archive,
+    )
 
 
 def _open(job: Job, data: bytes) -> tuple[Records, Head]:

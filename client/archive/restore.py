@@ -20,6 +20,7 @@ from client.archive.segment import Head, segment_hash
 from client.archive.vault import VaultShelf
 from client.errors import ArchiveRefused
 from client.storage.store import Store
+from protocol.errors import StorageFailed
 from protocol.wire import Vault
 
 __all__ = ["BackupHead", "Outcome", "restore"]
@@ -59,6 +60,8 @@ async def restore(
     heads: Mapping[str, Head],
     adopt: Adopt,
     progress: Callable[[int, int], object],
+    *,
+    patient: bool = False,
 ) -> Outcome:
     """Read vaults into a database, from where it stands to their ends.
 
@@ -67,16 +70,20 @@ async def restore(
         heads: what is remembered, by vault; one that is not listed is a fault too.
         adopt: takes registers (`reader.read_archive`).
         progress: gets segments done, and in all.
+        patient: whether a segment that the node refuses to give may come later; if
+            not it counts as lost.
 
     Raises:
-        Refused, ClientError: the node is not there. Calling it again goes on.
+        NodeUnreachable, NodeUntrusted, Refused: the node is not there, or busy.
+            Calling it again goes on.
     """
     outcome = Outcome()
     total = sum(vault.segments for vault in vaults)
     before = 0
     for vault in vaults:
         await store.run(partial(begin, archive=vault.vault, kind=Kind.RESTORE, key=key))
-        watch = _Watch(shelf, vault.vault, heads.get(vault.vault))
+        watch = _Watch(shelf, vault.vault, heads.get(vault.vault), patient)
+        salvage = partial(outcome.faults.__setitem__, vault.vault)
         done = before
 
         def show(segments: int, messages: int, done: int = done) -> None:
@@ -84,7 +91,12 @@ async def restore(
 
         try:
             outcome.read[vault.vault] = restored = await read_archive(
-                store, vault.vault, watch.get, adopt=adopt, progress=show
+                store,
+                vault.vault,
+                watch.get,
+                adopt=adopt,
+                progress=show,
+                salvage=salvage,
             )
             watch.check(restored)
         except ArchiveRefused as error:
@@ -101,14 +113,24 @@ async def restore(
 class _Watch:
     """Gives the segments of a vault, and holds them against a head."""
 
-    def __init__(self, shelf: VaultShelf, vault: str, head: Head | None) -> None:
+    def __init__(
+        self, shelf: VaultShelf, vault: str, head: Head | None, patient: bool
+    ) -> None:
         self._shelf = shelf
         self._vault = vault
         self._head = head
+        self._patient = patient
 
     async def get(self, n: int) -> bytes | None:
         """Segment n, for `read_archive`."""
-        data = await self._shelf.get(self._vault, n)
+        try:
+            data = await self._shelf.get(self._vault, n)
+        except StorageFailed:
+            if self._patient:
+                raise
+            raise ArchiveRefused(
+                "archive_damaged", f"The node has lost part {n}."
+            ) from None
         if (
             self._head is not None
             and data is not None

@@ -27,7 +27,15 @@ from e2ee.crypto import XChaCha20Poly1305
 from e2ee.errors import E2eeError
 from protocol.limits import SEGMENT_MAX
 
-__all__ = ["EMPTY", "Head", "Place", "open_segment", "seal_segment", "segment_hash"]
+__all__ = [
+    "EMPTY",
+    "Head",
+    "Place",
+    "open_segment",
+    "previous_of",
+    "seal_segment",
+    "segment_hash",
+]
 
 MAGIC, VERSION = b"TLXA", 1
 _HEADER = struct.Struct(">4sBI16s8s32s24s")
@@ -126,6 +134,18 @@ def open_segment(key: bytes, place: Place, data: bytes) -> tuple[bytes, Head]:
     if not records.endswith(b"\x80"):
         raise ArchiveRefused("archive_malformed")
     return records[:-1], Head(n, segment_hash(data))
+
+
+def previous_of(data: bytes) -> bytes:
+    """The hash that a segment says the one before it has; not checked yet.
+
+    Raises:
+        ArchiveRefused: it is no segment.
+    """
+    if len(data) < _HEADER.size or not data.startswith(MAGIC):
+        raise ArchiveRefused("archive_malformed")
+    previous: bytes = _HEADER.unpack_from(data)[5]
+    return previous
 
 
 def _bound(header: bytes, place: Place) -> bytes:

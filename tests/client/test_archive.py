@@ -290,6 +290,36 @@ async def test_what_is_not_the_next_segment_is_refused_whole(
     assert await everything(new) == await everything(old)
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda s: [s[0], s[1][:-1] + bytes([s[1][-1] ^ 1]), *s[2:]],
+        lambda s: [s[0], b"rubbish", *s[2:]],
+        lambda s: [s[0], s[0], *s[2:]],
+    ],
+)
+async def test_one_bad_segment_does_not_cost_the_ones_behind_it(
+    old: Store, new: Store, lie: Lie
+) -> None:
+    shelf = Shelf()
+    await write(old, shelf)
+    bad = Shelf(lie(shelf.segments))
+    await new.run(lambda tx: begin(tx, VAULT, Kind.RESTORE, KEY))
+    passed: list[ArchiveRefused] = []
+    restored = await read_archive(new, VAULT, bad.get, salvage=passed.append)
+    assert restored.complete and restored.head.count == len(shelf.segments)
+    assert len(passed) == 1
+    here = [line for room in await everything(old) for line in room]
+    back = [line for room in await everything(new) for line in room]
+    assert 0 < len(here) - len(back) < len(here) / 3
+    assert {line[0] for line in back} < {line[0] for line in here}
+    # What is no segment of ours does not become one by standing behind a bad one.
+    again = "0e" * 16
+    await new.run(lambda tx: begin(tx, again, Kind.RESTORE, KEY))
+    with pytest.raises(ArchiveRefused):
+        await read_archive(new, again, bad.get, salvage=passed.append)
+
+
 async def test_another_key_account_or_archive_is_refused(
     old: Store, tmp_path: Path
 ) -> None:

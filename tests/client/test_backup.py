@@ -6,13 +6,20 @@ from pathlib import Path
 import pytest
 
 from client import Client
+from client.account.contacts import Contacts
 from client.account.me import get_meta, set_meta
-from client.archive import Kind, backup, begin, read_archive
+from client.archive import Kind, backup, begin, heads, read_archive
 from client.archive.job import load_kind
+from client.archive.restore import BackupHead
+from client.content.own import Entry
 from client.errors import BackupFailed, WrongPhrase
 from client.model import DrillReport
 from client.storage.keyfile import Strength
 from client.storage.store import Store
+from protocol.account_log import add_device, read_account_log
+from protocol.address import parse_account
+from protocol.codec import encode
+from protocol.credential import device_id
 from protocol.errors import QuotaExceeded
 from protocol.log import LogId
 from tests.client.conftest import Join
@@ -27,6 +34,7 @@ from tests.client.people import (
     state_of,
     until,
 )
+from tests.helpers.people import key
 
 
 async def talk(join: Join) -> tuple[Client, Client, LogId]:
@@ -224,6 +232,39 @@ async def test_an_old_profile_needs_the_phrase_once(
             await alice.backup.enable(phrase=" ".join(["abandon"] * 23 + ["art"]))
         await alice.backup.enable(phrase=" ".join(words))
         assert (await alice.backup.status()).enabled
+
+
+async def test_another_device_that_backs_up_is_enough(
+    fake: FakeNode, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _, _ = await talk(join)
+    due = alice.backup._due
+    assert await alice._store.run(due)
+    other = read_account_log(parse_account(ALICE), fake.accounts[ALICE])
+    auth, mls = key(), key()
+    assert alice._me.ask is not None
+    entry = add_device(other, alice._me.ask, auth.public, mls.public, other.seq)
+    fake.accounts[ALICE].append(entry)
+    await Contacts(alice._store, alice._transport).refresh(ALICE)
+    device = f"{ALICE}/{device_id(auth.public, mls.public)}"
+    now = backup._now()
+
+    def heard(whole: int) -> Entry:
+        head = BackupHead(device, 3, bytes(32), whole, 7, 999)
+        return Entry("backup", "0a" * 16, encode(head), whole)
+
+    adopt = alice.self_group.adopt
+    await alice._store.run(lambda tx: adopt(tx, [heard(now - 1000)]))
+    assert not await alice._store.run(due)
+    status = await alice.backup.status()
+    assert (status.messages, status.size, status.last) == (7, 999, now - 1000)
+    # It falls silent: this device does it.
+    later = now + heads.SILENT + 1
+    monkeypatch.setattr(heads, "_now", lambda: later)
+    assert await alice._store.run(due)
+    # And a node that does not show what the other one told is named.
+    report = await alice.backup.drill()
+    assert not report.ok and says(report, "gone")
 
 
 # --- the drill ----------------------------------------------------------------
