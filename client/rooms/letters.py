@@ -215,9 +215,11 @@ class Letters:
         Returns:
             Whether that is all there is to do about it.
         """
+        # By its txn: the bytes may be others (an old copy of our data encrypted them,
+        # or somebody damaged them), and who cannot read them asks us.
         row = tx.one(
-            "SELECT n, content FROM outbox WHERE event_id = ? AND room = ?",
-            event_id(entry.submission),
+            "SELECT n, content FROM outbox WHERE txn = ? AND room = ?",
+            submission.txn,
             room,
         )
         id = message_id(room, self._device, submission.txn)
@@ -228,10 +230,6 @@ class Letters:
             found = self.sent(tx, id, entry.seq, entry.time)
             if row is None and not found:
                 raise OwnLost
-            # An old copy of our data may think that it is still to be sent.
-            tx.execute(
-                "DELETE FROM outbox WHERE room = ? AND txn = ?", room, submission.txn
-            )
             return True
         return row is not None
 

@@ -29,7 +29,7 @@ from client.storage.store import Store, Tx
 from client.storage.timeline import LOST_NOTE, Status, set_status
 from e2ee.errors import E2eeError
 from protocol.codec import decode, encode
-from protocol.errors import Refused, StaleEpoch, TelexError, UnknownRoom
+from protocol.errors import NotFound, Refused, StaleEpoch, TelexError, UnknownRoom
 from protocol.log import Kind, LogId, make_submission
 from protocol.wire import Bundle, GroupState, Tree
 
@@ -101,7 +101,11 @@ class Rejoin:
                 )
                 if wait and not lost:
                     return wait
-                staged = await self._stage(room)
+                try:
+                    staged = await self._stage(room)
+                except StaleEpoch:
+                    await asyncio.sleep(random.uniform(0, PAUSE * 2.0**lost))
+                    continue
                 if staged is None:
                     return 0
             if await self._send(room, staged):
@@ -114,16 +118,18 @@ class Rejoin:
             await self._reading.catch_up(room)
 
     async def _stage(self, room: LogId) -> _Staged | None:
-        """Build the commit and save it; None if others must let us in."""
-        transport = self._uplink.transport
+        """Build the commit and save it; None if others must let us in.
+
+        Raises:
+            StaleEpoch: somebody committed while we read the group.
+            Refused, ClientError: not now.
+        """
         try:
-            state = await transport.get(f"/logs/{room}/group", GroupState)
-            path = f"/logs/{room}/tree/{state.tree_hash.hex()}"
-            tree = await transport.get(path, Tree)
+            state, tree = await self._fetch(room)
             return await self._store.run(
                 lambda tx: self._build(tx, room, state, tree.ratchet_tree)
             )
-        except ClientError:
+        except (ClientError, StaleEpoch):
             raise
         except Refused as error:
             if says_later(error):
@@ -132,6 +138,15 @@ class Rejoin:
         except (E2eeError, TelexError) as error:
             await self._ask_others(room, error)
         return None
+
+    async def _fetch(self, room: LogId) -> tuple[GroupState, Tree]:
+        transport = self._uplink.transport
+        state = await transport.get(f"/logs/{room}/group", GroupState)
+        path = f"/logs/{room}/tree/{state.tree_hash.hex()}"
+        try:
+            return state, await transport.get(path, Tree)
+        except NotFound as error:
+            raise StaleEpoch from error  # its tree is the present one's no more
 
     async def _send(self, room: LogId, staged: _Staged) -> bool:
         """Send the commit; whether it was taken, or refused for good."""

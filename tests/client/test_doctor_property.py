@@ -226,7 +226,8 @@ async def messages_come_epochs_late(circle: Circle, name: str) -> None:
     uplink.submit = real  # type: ignore[method-assign]
     for _ in range(5):
         await circle.commit(next(other for other in NAMES if other != name))
-    circle.fake.append(held[0])
+    for data in held:
+        circle.fake.append(data)
     await circle.fake.flush()
 
 

@@ -11,7 +11,7 @@ from client import Client
 from client.errors import NodeUnreachable
 from client.rooms import rejoin
 from client.storage.store import Tx
-from protocol.errors import NodeFault, NotAllowed, StaleEpoch
+from protocol.errors import NodeFault, NotAllowed, NotFound, StaleEpoch
 from protocol.log import Kind, LogId, read_entry, read_submission
 from protocol.wire import GroupState
 from tests.client.conftest import Join
@@ -111,6 +111,29 @@ async def test_the_loser_of_a_race_builds_anew(join: Join, fake: FakeNode) -> No
     await alice.send_text(room.id, "?")
     await until(partial(codes, bob, room.id), lambda c: "rejoined" in c)
     assert kinds(fake, room.id, bob.device).count(Kind.COMMIT) == 1
+
+
+async def test_a_tree_that_is_gone_means_that_somebody_was_faster(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    transport = bob._transport
+    real = transport.get
+    missed: list[str] = []
+
+    async def gone_once(path: str, kind: type[object]) -> object:
+        if "/tree/" in path and not missed:
+            missed.append(path)
+            raise NotFound
+        return await real(path, kind)
+
+    monkeypatch.setattr(transport, "get", gone_once)
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "?")
+    await until(partial(codes, bob, room.id), lambda c: "rejoined" in c)
+    assert missed and Kind.JOIN_REQUEST not in kinds(fake, room.id, bob.device)
 
 
 async def test_an_external_commit_is_found_again_by_its_hash(
