@@ -112,10 +112,9 @@ class E2eeError(Exception):
     """Root of the package's errors."""
 
     code: ClassVar[str] = "e2ee"
-    """The class's name in snake case; a test holds it to the tree above."""
 
     def __init_subclass__(cls) -> None:
-        """Derive the code from the name."""
+        """Derive the code from the name; a test holds it to the tree above."""
         letters = ("_" + c.lower() if c.isupper() else c for c in cls.__name__)
         cls.code = "".join(letters).removeprefix("_")
 
