@@ -10,6 +10,8 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,8 +19,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from client import Client
-from client.account.me import set_meta
+from client.account.me import get_meta, set_meta
 from client.archive import Kind, begin, read_archive, writer
+from client.archive.segment import EMPTY, Place, open_segment
 from client.errors import BadText, ClientError, KeyringFailed, WrongPassword
 from client.storage import keyfile, system_keyring
 from client.storage import store as storage
@@ -43,6 +46,7 @@ from tests.client.people import (
     BOB,
     PASSWORD,
     all_bytes,
+    messages_of,
     profile,
     texts,
     until,
@@ -282,3 +286,47 @@ async def test_a_client_changes_its_password_and_goes_on(
     again = await Client.open(where, password="another long one")
     assert again.account == ALICE
     await again.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "vanished"])
+async def test_what_is_deleted_or_vanishes_is_on_no_disk_and_in_no_backup(
+    fake: FakeNode, join: Join, tmp_path: Path, how: str
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = (await alice.start_direct(BOB)).id
+    if how == "vanished":
+        await alice.set_disappearing(room, 1)
+    message = await alice.send_text(room, PLANTED)
+    await until(lambda: texts(bob, room), lambda found: PLANTED in found)
+    await until(lambda: messages_of(alice, room, PLANTED), lambda m: m[0].seq)
+    await alice.backup.now()
+    keys = {
+        name: read_key(tmp_path / name / "key.json", PASSWORD)
+        for name in ("alice", "bob")
+    }
+    if how == "deleted":
+        for name, key in keys.items():
+            assert is_on_disk(tmp_path / name, key, PLANTED)
+        await alice.delete_message(message.id, True)
+    else:
+        await alice.mark_read(room)
+        await bob.mark_read(room)
+    for client in (alice, bob):
+        await until(partial(texts, client, room), lambda found: PLANTED not in found)
+    for name, key in keys.items():
+
+        async def there(name: str = name, key: bytes = key) -> bool:
+            return is_on_disk(tmp_path / name, key, PLANTED)
+
+        await until(there, lambda seen: not seen)
+    await alice.backup.now()
+    report = await alice.backup.drill()
+    assert report.ok and report.messages == 0
+    vault_key = await alice._store.run(lambda tx: get_meta(tx, "backup_key"))
+    assert vault_key is not None
+    for vault, segments in fake.vaults.of(ALICE).items():
+        place = Place(ALICE, bytes.fromhex(vault), EMPTY)
+        for segment in segments:
+            content, head = open_segment(vault_key, place, segment)
+            assert PLANTED.encode() not in content
+            place = replace(place, head=head)
