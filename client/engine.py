@@ -198,6 +198,7 @@ class Client:
             self._connection_changed,
             self.self_group,
             self.devices,
+            contacts,
         )
         self.backup = Backups(
             store,

@@ -1,8 +1,9 @@
 """Certificates of our devices, renewed before they end; nobody has to think of it.
 
 A device certificate holds for a year. Whoever holds the account signing key (the
-device that was set up last) renews those of all devices of the account when less than
-sixty days are left, and every device takes its newer one from the account log. Its
+device that was set up last, and those that it linked as managers) renews those of all
+devices of the account when less than sixty days are left, and every device takes its
+newer one from the account log; a key from before a rotation is not used any more. Its
 keys stay, so nothing else changes; other members see the new credential with this
 device's next commit. A device that was lost is not left to expire: revoke it.
 """
@@ -22,7 +23,7 @@ from protocol.account_log import (
     renew_device,
 )
 from protocol.credential import read_credential
-from protocol.errors import IdentityError
+from protocol.errors import IdentityError, LogForked
 from protocol.wire import AccountLog
 
 __all__ = ["RENEW_BEFORE", "Renewal"]
@@ -38,11 +39,16 @@ class Renewal:
     """Looks after the certificates of this account's devices."""
 
     def __init__(
-        self, store: Store, transport: Transport, me: Me, clock: Clock
+        self,
+        store: Store,
+        transport: Transport,
+        contacts: Contacts,
+        me: Me,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._transport = transport
-        self._contacts = Contacts(store, transport)
+        self._contacts = contacts
         self._me = me
         self._clock = clock
 
@@ -66,7 +72,12 @@ class Renewal:
         state = read_account_log(self._me.account, entries)
         if not self._ending(state) and not self._is_ending():
             return
-        state = await self._extend(await self._contacts.refresh(me))
+        state = await self._contacts.refresh(me)
+        try:
+            state = await self._extend(state)
+        except LogForked:
+            # Another device of ours that may do it too was faster.
+            state = await self._extend(await self._contacts.refresh(me))
         await self._adopt(state)
 
     def _ending(self, state: AccountState) -> list[str]:

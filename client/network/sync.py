@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from client.account.contacts import Contacts
 from client.account.devices import Devices
 from client.account.me import Me
 from client.account.packages import refill
@@ -69,6 +70,7 @@ class Sync:
         changed: Callable[[Connection, str], None],
         own: SelfGroup,
         devices: Devices,
+        contacts: Contacts,
     ) -> None:
         self._store = store
         self._uplink = uplink
@@ -81,7 +83,7 @@ class Sync:
         self._own = own
         self._devices = devices
         self._pace = Pace()
-        self._renewal = Renewal(store, uplink.transport, me, clock)
+        self._renewal = Renewal(store, uplink.transport, contacts, me, clock)
         self._targets: dict[LogId, int] = {}
         self._left: dict[LogId, int] = {}
         self._total = 0

@@ -31,6 +31,7 @@ from client.rooms import changes
 from client.storage.store import Tx
 from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
+from protocol.credential import read_credential
 from protocol.errors import NodeBusy, NodeFault
 from protocol.log import LogId
 from tests.client.conftest import Join
@@ -468,10 +469,12 @@ async def leaf_keys(client: Client, room: LogId) -> dict[str, bytes]:
         group = client._groups.get(tx, room)
         assert group is not None
         tree = group._epoch.tree
-        return {
-            device_of(member.identity): tree.leaf(member.leaf).encryption_key
-            for member in group.members()
-        }
+        keys = {}
+        for member in group.members():
+            leaf = tree.leaf(member.leaf)
+            assert leaf is not None
+            keys[device_of(member.identity)] = leaf.encryption_key
+        return keys
 
     return await client._store.run(read)
 
@@ -580,6 +583,43 @@ async def test_what_cannot_be_revoked_says_why(home: Home) -> None:
     for device in (f"{ALICE}/aaaaaaaaaaaaaaaa", f"{BOB}/aaaaaaaaaaaaaaaa", "nonsense"):
         with pytest.raises(UnknownDevice):
             await home.laptop.devices.revoke(device)
+
+
+async def test_certificates_are_renewed_where_several_hold_the_key(
+    fake: FakeNode, tmp_path: Path
+) -> None:
+    fake.offset = -320 * 24 * 3600
+    laptop, words = await Client.register(
+        profile(tmp_path, "laptop", fake.url), ALICE, invite="", password=PASSWORD
+    )
+    laptop._clock.offset = fake.offset
+    home = Home(fake, tmp_path, laptop, " ".join(words))
+    for name in ("phone", "tablet"):
+        await (await home.link(name, manager=True)).close()
+    await laptop.close()
+    fake.offset = 0
+    async with (
+        opened(tmp_path, "laptop", fake.url) as one,
+        opened(tmp_path, "phone", fake.url) as two,
+        opened(tmp_path, "tablet", fake.url) as three,
+    ):
+        for client in (one, two, three):
+            await online(client)
+            own = home.state().devices[client.device.partition("/")[2]]
+            shown = read_credential(client._me.credential, None)
+            assert shown.expires == own.certificate.expires
+            assert own.certificate.expires - fake.time() > 300 * 24 * 3600
+        # Three came to do it; each certificate was renewed once.
+        assert len(fake.accounts[ALICE]) == 4 + 3
+        await one.devices.revoke(two.device, phrase=home.phrase)
+    fake.offset = 320 * 24 * 3600
+    async with opened(tmp_path, "tablet", fake.url) as three:
+        # Its key is from before the new one: it renews nothing, and stays in.
+        await online(three)
+        assert len(fake.accounts[ALICE]) == 4 + 3 + 2
+    async with opened(tmp_path, "laptop", fake.url) as one:
+        await online(one)
+        assert len(fake.accounts[ALICE]) == 4 + 3 + 2 + 2
 
 
 async def test_a_new_key_whose_answer_was_lost_is_taken_up(home: Home) -> None:

@@ -36,11 +36,10 @@ async def leaf_key(client: Client, room: LogId, device: str) -> bytes:
     def read(tx: Tx) -> bytes:
         group = client._groups.get(tx, room)
         assert group is not None
-        return next(
-            group._epoch.tree.leaf(m.leaf).encryption_key
-            for m in group.members()
-            if device_of(m.identity) == device
-        )
+        (at,) = [m.leaf for m in group.members() if device_of(m.identity) == device]
+        leaf = group._epoch.tree.leaf(at)
+        assert leaf is not None
+        return leaf.encryption_key
 
     return await client._store.run(read)
 
