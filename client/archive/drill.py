@@ -9,7 +9,6 @@ What it cannot find out: segments that the node keeps back and no device remembe
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 __all__ = ["Checked", "advice", "drill", "report"]
+
+SCRATCH = "drill"
 
 STEP = 1000
 """Messages compared in one transaction of each database."""
@@ -85,7 +86,7 @@ async def drill(
     Raises:
         Refused, ClientError: the node is not there.
     """
-    async with _scratch(me) as scratch:
+    async with _scratch(store.directory / SCRATCH, me) as scratch:
         outcome = await restore(
             scratch, shelf, vaults, key, heads, _keep_registers, progress
         )
@@ -96,9 +97,12 @@ async def drill(
 
 
 @asynccontextmanager
-async def _scratch(me: Me) -> "AsyncIterator[Store]":
-    """An empty database that nobody can open again: its key is never written."""
-    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="telex-drill-"))
+async def _scratch(directory: Path, me: Me) -> "AsyncIterator[Store]":
+    """An empty database that nobody can open again: its key is never written.
+
+    It lies beside the real one, where there is room for it; what a kill leaves is
+    overwritten by the next drill.
+    """
     try:
         store, _ = await asyncio.to_thread(Store.create, directory, "", STRENGTH)
         try:

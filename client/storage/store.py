@@ -129,6 +129,11 @@ class Store:
         self.publish: Callable[[Sequence[Event]], None] = lambda events: None
         """Gets the events of each committed transaction, on the event loop."""
 
+    @property
+    def directory(self) -> Path:
+        """Where the profile lies."""
+        return self._directory
+
     @classmethod
     def create(
         cls, directory: Path, password: str, strength: Strength

@@ -293,7 +293,7 @@ async def test_a_drill_says_what_would_come_back(
     report = await alice.backup.drill()
     assert not report.ok and says(report, "1 message", "since the last backup")
     assert fake.vaults.writes == writes and fake.accounts == accounts
-    assert key.read_bytes() == before
+    assert key.read_bytes() == before and not (key.parent / "drill").exists()
     assert all(line.endswith(".") for line in report.lost)
 
 
