@@ -292,6 +292,10 @@ class FakeClient:
         self.calls.append(f"draft {text}")
         self._update(room, draft=text)
 
+    async def set_muted(self, room: LogId, on: bool) -> None:
+        self.calls.append(f"muted {on}")
+        self._update(room, muted=on)
+
     async def delete_message(self, message: MessageId, everyone: bool) -> None:
         self.calls.append(f"delete {message} {everyone}")
         room = self._find(message).room
@@ -313,14 +317,12 @@ class FakeClient:
         self.calls.append(f"dismiss {alarm}")
         self._alarms = [one for one in self._alarms if one.id != alarm]
 
-    async def change_passphrase(self, old: str | None, new: str) -> None:
+    async def change_password(self, old: str | None, new: str) -> None:
         if old != "correct horse":
             raise WrongPassword
         self.calls.append(f"password {new}")
 
-    async def use_keyring(self, password: str, *, on: bool) -> None:
-        if password != "correct horse":
-            raise WrongPassword
+    async def use_keyring(self, on: bool) -> None:
         self.calls.append(f"keyring {on}")
 
     # --- inside -----------------------------------------------------------------------

@@ -177,11 +177,14 @@ async def test_a_new_device_shows_its_code_and_waits(tmp_path: Path) -> None:
         await sight.rest()
         client = backend.client
         client.tell_link(LinkProgress("joining", 0, 0, ""))
-        await sight.sees("This device joins your chats")
+        await sight.sees("The new device joins the chats")
         client.tell_link(LinkProgress("history", 600, 1200, ""))
         await sight.sees("50%", "600 of 1,200")
+        # The receiving side counts messages and does not know how many there are.
+        client.tell_link(LinkProgress("history", 900, 0, ""))
+        await sight.sees("900 messages so far")
         client.tell_link(LinkProgress("done", 0, 0, ""))
-        await sight.sees("Your history is complete")
+        await sight.sees("✓ The new device has everything")
 
 
 async def test_a_code_that_nobody_takes_is_replaced(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ async def _link(
     async with client:
         click.echo("This device is let in.", err=True)
         await connected(client)
-        return await follow(client, progress, words="top.link")
+        return await follow(client, progress)
 
 
 def show_qr(text: str, *, plain: bool) -> None:
@@ -144,7 +144,7 @@ async def _recover(
     async with client:
         click.echo("The node knows you again; your history is being looked for.")
         await connected(client)
-        return await follow(client, Progress(), words="top.link")
+        return await follow(client, Progress())
 
 
 async def _drill(
@@ -207,7 +207,7 @@ async def _passphrase(
     client = await Client.open(profile, password=old)
     try:
         if keyring is not None:
-            await client.use_keyring(old, on=keyring)
+            await client.use_keyring(keyring)
             done = "opens Telex here" if keyring else "is not used any more"
             click.echo(f"The keyring of this system {done}.", err=True)
             return
@@ -218,7 +218,7 @@ async def _passphrase(
             new = click.prompt(
                 "New password", hide_input=True, confirmation_prompt=True, err=True
             )
-        await client.change_passphrase(old, new)
+        await client.change_password(old, new)
     finally:
         await client.close()
     click.echo("The password of this device is changed.", err=True)

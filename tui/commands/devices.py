@@ -206,6 +206,6 @@ async def _approve(
             raise click.Abort
         await client.devices.approve(offer, manager=manager, history=history)
         click.echo("Let in. It is brought into your chats now ...", err=True)
-        done = await follow(client, Progress(), words="link.stage")
+        done = await follow(client, Progress())
     if not done:
         click.echo("What is left goes on whenever Telex runs here.", err=True)

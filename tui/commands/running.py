@@ -108,11 +108,8 @@ async def connected(client: "Client") -> None:
         raise NodeUnreachable(detail or "The node does not answer.") from error
 
 
-async def follow(client: "Client", progress: Progress, *, words: str) -> bool:
+async def follow(client: "Client", progress: Progress) -> bool:
     """Show how devices are linked and history comes, until it is all there.
-
-    Args:
-        words: which sentences: `top.link` (here it comes) or `link.stage`.
 
     Returns:
         Whether it ended; if not, it goes on at the next start.
@@ -124,8 +121,7 @@ async def follow(client: "Client", progress: Progress, *, words: str) -> bool:
                 event = await anext(events)
             if isinstance(event, LinkChanged):
                 step = event.progress
-                text = say(f"{words}.{step.stage}")
-                progress.show(text, step.done, step.total)
+                progress.show(say(f"link.stage.{step.stage}"), step.done, step.total)
                 if step.stage == "done":
                     return True
             elif isinstance(event, RestoreProgress):

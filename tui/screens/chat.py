@@ -197,7 +197,7 @@ class ChatScreen(Care):
         """A message came in: a note in the corner and the bell."""
         last = room.last
         looking = room.id == self.room_id and self.app.app_focus
-        if looking or last is None or last.own:
+        if looking or room.muted or last is None or last.own:
             return
         self.app.ring()
         if not self.app.settings.toasts or room.id == self.room_id:

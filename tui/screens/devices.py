@@ -22,6 +22,7 @@ from tui.screens.panel import ListPanel, Panel
 from tui.text import say
 from tui.widgets.phrase import PhraseField, phrase_errors
 from tui.widgets.tick import Tick
+from tui.widgets.top_line import link_text
 
 __all__ = ["ApproveScreen", "DevicesScreen", "device_title"]
 
@@ -89,8 +90,7 @@ class DevicesScreen(ListPanel):
         if batch.devices:
             self.reload()
         if batch.link is not None:
-            stage = say(f"link.stage.{batch.link.stage}")
-            self.note(stage, "done" if batch.link.stage == "done" else "busy")
+            self.note(link_text(batch.link))
 
     def pointed(self) -> None:
         """What was revoked stays as it is."""
@@ -269,10 +269,4 @@ class ApproveScreen(Panel):
         """How far the new device is."""
         if batch.link is None or not self._sent:
             return
-        progress = batch.link
-        text = one_line(progress.detail) or say(f"link.stage.{progress.stage}")
-        if progress.stage == "history" and progress.total:
-            text = say(
-                "restore.count", done=f"{progress.done:,}", total=f"{progress.total:,}"
-            )
-        self.note(text, "done" if progress.stage == "done" else "busy")
+        self.note(link_text(batch.link))

@@ -122,7 +122,7 @@ class RegisterScreen(AccountForm):
             device_name=socket.gethostname(),
         )
         self.app.client = client
-        self.app.switch_screen(PhraseScreen(client, words, values["password"]))
+        self.app.switch_screen(PhraseScreen(client, words))
 
 
 class LoginScreen(AccountForm):
@@ -219,10 +219,9 @@ class PhraseScreen(Onboarding):
         Binding("escape", "again", "key.close"),
     ]
 
-    def __init__(self, client: ChatClient, words: Sequence[str], password: str) -> None:
+    def __init__(self, client: ChatClient, words: Sequence[str]) -> None:
         super().__init__()
         self._client = client
-        self._password = password
         self._words = list(words)
 
     def compose(self) -> ComposeResult:
@@ -254,4 +253,4 @@ class PhraseScreen(Onboarding):
 
     @on(Button.Pressed, "#go")
     def _go(self) -> None:
-        self.app.switch_screen(QuizScreen(self._client, self._words, self._password))
+        self.app.switch_screen(QuizScreen(self._client, self._words))

@@ -168,7 +168,7 @@ class ListPanel(Panel):
     def body(self) -> ComposeResult:
         """The list, or a word where there is nothing."""
         yield from self.above()
-        yield Static(Content(say("panel.reading")), classes="panel-empty")
+        yield Static(Content(f"◌ {say('panel.reading')}"), classes="panel-empty")
         yield PanelList(classes="panel-list", markup=False)
 
     def on_mount(self) -> None:

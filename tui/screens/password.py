@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -63,7 +64,7 @@ class PasswordScreen(ListPanel):
             return _check_old(values) | check_new_password(values)
 
         async def perform(values: dict[str, str]) -> None:
-            await self.client.change_passphrase(values["old"], values["password"])
+            await self.client.change_password(values["old"], values["password"])
             self.note(say("password.done"), "done")
 
         least = say("field.password.hint", least=PASSWORD_LEAST)
@@ -82,24 +83,15 @@ class PasswordScreen(ListPanel):
             )
         )
 
-    def _keyring(self, on: bool) -> None:
-        async def perform(values: dict[str, str]) -> None:
-            await self.client.use_keyring(values["old"], on=on)
-            self.note(say("keyring.is.on" if on else "keyring.is.off"), "done")
-            self.reload()
+    @work(group="keyring", exclusive=True)
+    async def _keyring(self, on: bool) -> None:
+        async def perform() -> bool:
+            await self.client.use_keyring(on)
+            return True
 
-        self.app.push_screen(
-            FormDialog(
-                say("keyring.on.title" if on else "keyring.off.title"),
-                Field("old", say("field.password"), password=True),
-                text=say("keyring.text"),
-                go=say("keyring.go"),
-                busy=lambda values: say("keyring.busy"),
-                check=_check_old,
-                perform=perform,
-                log=self.app.locations.log,
-            )
-        )
+        if await self.trying(perform(), say("keyring.busy")):
+            self.note(say("keyring.is.on" if on else "keyring.is.off"), "done")
+        self.reload()
 
 
 def _check_old(values: dict[str, str]) -> dict[str, str]:

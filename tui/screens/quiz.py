@@ -28,12 +28,11 @@ class QuizScreen(Onboarding):
         Binding("down", "app.focus_next", show=False),
     ]
 
-    def __init__(self, client: ChatClient, words: Sequence[str], password: str) -> None:
+    def __init__(self, client: ChatClient, words: Sequence[str]) -> None:
         from client.enrol import quiz
 
         super().__init__()
         self._client = client
-        self._password = password
         self._words = list(words)
         self._asked = {f"word-{number}": number for number in quiz(self._words)}
         self._form = FormBox(
@@ -68,14 +67,14 @@ class QuizScreen(Onboarding):
         }
         if not self._form.complain(errors):
             self._words.clear()
-            self.app.switch_screen(ProtectScreen(self._client, self._password))
+            self.app.switch_screen(ProtectScreen(self._client))
 
     @on(Button.Pressed, "#back")
     def action_back(self) -> None:
         """Show the words again."""
         from tui.screens.onboarding import PhraseScreen
 
-        self.app.switch_screen(PhraseScreen(self._client, self._words, self._password))
+        self.app.switch_screen(PhraseScreen(self._client, self._words))
 
 
 class ProtectScreen(Onboarding):
@@ -86,10 +85,9 @@ class ProtectScreen(Onboarding):
         Binding("down", "app.focus_next", show=False),
     ]
 
-    def __init__(self, client: ChatClient, password: str) -> None:
+    def __init__(self, client: ChatClient) -> None:
         super().__init__()
         self._client = client
-        self._password = password
 
     def compose(self) -> ComposeResult:
         """Two switches and the way on."""
@@ -115,7 +113,7 @@ class ProtectScreen(Onboarding):
         note = self.query_one(".form-note", Static)
         try:
             if self.query_one("#keyring", Tick).value:
-                await self._client.use_keyring(self._password, on=True)
+                await self._client.use_keyring(True)
             backup = self._client.backup
             on = (await backup.status()).enabled
             if self.query_one("#backup", Tick).value != on:

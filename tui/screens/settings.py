@@ -94,17 +94,17 @@ class RoomScreen(ListPanel):
                     id=f"timer-{seconds}",
                 )
             )
-        on = room.refuse_unverified
-        lines.append(
-            Option(
-                Content.assemble(
-                    ("[x] " if on else "[ ] ", "bold $primary" if on else "$quiet"),
-                    (say("roomset.refuse"), "bold" if on else ""),
-                    (self.indented(say("roomset.refuse.why"), 4), "$quiet"),
-                ),
-                id="refuse",
+        for name, on in (("refuse", room.refuse_unverified), ("mute", room.muted)):
+            lines.append(
+                Option(
+                    Content.assemble(
+                        ("[x] " if on else "[ ] ", "bold $primary" if on else "$quiet"),
+                        (say(f"roomset.{name}"), "bold" if on else ""),
+                        (self.indented(say(f"roomset.{name}.why"), 4), "$quiet"),
+                    ),
+                    id=name,
+                )
             )
-        )
         return lines
 
     def above(self) -> ComposeResult:
@@ -121,19 +121,22 @@ class RoomScreen(ListPanel):
     @work(group="roomset", exclusive=True)
     async def picked(self) -> None:  # type: ignore[override]
         """Set what is under the cursor."""
-        chosen = self.chosen
-        refuse = not self._room.refuse_unverified
+        chosen, room = self.chosen, self._room
 
         async def perform() -> bool:
             if chosen.startswith("timer-"):
                 seconds = int(chosen.removeprefix("timer-"))
-                await self.client.set_disappearing(self._room.id, seconds)
+                await self.client.set_disappearing(room.id, seconds)
+            elif chosen == "refuse":
+                on = not room.refuse_unverified
+                await self.client.set_refuse_unverified(room.id, on)
             else:
-                await self.client.set_refuse_unverified(self._room.id, refuse)
+                await self.client.set_muted(room.id, not room.muted)
             return True
 
         if await self.trying(perform(), say("roomset.busy")):
-            self.note(say("roomset.done"), "done")
+            own = "roomset.done.own" if chosen == "mute" else "roomset.done"
+            self.note(say(own), "done")
 
 
 class BackupScreen(Panel):

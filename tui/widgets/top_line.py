@@ -15,7 +15,7 @@ from client.model import KeyChange, LinkProgress, RestoreProgress, Sas
 from tui.cells import cell_len, fit, one_line
 from tui.text import say
 
-__all__ = ["News", "TopLine", "bar"]
+__all__ = ["News", "TopLine", "bar", "link_text", "progress_text"]
 
 BAR = 20
 """Cells of the progress bar."""
@@ -93,10 +93,9 @@ class TopLine(Static):
         if (change := news.pressing) is not None:
             return say("top.changed", who=one_line(change.account)), "urgent"
         if (link := news.link) is not None:
-            text = say(f"top.link.{link.stage}")
-            return _progress(text, link.done, link.total), ""
+            return link_text(link), ""
         if (restore := news.restore) is not None:
-            return _progress(say("top.restore"), restore.done, restore.total), ""
+            return progress_text(say("top.restore"), restore.done, restore.total), ""
         if news.alarms:
             key = "top.alarm.one" if news.alarms == 1 else "top.alarms"
             return say(key, count=news.alarms), "urgent"
@@ -111,9 +110,19 @@ class TopLine(Static):
         self.post_message(self.Pressed())
 
 
-def _progress(text: str, done: int, total: int) -> str:
+def link_text(link: LinkProgress) -> str:
+    """How far the linking of a device is; the same words on both devices."""
+    text = say(f"link.stage.{link.stage}")
+    if link.stage == "done":
+        detail = one_line(link.detail)
+        return f"✓ {text}" + (f" · {detail}" if detail else "")
+    return progress_text(text, link.done, link.total)
+
+
+def progress_text(text: str, done: int, total: int) -> str:
     """Bar and numbers first: they change, and the end of a line may be cut."""
     if total <= 0:
-        return f"◌ {text}"
+        some = f" · {say('restore.some', done=f'{done:,}')}" if done else ""
+        return f"◌ {text}{some}"
     count = say("restore.count", done=f"{done:,}", total=f"{total:,}")
     return f"{bar(done, total)}  {count} · {text}"
