@@ -33,9 +33,10 @@ from client.errors import (
 )
 from client.model import Device, DevicesChanged, LinkOffer
 from client.network.transport import Transport
+from client.rooms import ranking
 from client.rooms.changes import Want, want
 from client.rooms.groups import Groups, accounts_of, policy_of
-from client.rooms.ranking import STEP, delay_for
+from client.rooms.ranking import delay_for
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status
 from client.text import check_name, visible_line
@@ -402,7 +403,7 @@ class Devices:
             want(tx, room, Want.REMOVE_DEVICE, device, due=now + delay)
         if gone:
             # Ours is new already if it is our commit that takes the device out.
-            later = now + delay + int(STEP * 1000)
+            later = now + delay + int(ranking.STEP * 1000)
             want(tx, room, Want.UPDATE, due=later)
         if room == self._own.room(tx):
             for address in state.addresses():

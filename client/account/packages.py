@@ -16,7 +16,7 @@ from protocol.credential import read_credential
 from protocol.limits import KEY_PACKAGES_WANTED
 from protocol.wire import KeyPackageCount, KeyPackageUpload
 
-__all__ = ["LIFETIME", "find_bundle", "new_bundle", "refill", "spend"]
+__all__ = ["LIFETIME", "find_bundle", "new_bundle", "refill", "run_low", "spend"]
 
 LIFETIME = 90 * 24 * 3600
 """Seconds that a key package is valid."""
@@ -66,6 +66,15 @@ async def refill(store: Store, transport: Transport, me: Me, clock: Clock) -> No
     await transport.request("PUT", "/key-packages", KeyPackageCount, upload)
     await store.run(lambda tx: _uploaded(tx, clock.now(), last_resort=not fresh))
     logger.info("uploaded %d key packages", wanted)
+
+
+def run_low(tx: Tx) -> bool:
+    """Whether so many packages were used since the last time that `refill` is due."""
+    row = tx.one("SELECT count(*) FROM key_package WHERE NOT last_resort")
+    used = tx.one(
+        "SELECT 1 FROM key_package WHERE last_resort AND generation = 1 AND created = 0"
+    )
+    return used is not None or row is None or row[0] < KEY_PACKAGES_WANTED // 2
 
 
 def find_bundle(tx: Tx, ref: bytes) -> KeyPackageBundle | None:

@@ -15,7 +15,7 @@ from functools import partial
 from client.account.contacts import Contacts
 from client.account.devices import Devices
 from client.account.me import Me
-from client.account.packages import refill
+from client.account.packages import refill, run_low
 from client.account.renewal import Renewal
 from client.account.self_group import SelfGroup
 from client.clock import Clock
@@ -28,7 +28,7 @@ from client.rooms.changes import doubt_keys, expect_room
 from client.rooms.letters import Stage
 from client.rooms.posting import Posting
 from client.rooms.workers import Workers
-from client.storage.heads import have, start_log
+from client.storage.heads import has_gap, have, start_log
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status
 from protocol.errors import Refused
@@ -170,9 +170,9 @@ class Sync:
             await self._reached(log)
         try:
             await self._renewal.renew()
-            await refill(self._store, self._uplink.transport, self._me, self._clock)
         except Refused as error:
             logger.warning("our keys could not be renewed: %s", error.code)
+        await self._refill()
         await self._devices.check()
         # Rooms that were read need not wait for one that takes long.
         waiting = await self._store.run(_without_keys)
@@ -192,11 +192,20 @@ class Sync:
             await asyncio.sleep(JOIN_GRACE)
             await self._ask(strangers)
 
+    async def _refill(self) -> None:
+        """Leave new key packages at the node, if they run low."""
+        try:
+            await refill(self._store, self._uplink.transport, self._me, self._clock)
+        except Refused as error:
+            logger.warning("no key packages could be left: %s", error.code)
+
     async def _mail(self) -> None:
         """Use Welcomes as they come."""
         while True:
             await self._reading.mail.wait()
             later = await self._reading.use_mail()
+            if await self._store.run(run_low):
+                await self._refill()
             if later is not None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(later):
@@ -210,7 +219,11 @@ class Sync:
             seq = await self._store.run(lambda tx: have(tx, log))
             self._left[log] = 0 if seq is None else max(0, target - seq)
             self._show_progress()
-            if seq is None or seq >= target:
+            if (
+                seq is None
+                or seq >= target
+                or await self._store.run(lambda tx: has_gap(tx, log))
+            ):
                 self._targets.pop(log, None)
                 self._workers.reached(log)
                 if not self._targets:

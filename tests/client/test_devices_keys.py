@@ -28,6 +28,8 @@ from tests.client.people import (
 )
 
 DAY = 24 * 3600
+WANTED = 10
+"""Key packages of a device, as `conftest` has it."""
 
 
 async def leaf_key(client: Client, room: LogId, device: str) -> bytes:
@@ -104,11 +106,10 @@ async def test_who_was_added_by_a_last_resort_takes_new_keys_at_once(
     await until(partial(commits, fake, room.id), lambda epoch: epoch == 2)
     await bob.send_text(room.id, "hello")
     await until(partial(texts, alice, room.id), lambda t: t == ["hello"])
-    # The last resort that was used is replaced, and so are the others.
-    await fake.sockets[bob.device].close()
 
     async def replaced() -> bool:
-        return fake.last_resort[bob.device] != before
+        full = len(fake.packages[bob.device]) == WANTED
+        return full and fake.last_resort[bob.device] != before
 
     await until(replaced)
 
@@ -161,3 +162,21 @@ async def test_who_left_no_package_cannot_be_added_and_nothing_changes(
     with pytest.raises(Exception, match="no device that can be added"):
         await alice.add_members(room.id, [CAROL])
     assert {m.account for m in await alice.members(room.id)} == {ALICE, BOB}
+
+
+async def test_packages_that_were_used_are_replaced_in_the_same_session(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    socket = fake.sockets[bob.device]
+    for n in range(WANTED // 2 + 1):
+        room = await alice.create_group(f"Garden {n}", [BOB])
+        await until(
+            partial(room_of, bob, room.id), lambda r: r is not None and r.active
+        )
+
+    async def left() -> int:
+        return len(fake.packages[bob.device])
+
+    await until(left, lambda count: count >= WANTED - 1)
+    assert fake.sockets[bob.device] is socket
