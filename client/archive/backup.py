@@ -39,7 +39,7 @@ from client.storage.alarms import raise_alarm
 from client.storage.store import Store, Tx
 from protocol.errors import QuotaExceeded, Refused, VaultConflict
 from protocol.key import backup_key, root_key
-from protocol.wire import Vault
+from protocol.wire import Rooms, Vault
 
 __all__ = ["Backups"]
 
@@ -226,11 +226,12 @@ class Backups:
             root = root_key(entropy)
             await prove(self._transport, self._me.account, root, self._clock)
             key = backup_key(entropy)
-        vaults = await self._backups()
-        heads = await self._store.run(self._heads.known)
-        checked = await drill(
-            self._store, self._me, self._shelf, vaults, key, heads, progress
-        )
+        async with self._lock:  # a backup meanwhile would look like a lie
+            vaults = await self._backups()
+            heads = await self._store.run(self._heads.known)
+            checked = await drill(
+                self._store, self._me, self._shelf, vaults, key, heads, progress
+            )
 
         def tell(tx: Tx) -> DrillReport:
             others = self._heads.devices(tx) - {str(self._me.device)}
@@ -309,6 +310,7 @@ class Backups:
 
     async def _read(self, vaults: list[Vault], key: bytes) -> Outcome:
         heads = await self._store.run(self._heads.known)
+        rooms = await self._transport.get("/rooms", Rooms)
         outcome = await restore(
             self._store,
             self._shelf,
@@ -317,6 +319,7 @@ class Backups:
             heads,
             self._adopt,
             lambda done, total: self._publish(RestoreProgress("reading", done, total)),
+            present={room.room for room in rooms.rooms},
             patient=self._attempts < ATTEMPTS,
         )
         for vault, fault in outcome.faults.items():
@@ -401,11 +404,11 @@ class Backups:
 
     async def _drop_lost(self, own: str, key: bytes) -> None:
         """Take over and delete the vaults of devices that are gone."""
-        vaults = [vault for vault in await self._backups() if vault.vault != own]
         orphans = [
             vault
-            for vault in vaults
-            if await self._store.run(partial(self._heads.is_orphan, vault=vault))
+            for vault in await self._backups()
+            if vault.vault != own
+            and await self._store.run(partial(self._heads.is_orphan, vault=vault))
         ]
         fresh = [
             vault
@@ -419,7 +422,6 @@ class Backups:
         for vault in orphans:
             await self._shelf.drop(vault.vault)
             await self._store.run(partial(self._heads.forget, vault=vault.vault))
-            logger.info("the backup of a device that is gone was deleted")
 
     # --- rows -----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ again.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 
@@ -81,6 +81,7 @@ async def read_archive(
     source: Source,
     *,
     adopt: Adopt = lambda tx, entries: None,
+    present: Collection[str] | None = None,
     progress: Progress = lambda segments, messages: None,
     salvage: Salvage | None = None,
 ) -> Restored:
@@ -121,7 +122,7 @@ async def read_archive(
             await _skip(store, job, source, error)
             salvage(error)
             continue
-        await _take(store, records, adopt)
+        await _take(store, records, adopt, present)
         await store.run(
             partial(_taken, job=job, head=head, records=records, size=len(data))
         )
@@ -173,10 +174,12 @@ def _taken(tx: Tx, job: Job, head: Head, records: Records, size: int) -> None:
 Step = Callable[[Tx], object]
 
 
-async def _take(store: Store, records: Records, adopt: Adopt) -> None:
+async def _take(
+    store: Store, records: Records, adopt: Adopt, present: Collection[str] | None
+) -> None:
     """Take a segment in, by as many transactions as it needs."""
     now = int(time.time() * 1000)
-    steps = _steps(records, adopt, now)
+    steps = _steps(records, adopt, present, now)
 
     def some(tx: Tx) -> bool:
         end = time.perf_counter() + STEP
@@ -199,9 +202,12 @@ def _show(tx: Tx, rooms: Sequence[str]) -> None:
     tx.rooms.update(map(LogId, rooms))
 
 
-def _steps(records: Records, adopt: Adopt, now: int) -> Iterator[Step]:
+def _steps(
+    records: Records, adopt: Adopt, present: Collection[str] | None, now: int
+) -> Iterator[Step]:
     for room in records.rooms:
-        yield partial(_room, record=room)
+        joined = present is None or room.id in present
+        yield partial(_room, record=room, joined=joined)
     for contact in records.contacts:
         yield partial(_contact, record=contact)
     for n in range(0, len(records.registers), 50):
@@ -212,8 +218,9 @@ def _steps(records: Records, adopt: Adopt, now: int) -> Iterator[Step]:
         yield partial(_message, record=message, records=records, now=now)
 
 
-def _room(tx: Tx, record: RoomRecord) -> None:
+def _room(tx: Tx, record: RoomRecord, joined: bool) -> None:
     here = record.status in (Status.ACTIVE, Status.ASKED, Status.CREATING)
+    gone = Status.LEFT if here else record.status
     tx.execute(
         "INSERT INTO room (id, hub, direct, title, status, note, activity, read,"
         " disappearing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -225,8 +232,8 @@ def _room(tx: Tx, record: RoomRecord) -> None:
         record.hub,
         record.direct,
         record.title,
-        Status.ASKED if here else record.status,
-        JOINING if here else record.note or HISTORY,
+        Status.ASKED if here and joined else gone,
+        JOINING if here and joined else record.note or HISTORY,
         record.activity,
         record.read,
         record.disappearing,

@@ -8,7 +8,7 @@ know of segments that the node keeps back; those it shows are still whole, in or
 our own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -61,6 +61,7 @@ async def restore(
     adopt: Adopt,
     progress: Callable[[int, int], object],
     *,
+    present: Collection[str] | None = None,
     patient: bool = False,
 ) -> Outcome:
     """Read vaults into a database, from where it stands to their ends.
@@ -70,6 +71,7 @@ async def restore(
         heads: what is remembered, by vault; one that is not listed is a fault too.
         adopt: takes registers (`reader.read_archive`).
         progress: gets segments done, and in all.
+        present: rooms that the account is in (`reader.read_archive`).
         patient: whether a segment that the node refuses to give may come later; if
             not it counts as lost.
 
@@ -95,6 +97,7 @@ async def restore(
                 vault.vault,
                 watch.get,
                 adopt=adopt,
+                present=present,
                 progress=show,
                 salvage=salvage,
             )

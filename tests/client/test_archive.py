@@ -237,6 +237,21 @@ async def test_what_was_not_sent_and_the_self_group_stay_out(
     assert rooms == [(room_id(n),) for n in (1, 2, 3)]
 
 
+async def test_of_rooms_that_the_account_left_there_is_the_history(
+    old: Store, new: Store
+) -> None:
+    shelf = Shelf()
+    await write(old, shelf)
+    await new.run(lambda tx: begin(tx, VAULT, Kind.RESTORE, KEY))
+    await read_archive(new, VAULT, shelf.get, present=[room_id(2)])
+    rooms = await new.run(
+        lambda tx: tx.all("SELECT status, note FROM room ORDER BY id")
+    )
+    assert [row[0] for row in rooms] == ["left", "asked", "left"]
+    assert "history" in rooms[0][1]
+    assert await everything(new) == await everything(old)
+
+
 async def test_another_root_than_the_archived_one_is_an_alarm(
     old: Store, new: Store
 ) -> None:
