@@ -417,7 +417,7 @@ async def test_a_revoked_device_is_out_of_all_rooms_and_locked_out(
     async with running(await home.link("phone")) as phone:
         for id in (room.id, garden.id):
             await active(phone, id)
-        ((own, _),) = await hidden(phone)
+        ((own, _),) = await until(partial(hidden, phone))
         await home.laptop.devices.revoke(phone.device)
         for id in (room.id, garden.id, own):
             await until(
