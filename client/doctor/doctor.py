@@ -17,12 +17,14 @@ from client.doctor.ailment import Illness, Stage, find, list_open
 from client.doctor.cause import Fault, cause_of
 from client.errors import ClientError, UnknownAilment
 from client.model import Ailment, MessageId
+from client.rooms.changes import doubt_keys
 from client.rooms.groups import Groups
 from client.rooms.letters import Arrival, Letters
 from client.rooms.notices import Lines
 from client.rooms.rejoin import Rejoin
 from client.rooms.resending import Resending
 from client.rooms.workers import Workers
+from client.storage.heads import has_gap
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status
 from client.verification.rules import held_by
@@ -151,9 +153,8 @@ class Doctor:
 
         def prepare(tx: Tx) -> None:
             tx.execute("UPDATE room SET asked = 0 WHERE id = ?", room)
-            row = tx.one("SELECT gap > seq FROM log WHERE id = ?", room)
-            if row is not None and row[0]:
-                tx.execute("UPDATE room SET rewound = 1 WHERE id = ?", room)
+            if has_gap(tx, room):
+                doubt_keys(tx, room)
 
         await self._store.run(prepare)
         try:

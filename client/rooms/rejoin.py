@@ -24,7 +24,7 @@ from client.network.refusals import refusal_of, says_later
 from client.rooms.changes import ask_soon, may_join_after, request_to_join
 from client.rooms.groups import Groups
 from client.rooms.settler import note_receipt
-from client.storage.heads import check_link, fail_log, have, start_log
+from client.storage.heads import check_link, fail_log, has_gap, have, start_log
 from client.storage.store import Store, Tx
 from client.storage.timeline import LOST_NOTE, Status, set_status
 from e2ee.errors import E2eeError
@@ -219,8 +219,8 @@ class Rejoin:
         """Hold the place that the hub names against the log, or begin there."""
         if state.seq < 1 or len(state.hash) != 32 or len(state.tree_hash) != 32:
             raise NodeNonsense("The hub sent what is no state of a group.")
-        row = tx.one("SELECT gap > seq FROM log WHERE id = ?", room)
-        if row is None or (row[0] and have(tx, room) is not None):
+        known = tx.one("SELECT broken FROM log WHERE id = ?", room)
+        if known is None or (not known[0] and has_gap(tx, room)):
             # Nothing was read here before, or nothing more of it is shown.
             start_log(tx, room, state.seq, state.hash)
             return

@@ -20,6 +20,7 @@ __all__ = [
     "check_head",
     "check_link",
     "fail_log",
+    "has_gap",
     "have",
     "link_at",
     "start_log",
@@ -35,6 +36,12 @@ def have(tx: Tx, log: LogId) -> int | None:
     """How far a log was read; None if it is not read at all (any more)."""
     row = tx.one("SELECT seq FROM log WHERE id = ? AND broken = ''", log)
     return None if row is None else int(row[0])
+
+
+def has_gap(tx: Tx, log: LogId) -> bool:
+    """Whether the node leaves out what comes next in a log."""
+    row = tx.one("SELECT gap > seq FROM log WHERE id = ?", log)
+    return row is not None and bool(row[0])
 
 
 def start_log(tx: Tx, log: LogId, seq: int = 0, hash: bytes = GENESIS) -> None:

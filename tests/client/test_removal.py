@@ -22,6 +22,7 @@ from protocol.errors import Malformed, NotAllowed
 from protocol.log import LogId
 from tests.client.conftest import Join
 from tests.client.fake_node import FakeNode
+from tests.client.own_devices import pair as own_devices
 from tests.client.people import (
     ALICE,
     BOB,
@@ -141,6 +142,22 @@ async def test_deleted_for_me_it_stays_with_the_others(
     assert await texts(alice, room) == [PLANTED, "next"]
     with pytest.raises(UnknownMessage):
         await bob.delete_message(id, False)
+
+
+async def test_deleted_for_me_it_goes_from_my_other_devices(
+    fake: FakeNode, join: Join, tmp_path: Path
+) -> None:
+    bob = await join("bob")
+    async with own_devices(fake, tmp_path) as both:
+        room = (await bob.start_direct(ALICE)).id
+        for client in (both.laptop, both.phone):
+            await until(partial(room_of, client, room), lambda r: r and r.active)
+        id = await sent(bob, room, PLANTED)
+        for client in (both.laptop, both.phone):
+            await until(partial(texts, client, room), lambda t: t == [PLANTED])
+        await both.laptop.delete_message(id, False)
+        await until(partial(texts, both.phone, room), lambda t: t == [])
+        assert await texts(bob, room) == [PLANTED]
 
 
 async def test_a_message_that_never_left_is_simply_dropped(

@@ -13,6 +13,7 @@ import trustme
 from client import Client
 from client.account import packages
 from client.model import DATABASE_FILE
+from client.rooms import resending
 from client.storage import keyfile
 from client.storage.keyfile import Strength
 from protocol.log import LogId
@@ -45,6 +46,7 @@ async def enter(
     nodes: list[RealNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Enter]:
     monkeypatch.setattr(keyfile, "STRENGTH", Strength(1, 8192))
+    monkeypatch.setattr(resending, "COPY_DELAY", 500)
     monkeypatch.setattr(packages, "KEY_PACKAGES_WANTED", 10)
     async with AsyncExitStack() as stack:
 
