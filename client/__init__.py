@@ -18,6 +18,9 @@ from client.model import (
     Connection,
     ConnectionChanged,
     Event,
+    Fingerprint,
+    KeyChange,
+    MemberDevice,
     Message,
     MessageChanged,
     MessageId,
@@ -28,7 +31,10 @@ from client.model import (
     Room,
     RoomChanged,
     RoomMember,
+    Sas,
+    SasChanged,
     State,
+    Trust,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +46,9 @@ __all__ = [
     "Connection",
     "ConnectionChanged",
     "Event",
+    "Fingerprint",
+    "KeyChange",
+    "MemberDevice",
     "Message",
     "MessageChanged",
     "MessageId",
@@ -50,7 +59,10 @@ __all__ = [
     "Room",
     "RoomChanged",
     "RoomMember",
+    "Sas",
+    "SasChanged",
     "State",
+    "Trust",
 ]
 
 

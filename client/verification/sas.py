@@ -211,58 +211,36 @@ class Comparisons(Steps):
         state = known(tx, other)
         if state is None or self._clock.now_ms() - entry.time > TIMEOUT:
             return  # from before; whoever asked gave up
-        if arrival.account == self._me:
-            if mine is not None:
-                self._withdraw(tx, mine)
-                self._elsewhere(tx, mine)
-            insert(
-                tx,
-                session=body.session,
-                room=room,
-                account=other,
-                role=Role.SIBLING,
-                stage="waiting",
-                device=arrival.device,
-                root=state.root,
-                began=entry.time,
-                **self._place(tx, room, entry),
-            )
-            return
-        tried = failures(tx, other, self._clock.now_ms() - PAUSE)
-        if state.other is not None or tried >= TRIES:
-            self._poke_later(tx, room)
-            self._letters.queue(tx, room, SasEnd(body.session, "paused"), SAS_WORD)
-            return
         place = {
             "session": body.session,
             "device": arrival.device,
-            "commitment": body.commitment,
             "began": entry.time,
             **self._place(tx, room, entry),
         }
         if mine is not None:
-            # Both began at once and theirs is first: ours becomes the answer to it.
             self._withdraw(tx, mine)
+        if arrival.account == self._me:
+            if mine is not None:
+                self._elsewhere(tx, mine)
+            new = {"room": room, "account": other, "root": state.root, **place}
+            insert(tx, role=Role.SIBLING, stage="waiting", **new)
+            return
+        place["commitment"] = body.commitment
+        tried = failures(tx, other, self._clock.now_ms() - PAUSE)
+        if state.other is not None or tried >= TRIES:
+            self._letters.queue(tx, room, SasEnd(body.session, "paused"), SAS_WORD)
+            self._poke_later(tx, room)
+        elif mine is not None:
+            # Both began at once and theirs is first: ours becomes the answer to it.
             mine = update(
                 tx, mine, role=Role.RESPONDER, stage="asked", private=None, **place
             )
             self.accept(tx, mine.id)
-            return
-        insert(
-            tx,
-            room=room,
-            account=other,
-            role=Role.RESPONDER,
-            stage="asked",
-            root=state.root,
-            detail=f"{other} asks to compare emoji, to verify each other.",
-            **place,
-        )
-        arrival.lines.say(
-            arrival.device,
-            "sas_asked",
-            f"{other} asks to compare emoji, to verify each other.",
-        )
+        else:
+            text = f"{other} asks to compare emoji, to verify each other."
+            new = {"room": room, "account": other, "root": state.root, **place}
+            insert(tx, role=Role.RESPONDER, stage="asked", detail=text, **new)
+            arrival.lines.say(arrival.device, "sas_asked", text)
 
     def _accepted(self, tx: Tx, body: SasAccept, arrival: Arrival) -> None:
         row = by_session(tx, arrival.room, body.session)

@@ -38,6 +38,7 @@ from protocol.log import Entry, LogId, read_entry
 from protocol.wire import Roster
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode, hash_at, running
+from tests.client.own_devices import register_of
 from tests.client.people import (
     ALICE,
     BOB,
@@ -52,8 +53,12 @@ from tests.client.people import (
     texts,
     until,
 )
+from tests.client.test_devices import Home, home
+from tests.client.test_devices import running as linked
 from tests.client.test_sas import chat
 from tests.helpers.fuzz import LONG
+
+__all__ = ["home"]
 
 EVE = f"eve@{NAME}"
 GHOST = f"{EVE}/aaaaaaaaaaaaaaaa"
@@ -282,6 +287,26 @@ async def test_a_new_device_in_my_list_that_nobody_vouches_for_is_an_alarm(
     assert new in alarm.text and "recover" in alarm.text
     await alice.dismiss(alarm.id)
     assert await looked(alice) == []
+
+
+async def test_devices_that_i_linked_myself_are_no_alarm(home: Home) -> None:
+    """This device added them; the others are told so in the self group."""
+    laptop = home.laptop
+    async with (
+        linked(await home.link("phone")) as phone,
+        linked(await home.link("tablet")) as tablet,
+    ):
+        await laptop._store.run(laptop.verification.share)
+        await until(partial(register_of, phone, audit.VOUCHED, tablet.device))
+        for client in (laptop, phone, tablet):
+            await until(partial(_listed, client), lambda n: n == 3)
+            assert await looked(client) == []
+            client._clock.offset += 601
+            assert await looked(client) == []
+
+
+async def _listed(client: Client) -> int:
+    return len([device for device in await client.devices.list() if not device.revoked])
 
 
 async def test_a_revoked_device_is_marked_at_once_and_an_alarm_in_an_hour(
