@@ -46,7 +46,9 @@ from tests.client.people import (
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delays that leave the word to others."""
+    """Delays that gather, and that leave the word to others."""
+    monkeypatch.setattr("client.rooms.reader.ASK_DELAY", 150)
+    monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
     monkeypatch.setattr(resending, "KIN_DELAY", 200)
     monkeypatch.setattr(resending, "COPY_DELAY", 600)
 

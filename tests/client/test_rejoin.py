@@ -29,6 +29,13 @@ from tests.client.people import (
 )
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for Welcomes and for hubs that are away."""
+    monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
+    monkeypatch.setattr("client.rooms.workers.FIRST_RETRY", 0.2)
+
+
 class Killed(BaseException):
     """What happens to a process that is killed: nothing after it runs."""
 

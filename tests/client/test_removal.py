@@ -10,6 +10,7 @@ import pytest
 import sqlcipher3
 
 from client import Client, Message, MessageRemoved
+from client.account import self_group
 from client.content import Again, Redaction, Resend, Text, Timer, read_body
 from client.content.removal import DISAPPEARING_MAX
 from client.errors import BadText, UnknownMessage
@@ -37,6 +38,13 @@ from tests.client.people import (
 )
 
 PLANTED = "zanzibar-secret-word"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for Welcomes, and for what our other devices are told."""
+    monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
+    monkeypatch.setattr(self_group, "DELAY", 0.05)
 
 
 class Plain:
