@@ -16,7 +16,6 @@ heads that devices remember (`heads`) show that.
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +24,7 @@ from client.account.me import Me, get_meta, set_meta
 from client.account.self_group import SelfGroup
 from client.archive.drill import advice, drill, report
 from client.archive.heads import Heads, current
-from client.archive.job import Job, Kind, Part, begin, load_job, load_kind
+from client.archive.job import Job, Kind, Part, load_job, load_kind
 from client.archive.restore import Outcome, restore
 from client.archive.vault import VaultShelf
 from client.archive.writer import write_archive
@@ -302,14 +301,21 @@ class Backups:
             return
         self._publish(RestoreProgress("looking", 0, 0))
         vaults = await self._backups()
-        outcome = await self._read(vaults, key)
+        outcome = await self._read(vaults, key, all_of_them=True)
         await self._store.run(lambda tx: set_meta(tx, "restore", b""))
         total = sum(vault.segments for vault in vaults)
         stage = "done" if outcome.read else "failed" if outcome.faults else "none"
         self._publish(RestoreProgress(stage, total, total))
 
-    async def _read(self, vaults: list[Vault], key: bytes) -> Outcome:
-        heads = await self._store.run(self._heads.known)
+    async def _read(
+        self, vaults: list[Vault], key: bytes, *, all_of_them: bool = False
+    ) -> Outcome:
+        listed = {vault.vault for vault in vaults}
+        heads = {
+            vault: head
+            for vault, head in (await self._store.run(self._heads.known)).items()
+            if all_of_them or vault in listed
+        }
         rooms = await self._transport.get("/rooms", Rooms)
         outcome = await restore(
             self._store,
@@ -322,6 +328,9 @@ class Backups:
             present={room.room for room in rooms.rooms},
             patient=self._attempts < ATTEMPTS,
         )
+        if all_of_them:
+            # What came back remembers heads too: of what the node may keep back.
+            outcome.compare(await self._store.run(self._heads.known))
         for vault, fault in outcome.faults.items():
             self._error = str(fault)
             await self._store.run(
@@ -341,7 +350,7 @@ class Backups:
             partial(_is_wasteful, job=job)
         )
         if job is None or (wasteful and job.where.part is Part.END):
-            job = await self._store.run(partial(_begin_anew, key=key))
+            job = await self._store.run(partial(self._heads.begin_anew, key=key))
         try:
             await self._fill(job, progress)
         except VaultConflict:
@@ -350,7 +359,7 @@ class Backups:
                 partial(self._alarm, vault=job.id, code="archive_foreign")
             )
             key = await self._store.run(self._key)
-            job = await self._store.run(partial(_begin_anew, key=key))
+            job = await self._store.run(partial(self._heads.begin_anew, key=key))
             await self._fill(job, progress)
         await self._store.run(partial(self._heads.tell, archive=job.id))
         await self._drop_old()
@@ -420,6 +429,8 @@ class Backups:
             await self._read(fresh, key)
             return
         for vault in orphans:
+            if await self._store.run(partial(self._heads.retract, vault=vault.vault)):
+                continue  # told as gone by the next backup, and then it goes
             await self._shelf.drop(vault.vault)
             await self._store.run(partial(self._heads.forget, vault=vault.vault))
 
@@ -480,20 +491,6 @@ def _is_wasteful(tx: Tx, job: Job) -> bool:
 def _is_read(tx: Tx, vault: Vault) -> bool:
     job = load_job(tx, vault.vault)
     return job is not None and job.head.count >= vault.segments
-
-
-def _begin_anew(tx: Tx, key: bytes) -> Job:
-    """Begin a vault; the one before goes when it is complete."""
-    tx.execute(
-        "UPDATE archive SET kind = ?, segment = NULL WHERE kind = ?",
-        Kind.OLD,
-        Kind.BACKUP,
-    )
-    archive = secrets.token_hex(16)
-    begin(tx, archive, Kind.BACKUP, key)
-    job = load_job(tx, archive)
-    assert job is not None
-    return job
 
 
 def _now() -> int:

@@ -6,12 +6,13 @@ them. With one device there is only what that device remembers, which is gone wi
 """
 
 import logging
+import secrets
 import time
 
 from client.account.contacts import known_log
 from client.account.me import Me
 from client.account.self_group import SelfGroup
-from client.archive.job import Job, Kind, forget, load_job, load_kind
+from client.archive.job import Job, Kind, begin, forget, load_job, load_kind
 from client.archive.restore import BackupHead
 from client.archive.segment import Head
 from client.storage.store import Tx
@@ -114,6 +115,30 @@ class Heads:
     def forget(self, tx: Tx, vault: str) -> None:
         forget(tx, vault)
         self._self_group.set(tx, REGISTER, vault, b"")
+
+    def begin_anew(self, tx: Tx, key: bytes) -> Job:
+        """Begin a vault; the one before goes when it is complete.
+
+        Nobody expects the old one from here on: what is written next says so.
+        """
+        for old in load_kind(tx, Kind.BACKUP):
+            self.retract(tx, old.id)
+        tx.execute(
+            "UPDATE archive SET kind = ?, segment = NULL WHERE kind = ?",
+            Kind.OLD,
+            Kind.BACKUP,
+        )
+        archive = secrets.token_hex(16)
+        begin(tx, archive, Kind.BACKUP, key)
+        job = load_job(tx, archive)
+        assert job is not None
+        return job
+
+    def retract(self, tx: Tx, vault: str) -> bool:
+        """Let nobody expect a vault any more; whether somebody did."""
+        known = vault in self.told(tx)
+        self._self_group.set(tx, REGISTER, vault, b"")
+        return known
 
     def own(self, job: Job) -> BackupHead:
         """The head of a vault of this device."""

@@ -51,6 +51,23 @@ class Outcome:
     faults: dict[str, ArchiveRefused] = field(default_factory=dict)
     """What could not be read or is not what it was before, by vault."""
 
+    def compare(self, heads: Mapping[str, Head]) -> None:
+        """Hold what was read against heads: what is missing is a fault."""
+        for vault, head in heads.items():
+            restored = self.read.get(vault)
+            if vault in self.faults:
+                continue
+            if restored is None:
+                self.faults[vault] = ArchiveRefused(
+                    "archive_rolled_back", "A backup is gone."
+                )
+            elif restored.head.count < head.count:
+                self.faults[vault] = ArchiveRefused(
+                    "archive_rolled_back",
+                    f"It has {restored.head.count} parts and had {head.count}: tell "
+                    "the node's admin.",
+                )
+
 
 async def restore(
     store: Store,
@@ -92,7 +109,7 @@ async def restore(
             progress(min(done + segments, total), total)
 
         try:
-            outcome.read[vault.vault] = restored = await read_archive(
+            outcome.read[vault.vault] = await read_archive(
                 store,
                 vault.vault,
                 watch.get,
@@ -101,15 +118,11 @@ async def restore(
                 progress=show,
                 salvage=salvage,
             )
-            watch.check(restored)
         except ArchiveRefused as error:
             outcome.faults[vault.vault] = error
         before += vault.segments
         progress(min(before, total), total)
-    for vault_id in heads.keys() - {vault.vault for vault in vaults}:
-        outcome.faults[vault_id] = ArchiveRefused(
-            "archive_rolled_back", "A backup is gone."
-        )
+    outcome.compare(heads)
     return outcome
 
 
@@ -142,13 +155,3 @@ class _Watch:
         ):
             raise ArchiveRefused("archive_foreign", f"It is part {n}.")
         return data
-
-    def check(self, restored: Restored) -> None:
-        """Raise `ArchiveRefused` if the node showed less than there was."""
-        known = 0 if self._head is None else self._head.count
-        if restored.head.count < known:
-            raise ArchiveRefused(
-                "archive_rolled_back",
-                f"It has {restored.head.count} parts and had {known}: tell the "
-                "node's admin.",
-            )

@@ -8,11 +8,14 @@ import pytest
 from client import Client, State
 from client.account.me import get_meta
 from client.archive import backup
+from client.archive.restore import BackupHead
+from client.content.own import Entry
 from client.enrol import check_quiz, quiz
 from client.errors import BadText, WrongPhrase
 from client.model import Event, RestoreProgress
 from protocol.account_log import read_account_log, revoke_device
 from protocol.address import parse_account
+from protocol.codec import encode
 from protocol.errors import BadRecovery, UnknownAccount
 from protocol.log import LogId
 from tests.client.fake_node import NAME, FakeNode
@@ -195,6 +198,32 @@ async def test_the_backup_of_a_revoked_device_is_taken_over(
         assert lost not in fake.vaults.of(ALICE) and len(fake.vaults.of(ALICE)) == 1
         report = await alice.backup.drill(phrase=phrase)
         assert report.ok and report.messages == 2
+        assert await alarms(alice) == []
+
+
+async def alarms(client: Client) -> list[str]:
+    rows = await client._store.run(lambda tx: tx.all("SELECT code FROM alarm"))
+    return [row[0] for row in rows]
+
+
+async def test_a_backup_that_the_node_keeps_back_is_named(
+    fake: FakeNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "CHECK", 0.02)
+    alice, phrase = await register(fake, tmp_path, "alice")
+    head = BackupHead(f"{ALICE}/{'x' * 16}", 3, bytes(32), 1, 7, 999)
+    async with alice:
+        await online(alice)
+        entry = Entry("backup", "0a" * 16, encode(head), 1)
+        await alice._store.run(lambda tx: alice.self_group.adopt(tx, [entry]))
+        await alice.backup.now()
+    back = await Client.recover(
+        profile(tmp_path, "new", fake.url), ALICE, phrase=phrase, password=PASSWORD
+    )
+    async with back:
+        await online(back)
+        assert await until(lambda: alarms(back)) == ["archive_rolled_back"]
+        assert "older archive" in (await back.backup.status()).error
 
 
 def test_three_words_are_asked_back() -> None:
