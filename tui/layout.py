@@ -31,7 +31,6 @@ __all__ = [
     "Span",
     "clock",
     "day_title",
-    "explainable",
     "lay_out",
     "person",
 ]
@@ -60,14 +59,6 @@ META = 8
 EDGE = 3
 """Cells on the left and right that are not text: margin, bar and gap."""
 
-
-SOCIAL = frozenset(
-    (
-        *("added", "rejoined", "device_added", "device_removed", "left", "removed"),
-        *("joined", "renamed", "fork", "disappearing", "deleted", "policy"),
-    )
-)
-"""Codes of notices that tell what people did; all others tell of trouble."""
 
 _CHROME = ("margin", "time", "state-", "own-bar", "quote-bar")
 """Styles of what is not text: left out when somebody copies with the mouse."""
@@ -132,6 +123,8 @@ class Context:
     """One's own node: people there are shown without it."""
     unread: int = 0
     """How many messages the line above this one announces."""
+    ailing: bool = False
+    """The doctor knows why it cannot be read, and what helps."""
 
 
 def clock(time: int) -> datetime:
@@ -220,20 +213,12 @@ def _notice(message: Message, context: Context) -> list[Row]:
         mark = "· " if number == 0 else "  "
         left = max(1, (measure - cell_len(line) - 2) // 2)
         rows.append(Row((Span(" " * left + mark + line, "notice"),)))
-    if explainable(message):
-        # A space less than the sign of the first row: an edge under an edge.
+    if context.ailing:
         help_text = f"E {say('bar.explain')}"
         left = max(1, (measure - cell_len(help_text)) // 2)
         action = Span(help_text, "action", f"explain:{message.id}")
         rows.append(Row((Span(" " * left, "margin"), action)))
     return rows
-
-
-def explainable(message: Message) -> bool:
-    """Whether this line says that something could not be read: it can be repaired."""
-    return (
-        message.kind == "notice" and bool(message.code) and (message.code not in SOCIAL)
-    )
 
 
 def _text(

@@ -189,6 +189,10 @@ class FakeClient:
         """Everything in a room."""
         return list(self._messages[room])
 
+    def all_members(self) -> list[RoomMember]:
+        """Everybody in every room."""
+        return [member for members in self._members.values() for member in members]
+
     # --- the interface of the engine -------------------------------------------------
 
     async def __aenter__(self) -> Self:

@@ -13,6 +13,7 @@ from client.model import (
     BackupStatus,
     Device,
     DevicesChanged,
+    DrillReport,
     Fingerprint,
     KeyChange,
     LinkChanged,
@@ -124,6 +125,7 @@ class FakeBackup(Part):
 
     def __init__(self, client: "FakeClient") -> None:
         super().__init__(client)
+        self.report = DrillReport(True, 3, 1234, 5, client.now, [])
         self.refuse_enable: Exception | None = None
         """Raised unless the words are given."""
         self.now_is = BackupStatus(True, client.now, 1234, 5_000_000, 100 << 20, "")
@@ -141,6 +143,16 @@ class FakeBackup(Part):
     async def disable(self) -> None:
         self._asked("disable")
         self.now_is = replace(self.now_is, enabled=False)
+
+    async def drill(
+        self,
+        *,
+        phrase: str | None = None,
+        progress: Callable[[int, int], object] = lambda done, total: None,
+    ) -> DrillReport:
+        self._asked(f"drill {phrase}")
+        progress(1, 2)
+        return self.report
 
     async def now(
         self, progress: Callable[[int, int], object] = lambda done, total: None

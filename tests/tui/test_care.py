@@ -56,10 +56,14 @@ async def test_an_unreadable_line_explains_itself_and_is_repaired(
         await sight.press("r")
         await sight.sees("✓ Repaired.", "✓ repaired")
         await sight.press("escape")
-        # People's comings and goings are no trouble.
+        # People's comings and goings are no trouble, and can not be chosen.
         client.put(replace(client.hear(room, BOB, "bob left.", kind="notice")))
         await sight.sees("bob left.")
         assert sight.text.count("E why, and repair") == 2
+        client.doctor.ailments.clear()
+        client.hear(room, BOB, "carol left.", kind="notice")
+        await sight.sees("carol left.")
+        await sight.until(lambda: sight.text.count("E why, and repair") < 2)
 
 
 async def test_doctor_for_one_room_and_all(client: FakeClient, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_second_device_is_linked_and_two_people_verify(tmp_path: Path) -> None
         right.wait("before the tablet")
         first.write("e")
         right.wait("wants to compare keys with you").write(F7)
-        right.wait("yes, compare now").write("y")
+        right.wait("Call each other first").write("y")
         for terminal in (first, right):
             terminal.wait("Do both screens show the same")
         assert emoji_names(first) == emoji_names(right)
@@ -95,8 +95,9 @@ def emoji_names(terminal: Terminal) -> list[str]:
     """The names under the seven symbols, from left to right."""
     lines = terminal.lines
     top = next(n for n, line in enumerate(lines) if "Do both screens" in line)
-    words = re.findall(r"[a-z]+(?: [a-z]+)?", " ".join(lines[top + 2 : top + 8]))
-    assert len(words) >= 7, terminal.text
+    inside = re.findall(r"│(.{76})│", "\n".join(lines[top + 1 : top + 8]))
+    words = re.findall(r"[a-z]+(?: [a-z]+)?", " ".join(inside))
+    assert len(words) == 7, terminal.text
     return words
 
 

@@ -192,12 +192,13 @@ class ChatScreen(Care):
             self._show_jump()
         if any(message.kind == "notice" for message in messages) and self.room_id:
             self.load_members(self.room_id)
+            self.examine_room(self.room_id)
 
     def _announce(self, room: Room) -> None:
         """A message came in: a note in the corner and the bell."""
         last = room.last
         looking = room.id == self.room_id and self.app.app_focus
-        if looking or room.muted or last is None or last.own:
+        if looking or room.muted or last is None or last.own or last.kind != "text":
             return
         self.app.ring()
         if not self.app.settings.toasts or room.id == self.room_id:

@@ -119,6 +119,20 @@ class OpenRoom(RoomActions):
         self._early.clear()
         self._show_jump()
         self._see()
+        self.examine_room(room)
+
+    @work(group="examine", exclusive=True)
+    async def examine_room(self, room: LogId) -> None:
+        """Ask the doctor which lines of the open room can be repaired."""
+        try:
+            found = await self.client.doctor.examine(room)
+        except Exception:
+            # Nobody asked: the lines stand there without an explanation.
+            LOG.exception("the room could not be examined")
+            return
+        if room == self.room_id:
+            ailing = frozenset(one.message for one in found if one.message)
+            self.timeline.mark_ailing(ailing)
 
     @work(group="members", exclusive=True)
     async def load_members(self, room: LogId) -> None:

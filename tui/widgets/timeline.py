@@ -9,6 +9,7 @@ who reads above.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ from textual.strip import Strip
 
 from client.model import Message, MessageId, State
 from tui.history import PAGE, History, Page
-from tui.layout import Block, Context, Row, Span, explainable, lay_out
+from tui.layout import Block, Context, Row, Span, lay_out
 from tui.messages import (
     EndReached,
     MessageAction,
@@ -70,6 +71,8 @@ class Timeline(ScrollView, can_focus=True):
         self.history = History()
         self.chosen: MessageId | None = None
         self.node = ""
+        self.ailing: frozenset[MessageId] = frozenset()
+        """Lines that the doctor can explain and repair."""
         self._unread: tuple[MessageId, int] | None = None
         self._blocks: list[Block] = []
         self._made: dict[MessageId, tuple[Block, Message | None, Context]] = {}
@@ -142,6 +145,12 @@ class Timeline(ScrollView, can_focus=True):
         if self.chosen == message:
             self.choose(None)
         if self.history.remove(message):
+            self._update()
+
+    def mark_ailing(self, messages: frozenset[MessageId]) -> None:
+        """Offer an explanation under these lines, and under no others."""
+        if messages != self.ailing:
+            self.ailing = messages
             self._update()
 
     def update_day(self) -> None:
@@ -219,6 +228,8 @@ class Timeline(ScrollView, can_focus=True):
             context = plain
             if self._unread is not None and message.id == self._unread[0]:
                 context = Context(width, plain.today, self.node, self._unread[1])
+            if message.id in self.ailing:
+                context = replace(context, ailing=True)
             old = self._made.get(message.id)
             if (
                 old is not None
@@ -397,7 +408,7 @@ class Timeline(ScrollView, can_focus=True):
 
     def action_choose(self, step: int) -> None:
         """Choose the message above or below."""
-        texts = [m for m in self.history.messages if _can_choose(m)]
+        texts = [m for m in self.history.messages if self._can_choose(m)]
         if not texts:
             return
         ids = [message.id for message in texts]
@@ -411,6 +422,10 @@ class Timeline(ScrollView, can_focus=True):
             self._scroll(0)
         else:
             self.action_newest()
+
+    def _can_choose(self, message: Message) -> bool:
+        """What people wrote, and what could not be read."""
+        return message.kind == "text" or message.id in self.ailing
 
     def action_page(self, step: int) -> None:
         """Scroll by a screen, less one row to find one's place."""
@@ -441,7 +456,7 @@ class Timeline(ScrollView, can_focus=True):
             action = "discard"
         if action in ("retry", "discard") and not failed:
             return
-        if action == "explain" and not explainable(message):
+        if action == "explain" and message.id not in self.ailing:
             return
         self.post_message(MessageAction(action, message.id))
 
@@ -454,12 +469,7 @@ class Timeline(ScrollView, can_focus=True):
             self.post_message(MessageAction(kind, MessageId(message)))
             return
         found = self._row(self.scroll_offset.y + event.y)
-        if found is None or not found[2] or not _can_choose(found[0].message):
+        if found is None or not found[2] or not self._can_choose(found[0].message):
             self.choose(None)
         elif self.text_selection is None:
             self.choose(found[0].message.id)
-
-
-def _can_choose(message: Message) -> bool:
-    """What people wrote, and what could not be read."""
-    return message.kind == "text" or explainable(message)
