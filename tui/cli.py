@@ -30,6 +30,7 @@ from tui.commands.asking import (
     ca_file_of,
     keep_ca_file,
     password_in_env,
+    password_or_keyring,
     profile_of,
     quiz_words,
     run,
@@ -131,7 +132,17 @@ def _chat(locations: "Locations", ca_file: Path | None) -> None:
 @click.argument("address")
 @click.option("--invite", required=True, help="The code that the admin gave you.")
 @PASSWORD_FILE
-@click.option("--yes", is_flag=True, help="Do not ask whether the words are written.")
+@click.option("--yes", is_flag=True, help="Ask nothing: backup on, no keyring.")
+@click.option(
+    "--backup/--no-backup",
+    default=None,
+    help="Keep the history at the node, encrypted by the 24 words.",
+)
+@click.option(
+    "--keyring/--no-keyring",
+    default=None,
+    help="Let this system's keyring open Telex here.",
+)
 @click.pass_obj
 def register(
     obj: Place,
@@ -139,13 +150,21 @@ def register(
     invite: str,
     password_file: Path | None,
     yes: bool,
+    backup: bool | None,
+    keyring: bool | None,
 ) -> None:
     """Make the account ADDRESS, for example alice@example.org."""
     from protocol.address import parse_account
 
     account = str(parse_account(address))
     password = ask_password(password_file, twice=True)
-    words = run(_register(obj, account, invite, password))
+    if backup is None:
+        question = "Keep an encrypted backup of your history at your node?"
+        backup = yes or click.confirm(question, default=True, err=True)
+    if keyring is None:
+        question = "Let this system's keyring open Telex here, without the password?"
+        keyring = not yes and click.confirm(question, default=False, err=True)
+    words, trouble = run(_register(obj, account, invite, password, backup, keyring))
     keep_ca_file(obj)
     click.echo(f"{account} is registered.\n", err=True)
     click.echo(
@@ -159,6 +178,8 @@ def register(
         while not click.confirm("Have you written them down?", err=True):
             pass
         quiz_words(words)
+    if trouble:
+        click.echo(f"\nThe keyring is not used: {trouble}", err=True)
     click.echo("\nNow start: telex", err=True)
 
 
@@ -175,10 +196,14 @@ def _columns(words: list[str]) -> str:
     return "\n".join(lines)
 
 
-async def _register(obj: Place, account: str, invite: str, password: str) -> list[str]:
+async def _register(
+    obj: Place, account: str, invite: str, password: str, backup: bool, keyring: bool
+) -> tuple[list[str], str]:
+    """The words, and why the keyring is not used if that was wanted."""
     import socket
 
     from client.engine import Client
+    from client.errors import KeyringFailed
 
     client, words = await Client.register(
         profile_of(obj),
@@ -186,9 +211,17 @@ async def _register(obj: Place, account: str, invite: str, password: str) -> lis
         invite=invite,
         password=password,
         device_name=socket.gethostname(),
+        backup=backup,
     )
-    await client.close()
-    return words
+    try:
+        if keyring:
+            await client.use_keyring(True)
+    except KeyringFailed as error:
+        # The account is made: its words must be shown, whatever else went wrong.
+        return words, str(error)
+    finally:
+        await client.close()
+    return words, ""
 
 
 @cli.command()
@@ -241,7 +274,7 @@ def send(
 
     locations = obj[0]
     account = str(parse_account(address))
-    password = ask_password(password_file, twice=False)
+    password = password_or_keyring(obj, password_file)
     if not run(
         send_once(locations.profile, ca_file_of(obj), password, account, text, wait)
     ):

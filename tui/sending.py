@@ -18,12 +18,15 @@ class NotSent(TelexError):
 async def send_once(
     directory: Path,
     ca_file: Path | None,
-    password: str,
+    password: str | None,
     account: str,
     text: str,
     wait: float,
 ) -> bool:
     """Send a text and wait until the room's node has it.
+
+    Args:
+        password: None lets the system's keyring open the profile.
 
     Returns:
         Whether it went out in time; if not, it waits in the profile.

@@ -136,8 +136,9 @@ TEXT = {
     "verify.state.verified": "You compared the keys. A change would be an alarm.",
     "verify.state.unverified": "The first key that was seen; nobody compared it yet.",
     "verify.state.changed": "The key is not the one known before; nothing is sent.",
-    "verify.devices": "{count} device(s), vouched for by this key",
-    "verify.devices.bad": "▲ {count} device(s) that this key does not vouch for",
+    "verify.device": "1 device, vouched for by this key",
+    "verify.devices": "{count} devices, vouched for by this key",
+    "verify.devices.bad": "▲ {count} devices that this key does not vouch for",
     "verify.confirm.title": "Are all digits the same?",
     "verify.confirm.text": "Say so only if you compared them with {who}, and not over "
     "Telex itself.",

@@ -130,6 +130,7 @@ TEXT = {
     "verify.state.verified": "你核对过密钥。密钥一变就会警告。",
     "verify.state.unverified": "这是最初见到的密钥；还没有人核对过。",
     "verify.state.changed": "密钥与以前不同；不会发送任何内容。",
+    "verify.device": "1 台设备，由此密钥担保",
     "verify.devices": "{count} 台设备，由此密钥担保",
     "verify.devices.bad": "▲ {count} 台设备没有此密钥的担保",
     "verify.confirm.title": "所有数字都相同吗？",

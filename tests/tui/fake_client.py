@@ -63,6 +63,7 @@ class FakeClient:
         self.calls: list[str] = []
         self.entered = self.closed = False
         self.refuse_next: Exception | None = None
+        self.keyring_trouble: Exception | None = None
         self._rooms: dict[LogId, Room] = {}
         self._messages: dict[LogId, list[Message]] = {}
         self._members: dict[LogId, list[RoomMember]] = {}
@@ -328,6 +329,8 @@ class FakeClient:
 
     async def use_keyring(self, on: bool) -> None:
         self.calls.append(f"keyring {on}")
+        if self.keyring_trouble is not None:
+            raise self.keyring_trouble
 
     # --- inside -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from client.errors import NodeUnreachable
+from client.errors import KeyringFailed, NodeUnreachable
 from tests.tui.fake_client import WORDS, FakeClient
 from tui import cli
 from tui.config import ConfigError, Settings, load_settings, save_settings
@@ -120,15 +120,20 @@ def test_register_prints_the_words(
 def test_register_asks_for_the_password_twice_and_for_paper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def register(*_: object, **__: object) -> object:
-        return FakeClient(), list(WORDS)
+    asked: list[object] = []
+    client = FakeClient()
+    client.keyring_trouble = KeyringFailed("There is no keyring here.")
+
+    async def register(*_: object, **values: object) -> object:
+        asked.append(values["backup"])
+        return client, list(WORDS)
 
     monkeypatch.setattr("client.engine.Client.register", classmethod(register))
     monkeypatch.setattr("client.enrol.quiz", lambda words: [1, 9, 24])
     run = CliRunner().invoke(
         cli.cli,
         ["--profile", str(tmp_path), "register", "a@b.example", "--invite", "x"],
-        input="secret one\nsecret two\nsecret one\nsecret one\nn\ny\n"
+        input="secret one\nsecret two\nsecret one\nsecret one\n\ny\nn\ny\n"
         "wrong\nword1\nWORD9\n word24 \n",
     )
     assert run.exit_code == 0, run.output
@@ -136,6 +141,10 @@ def test_register_asks_for_the_password_twice_and_for_paper(
     assert run.output.count("Have you written them down?") == 2
     assert run.output.count("This is not word 1;") == 1
     assert "secret" not in run.output
+    # Both are offered; a keyring that fails does not cost the words.
+    assert asked == [True] and client.closed
+    assert "Keep an encrypted backup" in run.output
+    assert "The keyring is not used: There is no keyring here." in run.output
 
 
 def test_a_node_that_does_not_answer_is_one_sentence(
@@ -148,7 +157,15 @@ def test_a_node_that_does_not_answer_is_one_sentence(
     monkeypatch.setenv("TELEX_PASSWORD", "correct horse")
     monkeypatch.setattr(
         "sys.argv",
-        ["telex", "--profile", str(tmp_path), "register", "a@b.example", "--invite=x"],
+        [
+            "telex",
+            "--profile",
+            str(tmp_path),
+            "register",
+            "a@b.example",
+            "--invite=x",
+            "--yes",
+        ],
     )
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -22,6 +22,7 @@ __all__ = [
     "ca_file_of",
     "keep_ca_file",
     "password_in_env",
+    "password_or_keyring",
     "profile_of",
     "quiz_words",
     "run",
@@ -72,6 +73,13 @@ def ask_password(
         prompt, hide_input=True, confirmation_prompt=twice, err=True
     )
     return typed
+
+
+def password_or_keyring(place: Place, file: Path | None) -> str | None:
+    """The password; None where the system's keyring opens the profile."""
+    if file is None and not password_in_env() and profile_of(place).by_keyring():
+        return None
+    return ask_password(file)
 
 
 def ask_phrase(file: Path | None, prompt: str = "Your 24 words") -> str:

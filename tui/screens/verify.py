@@ -127,7 +127,8 @@ class VerifyScreen(Panel):
         elif bad and self._trust is Trust.VERIFIED:
             text, style = say("verify.devices.bad", count=bad), "$error"
         else:
-            text, style = say("verify.devices", count=len(devices)), "$quiet"
+            key = "verify.device" if len(devices) == 1 else "verify.devices"
+            text, style = say(key, count=len(devices)), "$quiet"
         self.query_one("#verify-devices", Static).update(Content.styled(text, style))
 
     def _show_trust(self) -> None:
