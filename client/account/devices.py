@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 
 from client.account.contacts import Contacts, known_log, save_account
-from client.account.link import Meeting, Offer, open_offer, parse_link
+from client.account.eviction import Eviction
+from client.account.link import NAME_MAX, Meeting, Offer, open_offer, parse_link
 from client.account.linker import Linker
 from client.account.me import Me, get_meta, set_meta
 from client.account.self_group import SelfGroup
@@ -33,12 +34,8 @@ from client.errors import (
 )
 from client.model import Device, DevicesChanged, LinkOffer
 from client.network.transport import Transport
-from client.rooms import ranking
-from client.rooms.changes import Want, want
-from client.rooms.groups import Groups, accounts_of, policy_of
-from client.rooms.ranking import delay_for
+from client.rooms.groups import Groups
 from client.storage.store import Store, Tx
-from client.storage.timeline import Status
 from client.text import check_name, visible_line
 from e2ee import Group
 from protocol.account_log import (
@@ -54,7 +51,6 @@ from protocol.credential import DeviceCertificate, device_id
 from protocol.errors import IdentityError, LogForked, Malformed, Refused, UnknownLink
 from protocol.key import KeyPair, root_key
 from protocol.log import LogId
-from protocol.policy import Role, account_of, device_of
 from protocol.wire import AccountLog, LinkSlot
 
 __all__ = ["Devices"]
@@ -64,10 +60,6 @@ TRIES = 3
 
 SEEN_EVERY = 6 * 3600 * 1000
 """Milliseconds between two notes for the others that this device was here."""
-
-OTHERS_WAIT = 30_000
-"""Milliseconds in which a person's other devices take out the one that was revoked,
-before an admin of the room does."""
 
 
 logger = logging.getLogger(__name__)
@@ -96,7 +88,6 @@ class Devices:
         self._store = store
         self._transport = transport
         self._contacts = contacts
-        self._groups = groups
         self._own = own
         self._linker = linker
         self._me = me
@@ -105,6 +96,7 @@ class Devices:
         self._poke = poke
         self._offers: dict[str, tuple[Meeting, bytes, Offer]] = {}
         self._changing = asyncio.Lock()
+        self._eviction = Eviction(groups, own, linker, me, clock, poke)
         linker.abandon = self._abandon
         own.on("device", self._heard)
         own.on("seen", self._heard)
@@ -259,14 +251,14 @@ class Devices:
     def learned(self, tx: Tx, state: AccountState) -> None:
         """An account log has new entries: devices came, or were revoked."""
         if str(state.account) != self._account:
-            self._take_out_others(tx, state)
+            self._eviction.settle_others(tx, state)
             return
         self._adopt_ask(tx, state)
-        self._settle_own(tx, state, at_once=False)
+        self._eviction.settle(tx, state, at_once=False)
 
     def entered(self, tx: Tx, room: LogId, group: Group) -> None:
         """This device came into a room: maybe one of ours that is revoked is there."""
-        self._check_room(tx, room, group, self._state(tx), at_once=False)
+        self._eviction.check(tx, room, group, self._state(tx), at_once=False)
 
     async def _abandon(self, device: str) -> None:
         """Nobody waits for an answer any more, so nobody may come by it later."""
@@ -349,7 +341,7 @@ class Devices:
         def settle(tx: Tx) -> RoomIds:
             self._adopt_ask(tx, state)
             self._present(tx)
-            return self._settle_own(tx, state, at_once=True)
+            return self._eviction.settle(tx, state, at_once=True)
 
         for room in await self._store.run(settle):
             self._poke(room)
@@ -364,81 +356,6 @@ class Devices:
             set_meta(tx, "ask_seed", seed)
             tx.execute("DELETE FROM meta WHERE key = 'ask_next'")
             self._me.ask = key
-
-    # --- taking out of rooms ------------------------------------------------------
-
-    def _settle_own(self, tx: Tx, state: AccountState, *, at_once: bool) -> RoomIds:
-        """Want what our own log says: of all rooms, and of the self group."""
-        tx.events.append(DevicesChanged())
-        rooms = _active(tx)
-        for room in rooms:
-            group = self._groups.get(tx, room)
-            if group is not None and group.active:
-                self._check_room(tx, room, group, state, at_once=at_once)
-        tx.after.append(lambda: [self._poke(room) for room in rooms])
-        return rooms
-
-    def _check_room(
-        self,
-        tx: Tx,
-        room: LogId,
-        group: Group,
-        state: AccountState | None,
-        *,
-        at_once: bool,
-    ) -> None:
-        if state is None:
-            return
-        now = self._clock.now_ms()
-        leaves = {device_of(m.identity): m.leaf for m in group.members()}
-        revoked = {f"{self._account}/{short}" for short in state.revoked}
-        gone = revoked & set(leaves)
-        others = {
-            leaf
-            for device, leaf in leaves.items()
-            if device.partition("/")[0] != self._account or device in gone
-        }
-        delay = 0 if at_once else int(delay_for(group, without=others) * 1000)
-        for device in gone:
-            want(tx, room, Want.REMOVE_DEVICE, device, due=now + delay)
-        if gone:
-            # Ours is new already if it is our commit that takes the device out.
-            later = now + delay + int(ranking.STEP * 1000)
-            want(tx, room, Want.UPDATE, due=later)
-        if room == self._own.room(tx):
-            for address in state.addresses():
-                if str(address) not in leaves:
-                    due = now + delay
-                    want(tx, room, Want.ADD_DEVICE, str(address), due=due)
-
-    def _take_out_others(self, tx: Tx, state: AccountState) -> None:
-        """Somebody revoked a device: admins see that it goes, if nobody else does."""
-        account = str(state.account)
-        revoked = {f"{account}/{short}" for short in state.revoked}
-        if not revoked:
-            return
-        for room in _active(tx):
-            group = self._groups.get(tx, room)
-            if group is None or not group.active:
-                continue
-            members = group.members()
-            gone = revoked & {device_of(m.identity) for m in members}
-            policy = policy_of(group)
-            role = policy.role(self._account)
-            if not gone or policy.direct or account not in accounts_of(members):
-                continue
-            if role < Role.ADMIN or role <= policy.role(account):
-                continue
-            idle = {
-                m.leaf
-                for m in members
-                if policy.role(account_of(m.identity)) < Role.ADMIN
-            }
-            wait = OTHERS_WAIT + int(delay_for(group, without=idle) * 1000)
-            due = self._clock.now_ms() + wait
-            for device in gone:
-                want(tx, room, Want.REMOVE_DEVICE, device, due=due)
-            tx.after.append(partial(self._poke, room))
 
     # --- what the others know of each -----------------------------------------------
 
@@ -492,7 +409,7 @@ class Devices:
             found.append(
                 Device(
                     id=id,
-                    name=visible_line(names.get(id, b"").decode("utf-8", "replace")),
+                    name=_name(names.get(id, b"")),
                     created=certificate.created,
                     expires=certificate.expires,
                     own=short == own,
@@ -512,9 +429,8 @@ class Devices:
         return self._me.ask is not None and self._me.ask.public == state.ask
 
 
-def _active(tx: Tx) -> list[LogId]:
-    rows = tx.all("SELECT id FROM room WHERE status = ? ORDER BY id", Status.ACTIVE)
-    return [LogId(row[0]) for row in rows]
+def _name(value: bytes) -> str:
+    return visible_line(value.decode("utf-8", "replace"))[:NAME_MAX]
 
 
 def _read_seen(value: bytes) -> tuple[bytes, int]:

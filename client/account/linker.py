@@ -209,17 +209,15 @@ class Linker:
 
     async def forget(self, device: str) -> None:
         """Give a link up."""
+        await self._store.run(partial(self.drop, device=device))
 
-        def drop(tx: Tx) -> None:
-            _drop_vault(tx, device)
-            tx.execute("DELETE FROM link_job WHERE device = ?", device)
-            tx.execute(
-                "DELETE FROM intent WHERE kind = ? AND subject = ?",
-                Want.ADD_DEVICE,
-                device,
-            )
-
-        await self._store.run(drop)
+    def drop(self, tx: Tx, device: str) -> None:
+        """Want a device nowhere any more, and send it nothing."""
+        _drop_vault(tx, device)
+        tx.execute("DELETE FROM link_job WHERE device = ?", device)
+        tx.execute(
+            "DELETE FROM intent WHERE kind = ? AND subject = ?", Want.ADD_DEVICE, device
+        )
 
     def committed(
         self,

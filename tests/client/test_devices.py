@@ -506,7 +506,7 @@ async def test_another_device_takes_it_out_where_the_first_cannot(
                 await active(client, room.id)
         await tablet.close()
         # The laptop writes the entry and is gone for good before any commit.
-        home.laptop.devices._settle_own = lambda *a, **k: []  # type: ignore
+        home.laptop.devices._eviction.settle = lambda *a, **k: []  # type: ignore
         await home.laptop.devices.revoke(phone.device)
         await home.laptop.close()
         async with opened(home.tmp_path, "tablet", home.fake.url) as again:
@@ -520,13 +520,13 @@ async def test_another_device_takes_it_out_where_the_first_cannot(
 async def test_an_admin_takes_out_a_device_that_somebody_revoked(
     home: Home, join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.account.devices.OTHERS_WAIT", 10)
+    monkeypatch.setattr("client.account.eviction.OTHERS_WAIT", 10)
     bob = await join("bob")
     room = await bob.create_group("Garden", [ALICE])
     await active(home.laptop, room.id)
     async with running(await home.link("phone")) as phone:
         await active(phone, room.id)
-    home.laptop.devices._settle_own = lambda *a, **k: []  # type: ignore
+    home.laptop.devices._eviction.settle = lambda *a, **k: []  # type: ignore
     await home.laptop.devices.revoke(phone.device)
     await home.laptop.close()
     await bob._rooms._settler._contacts.refresh(ALICE)
@@ -760,3 +760,25 @@ async def test_history_that_the_node_does_not_take_is_said_on_both(
         await until(both)
         await _done(home)
     task.cancel()
+
+
+async def test_a_linked_device_that_never_came_can_be_revoked(
+    home: Home, join: Join
+) -> None:
+    await join("bob")
+    await home.laptop.start_direct(BOB)
+    async with home.linking("phone") as linking:
+        offer = await home.laptop.devices.look(linking.request.code)
+        await home.laptop.devices.approve(offer)
+    await home.laptop.devices.revoke(offer.device)
+
+    async def left() -> int:
+        def count(tx: Tx) -> int:
+            row = tx.one(
+                "SELECT (SELECT count(*) FROM intent) + (SELECT count(*) FROM link_job)"
+            )
+            return -1 if row is None else int(row[0])
+
+        return await home.laptop._store.run(count)
+
+    await until(left, lambda count: count == 0)
