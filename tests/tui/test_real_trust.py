@@ -113,3 +113,33 @@ def alice_digits(terminal: Terminal) -> str:
     terminal.write(F7)
     terminal.wait("Is this").wait(lambda text: len(FIVE.findall(text)) >= 12)
     return digits(terminal.text)
+
+
+def test_everything_is_lost_but_the_words(tmp_path: Path) -> None:
+    with world(tmp_path) as place:
+        node = place.node()
+        bob = place.person("bob", node)
+        carol = Person(place, f"carol@{node.name}", tmp_path / "profile-carol")
+        printed = carol.telex(
+            "register", carol.address, "--invite", node.invite(), "--yes"
+        )
+        words = re.findall(r"\d+ ([a-z]{3,8})\b", printed)
+        order = [re.search(rf"\b{n} +([a-z]+)", printed) for n in range(1, 25)]
+        phrase = " ".join(found[1] for found in order if found)
+        assert len(words) == 24 and len(phrase.split()) == 24, printed
+        paper = tmp_path / "paper"
+        paper.write_text(phrase)
+        carol.telex("send", bob.address, "remember me")
+        assert "messages  " in carol.telex("backup", "now")
+        drill = carol.telex(
+            "recover", carol.address, "--drill", "--phrase-file", str(paper)
+        )
+        assert "Everything would come back." in drill
+        assert "Everything can be read and sent." in carol.telex("doctor")
+
+        again = Person(place, carol.address, tmp_path / "profile-again")
+        again.telex("recover", carol.address, "--phrase-file", str(paper))
+        listed = again.telex("devices")
+        assert listed.count("\n") == 3 and "this device" in listed, listed
+        screen = again.terminal()
+        screen.wait("remember me", 40)
