@@ -216,7 +216,8 @@ def _from_keyring(path: Path, document: dict[str, Any]) -> bytes:
     try:
         name = part["name"]
         nonce, sealed = (b64decode(part[n], validate=True) for n in ("nonce", "key"))
-        ours = isinstance(name, str) and len(nonce) == 24
+        # The key and a tag of 16 bytes.
+        ours = isinstance(name, str) and (len(nonce), len(sealed)) == (24, 48)
     except (ValueError, KeyError, TypeError):
         ours = False
     if not ours:
