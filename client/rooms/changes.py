@@ -48,10 +48,12 @@ __all__ = [
     "due_wishes",
     "expect_room",
     "forget_satisfied",
+    "hasten",
     "load_staged",
     "may_join_after",
     "next_due",
     "plan_update",
+    "postpone",
     "put_off",
     "request_to_join",
     "want",
@@ -71,6 +73,10 @@ UPDATE_AFTER = 7 * 24 * 3600 * 1000
 PUT_OFF = 1000
 PUT_OFF_MAX = 3600 * 1000
 """Milliseconds between two tries of what nobody waits for, at first and at last."""
+
+
+WAIT_FOR_KEY = 24 * 3600 * 1000
+"""Milliseconds until it is looked at again whether a person's key is right."""
 
 
 class Want(StrEnum):
@@ -214,6 +220,21 @@ def put_off(tx: Tx, wishes: Sequence[Wish], now: int) -> None:
             PUT_OFF,
             wish.n,
         )
+
+
+def postpone(tx: Tx, wish: Wish, now: int) -> None:
+    """Let a device that asked to be let in wait until its owner's key is accepted."""
+    tx.execute("UPDATE intent SET due = ? WHERE n = ?", now + WAIT_FOR_KEY, wish.n)
+
+
+def hasten(tx: Tx, account: str) -> None:
+    """Somebody's key was accepted: their devices may be let in now."""
+    tx.execute(
+        "UPDATE intent SET due = 0 WHERE kind = ? AND substr(subject, 1, ?) = ?",
+        Want.READD,
+        len(account) + 1,
+        f"{account}/",
+    )
 
 
 def forget_satisfied(

@@ -39,6 +39,7 @@ from client.rooms.changes import (
     due_wishes,
     load_staged,
     plan_update,
+    postpone,
     put_off,
 )
 from client.rooms.claims import Claims
@@ -213,7 +214,7 @@ class Settler:
     async def _check_devices(
         self, room: LogId, wishes: Sequence[Wish]
     ) -> Sequence[Wish]:
-        """Drop wishes of devices that are revoked, or of somebody else's."""
+        """Drop wishes of devices that are revoked, or not of whom they say."""
         good: list[Wish] = []
         for wish in wishes:
             if wish.want is Want.READD and wish.package is not None:
@@ -221,7 +222,13 @@ class Settler:
                     info = key_package_info(wish.package)
                     credential = read_credential(info.identity, self._clock.now())
                     await self._contacts.check_device(credential, room)
-                except (E2eeError, IdentityError, KeyChanged, NodeNonsense):
+                except KeyChanged:
+                    # Until a person decides whether the new key is theirs.
+                    await self._store.run(
+                        partial(postpone, wish=wish, now=self._clock.now_ms())
+                    )
+                    continue
+                except (E2eeError, IdentityError, NodeNonsense):
                     await self._store.run(partial(drop_wishes, wishes=[wish]))
                     continue
             good.append(wish)

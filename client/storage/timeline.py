@@ -217,7 +217,8 @@ _MESSAGE = (
     "   AND c.account != m.sender AND c.delivered >= m.seq),"
     " (SELECT count(*) FROM receipt c WHERE m.own AND c.room = m.room"
     "   AND c.account != m.sender AND c.read >= m.seq),"
-    " (SELECT s.why FROM suspect s WHERE m.kind = 'text' AND s.device = m.device)"
+    " (SELECT s.why FROM suspect s WHERE m.kind = 'text' AND s.device = m.device"
+    "   AND (s.why != 'revoked' OR m.time >= s.since))"
     " FROM message m JOIN room r ON r.id = m.room AND r.purpose = ''"
     " LEFT JOIN message q ON q.id = m.reply_to AND q.room = m.room"
 )

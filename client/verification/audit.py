@@ -35,7 +35,8 @@ from client.storage.alarms import raise_alarm
 from client.storage.heads import have
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status
-from client.verification.trust import touch
+from client.verification.suspicion import FALSE, Suspicion, accuse, clear, suspect
+from client.verification.trust import known
 from protocol.account_log import AccountState
 from protocol.address import DeviceAddress
 from protocol.codec import decode, encode
@@ -45,7 +46,7 @@ from protocol.log import LogId
 from protocol.policy import account_of, device_of
 from protocol.wire import Roster
 
-__all__ = ["VOUCHED", "Audit", "Kind", "Suspicion", "plan"]
+__all__ = ["VOUCHED", "Audit", "Kind", "plan"]
 
 DAILY = 24 * 3600 * 1000
 """Milliseconds until everything is looked at again."""
@@ -88,15 +89,6 @@ class Kind(StrEnum):
 
     ACCOUNT = "account"
     ROSTER = "roster"
-
-
-class Suspicion(StrEnum):
-    """What is wrong with a device."""
-
-    UNLISTED = "unlisted"
-    """It does not stand in its account's log."""
-    REVOKED = "revoked"
-    """It was revoked, and stands in a room."""
 
 
 def plan(tx: Tx, kind: Kind, subject: str, due: int) -> None:
@@ -210,6 +202,11 @@ class Audit:
         """Hold all leaves of an account against its log."""
         account = str(state.account)
         entries = known_log(tx, account)
+        found = known(tx, account)
+        if found is None or found.root != state.root or len(entries) < state.seq:
+            # A person accepted another key while this was on its way.
+            plan(tx, Kind.ACCOUNT, account, self._clock.now_ms())
+            return
         good: set[str] = set()
         for room, credential in self._leaves(tx, account):
             device = str(credential.device)
@@ -225,12 +222,11 @@ class Audit:
             elif credential.device.device in state.revoked:
                 self._revoked(tx, room, device)
             else:
-                self._suspect(tx, device, Suspicion.UNLISTED)
+                suspect(tx, device, Suspicion.UNLISTED, self._clock.now_ms())
                 if not withheld:
-                    self._false(tx, room, device, state)
+                    accuse(tx, room, device, state, own=account == self._me)
         for device in good:
-            if tx.execute("DELETE FROM suspect WHERE device = ?", device):
-                touch(tx, account)
+            clear(tx, device)
         if account == self._me:
             self._own(tx, state)
 
@@ -259,7 +255,7 @@ class Audit:
                 plan(tx, Kind.ACCOUNT, self._me, int(since) + VOUCH_GRACE)
                 continue
             seen.add(name)
-            self._false(tx, None, device, state)
+            accuse(tx, None, device, state, own=True)
         noted = OwnDevices(state.ask_serial, seen, own.vouched)
         set_meta(tx, "own_devices", encode(noted))
 
@@ -294,7 +290,7 @@ class Audit:
         return True
 
     def _revoked(self, tx: Tx, room: LogId, device: str) -> None:
-        since = self._suspect(tx, device, Suspicion.REVOKED)
+        since = suspect(tx, device, Suspicion.REVOKED, self._clock.now_ms())
         now = self._clock.now_ms()
         if since + REVOKED_GRACE > now:
             plan(tx, Kind.ACCOUNT, device.partition("/")[0], since + REVOKED_GRACE)
@@ -302,7 +298,7 @@ class Audit:
         account = device.partition("/")[0]
         raise_alarm(
             tx,
-            "device_list_false",
+            FALSE,
             f"revoked {device} {room}",
             room,
             f"The device {device} was revoked by {account} more than an hour ago and "
@@ -310,53 +306,6 @@ class Audit:
             "remove them here.",
             evidence=f"device: {device}\nroom: {room}",
         )
-
-    def _false(
-        self, tx: Tx, room: LogId | None, device: str, state: AccountState
-    ) -> None:
-        account = str(state.account)
-        advice = (
-            "If you did not add it, somebody has your account's signing key: revoke "
-            "the device, or recover your account with the 24 words, which makes a new "
-            "key."
-        )
-        if room is None:
-            text = (
-                f"Your account has a new device, {device}, and none of your devices "
-                f"says that it added it. {advice}"
-            )
-        elif account == self._me:
-            text = (
-                f"The device {device} is in a room as one of yours, and does not stand "
-                f"in your account's list. {advice}"
-            )
-        else:
-            text = (
-                f"The device {device} is in a room as one of {account}, and does not "
-                "stand in the list that their account has. Its messages are marked. "
-                f"Ask {account} another way whether it is theirs, and remove them from "
-                "the room until you know."
-            )
-        raise_alarm(
-            tx,
-            "device_list_false",
-            f"unlisted {device}",
-            room,
-            text,
-            evidence=f"device: {device}\nroom: {room or '-'}\n"
-            f"account log: {state.seq} {state.head.hex()}\n"
-            f"listed: {' '.join(sorted(state.devices))}",
-        )
-
-    def _suspect(self, tx: Tx, device: str, why: Suspicion) -> int:
-        """Mark a device; since when it is marked like this."""
-        row = tx.one("SELECT why, since FROM suspect WHERE device = ?", device)
-        if row is not None and row[0] == why:
-            return int(row[1])
-        now = self._clock.now_ms()
-        tx.execute("INSERT OR REPLACE INTO suspect VALUES (?, ?, ?)", device, why, now)
-        touch(tx, device.partition("/")[0])
-        return now
 
     def _leaves(self, tx: Tx, account: str) -> list[tuple[LogId, Credential]]:
         rooms = tx.all(

@@ -24,6 +24,7 @@ from client.model import (
     Sas,
     Trust,
 )
+from client.rooms.changes import hasten
 from client.rooms.groups import Groups, policy_of
 from client.rooms.letters import Letters
 from client.storage.store import Store, Tx
@@ -365,6 +366,9 @@ class Verification:
 
     def _rooms_changed(self, tx: Tx, account: str) -> None:
         """Let messages that waited for somebody's keys go, or hold them."""
+        found = known(tx, account)
+        if found is not None and found.other is None:
+            hasten(tx, account)
         for room in _rooms_of(tx, account):
             group = self._groups.get(tx, room)
             if group is not None and group.active:

@@ -249,6 +249,12 @@ async def test_somebody_who_starts_anew_is_let_in_once_they_are_accepted(
         await until(partial(room_of, again, garden.id))
         await alice.send_text(garden.id, "hello again")
         await until(partial(texts, again, garden.id), lambda t: t == ["hello again"])
+        # The new device is let into the old chat, in the place of the old one.
+        await until(partial(room_of, again, room.id), lambda r: r and r.active)
+        await alice.send_text(room.id, "here too")
+        await until(partial(texts, again, room.id), lambda t: t[-1:] == ["here too"])
+        (member,) = [m for m in await alice.members(room.id) if not m.own]
+        assert (member.account, member.devices) == (BOB, 1)
         assert await alice.alarms() == []
 
 

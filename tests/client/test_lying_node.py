@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client import Alarm, Client
+from client import Alarm, Client, State
 from client.account import self_group
 from client.enrol import profile as enrol_profile
 from client.errors import ClientError, NodeNonsense
@@ -38,6 +38,8 @@ from protocol.log import Entry, LogId, read_entry
 from protocol.wire import Roster
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode, hash_at, running
+from tests.client.home import Home, home
+from tests.client.home import running as linked
 from tests.client.own_devices import register_of
 from tests.client.people import (
     ALICE,
@@ -50,11 +52,10 @@ from tests.client.people import (
     opened,
     profile,
     room_of,
+    state_of,
     texts,
     until,
 )
-from tests.client.test_devices import Home, home
-from tests.client.test_devices import running as linked
 from tests.client.test_sas import chat
 from tests.helpers.fuzz import LONG
 
@@ -310,20 +311,23 @@ async def _listed(client: Client) -> int:
 
 
 async def test_a_revoked_device_is_marked_at_once_and_an_alarm_in_an_hour(
-    join: Join, fake: FakeNode, tmp_path: Path
+    join: Join, fake: FakeNode
 ) -> None:
+    """The node lets a revoked device go on, and nobody takes it out of the room."""
     alice, bob, room = await chat(join)
-    await bob.send_text(room.id, "mine")
-    await until(partial(messages_of, alice, room.id, "mine"))
+    await bob.send_text(room.id, "before")
+    await until(partial(messages_of, alice, room.id, "before"))
     ask = bob._me.ask
     assert ask is not None
-    await bob.close()
     state = read_account_log(parse_account(BOB), fake.accounts[BOB])
     short = bob.device.partition("/")[2]
     fake.accounts[BOB].append(revoke_device(state, ask, short, alice._clock.now()))
     assert await looked(alice) == []
-    (message,) = await messages_of(alice, room.id, "mine")
-    assert "revoked" in message.warning
+    fake.offset += 1
+    await bob.send_text(room.id, "after")
+    (after,) = await until(partial(messages_of, alice, room.id, "after"))
+    (before,) = await messages_of(alice, room.id, "before")
+    assert "has revoked" in after.warning and before.warning == ""
     alice._clock.offset += 3601
     await alice._audit.settle()
     alarm = await alarmed(alice, "device_list_false")
@@ -405,7 +409,10 @@ async def test_two_histories_are_found_by_each_within_one_message(
 ) -> None:
     alice, bob, room = await chat(join)
     log = fake.logs[room.id]
-    # From here on Bob is shown another log.
+    # Nothing is on its way; from here on Bob is shown another log.
+    await until(
+        partial(state_of, alice, room.id, "one"), lambda s: s is State.DELIVERED
+    )
     fork = log.head + 1
     fake.lie_to[bob.device] = lambda name, after, entries: (
         [altered(e) if read_entry(e).seq == fork else e for e in entries]
