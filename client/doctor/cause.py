@@ -181,12 +181,6 @@ CAUSES: dict[str, Cause] = {
         "Compare the keys with them another way, then accept the new ones or keep "
         "the old.",
     ),
-    "no_packages": Cause(
-        "This device has no key packages: nobody can add it to a room.",
-        Fault.OWN,
-        "wait",
-        "New ones are made and sent to the node at the next connection.",
-    ),
 }
 
 _DEFAULT: dict[str, Cause] = {

@@ -36,6 +36,9 @@ __all__ = ["Doctor"]
 PATIENCE = 60 * 1000
 """Milliseconds after which something that was not sent is worth a word."""
 
+_OUT = (Status.LEFT, Status.REMOVED, Status.BROKEN)
+_OUT_TEXT = "You are not in this room any more, so nobody in it can be asked."
+
 AT_ONCE = 4
 """Rooms that are joined again at the same time."""
 
@@ -171,6 +174,7 @@ class Doctor:
             room,
             room,
         )
+        gone = {row[0] for row in rows if row[1] in _OUT}
         for id, status, joined, rewound, title in rows:
             for code in self._codes(tx, id, status, joined, rewound):
                 yield self._of_room(LogId(id), code, title)
@@ -181,7 +185,12 @@ class Doctor:
                     held = self._of_room(LogId(id), "key_changed", title)
                     yield replace(held, cause=reason)
         for illness in list_open(tx, room):
-            yield self._of_entry(illness)
+            found = self._of_entry(illness)
+            if illness.room in gone:
+                found = replace(
+                    found, repair="none", repair_text=_OUT_TEXT, state="open"
+                )
+            yield found
         for id, where, device in tx.all(
             "SELECT id, room, device FROM message WHERE code = 'fork'"
             " AND (? IS NULL OR room = ?)",

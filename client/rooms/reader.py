@@ -16,7 +16,14 @@ import sqlcipher3
 from client.account.me import Me
 from client.clock import Clock
 from client.doctor.ailment import heal_handshakes, note
-from client.rooms.changes import Want, ask_soon, doubt_keys, forget_satisfied, want
+from client.rooms.changes import (
+    Want,
+    ask_soon,
+    doubt_keys,
+    forget_satisfied,
+    may_join_after,
+    want,
+)
 from client.rooms.groups import Groups, accounts_of, leaf_of, policy_of
 from client.rooms.letters import Due, Letters
 from client.rooms.notices import Lines, code_of, describe_commit
@@ -203,7 +210,14 @@ class RoomReader:
             return
         group = self._groups.get(tx, room)
         if group is None or not group.active:
-            if _status(tx, room) == Status.ACTIVE:
+            status = _status(tx, room)
+            if kind == Kind.COMMIT and str(self._me.account) in entry.removed:
+                # The hub's word: without keys there is no other, and it could keep
+                # the room from us anyway.
+                if status in (Status.ACTIVE, Status.ASKED):
+                    self._removed(tx, room, due, back=False)
+                return
+            if status == Status.ACTIVE:
                 self._lose(tx, room, due)
             self._hold(tx, room, entry, submission, data)
             return
@@ -414,8 +428,8 @@ class RoomReader:
         """Whether what cannot be read speaks against our own keys."""
         if code == "own_lost":
             return True
-        if code != "decryption_failed":
-            return False
+        if code != "decryption_failed" or may_join_after(tx, self._clock, room):
+            return False  # at most once an hour: anybody here can write noise
         row = tx.one(
             "SELECT count(*) FROM ailment a JOIN room r ON r.id = a.room"
             " WHERE a.room = ? AND a.code = ? AND a.seq > r.joined",

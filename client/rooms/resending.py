@@ -35,7 +35,7 @@ from client.content import (
 from client.content.repair import DEVICES_MAX, IDS_MAX
 from client.doctor.ailment import Illness, Stage, can_be_asked_for, find, heal
 from client.model import MessageId, MessageRemoved
-from client.rooms.changes import doubt_keys
+from client.rooms.changes import doubt_keys, may_join_after
 from client.rooms.groups import Groups, accounts_of
 from client.rooms.letters import Arrival, Letters
 from client.rooms.notices import Lines
@@ -63,7 +63,10 @@ OUTSTANDING = 1000
 """Messages of a room that are asked for at one time, the newest; then the next."""
 
 ANSWERS = 10
-"""Times that a device sends one message again."""
+"""Times that a device sends one message again, for one key, in `ANSWERS_KEPT`."""
+
+ANSWERS_KEPT = 24 * 3600 * 1000
+"""Milliseconds for which it is remembered what was answered."""
 
 ANSWERS_AT_ONCE = 100
 """Answers that are queued in one go, so that what people write comes in between."""
@@ -202,9 +205,15 @@ class Resending:
 
     def _asked(self, tx: Tx, body: ResendRequest, arrival: Arrival) -> None:
         room, now = arrival.room, self._clock.now_ms()
-        if self._device in body.doubted:
+        if self._device in body.doubted and not may_join_after(tx, self._clock, room):
+            # At most once an hour: nobody can keep us from writing by doubting.
             doubt_keys(tx, room)
             arrival.due[room] = 0.0
+        tx.execute(
+            "DELETE FROM answer WHERE room = ? AND due = 0 AND time < ?",
+            room,
+            now - ANSWERS_KEPT,
+        )
         group = self._groups.get(tx, room)
         row = tx.one(
             "SELECT count(*) FROM answer WHERE room = ? AND time > ?",

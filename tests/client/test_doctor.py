@@ -23,10 +23,12 @@ from client.errors import UnknownAilment
 from client.rooms import resending
 from client.rooms.letters import Arrival
 from client.rooms.notices import code_of
+from client.storage.heads import have
 from client.storage.store import Tx
 from e2ee import errors as e2ee_errors
 from protocol.codec import encode
-from protocol.log import GENESIS, Kind, LogId, make_submission
+from protocol.errors import NodeFault
+from protocol.log import GENESIS, Entry, Kind, LogId, make_submission
 from tests.client.conftest import Join
 from tests.client.fake_node import FakeNode
 from tests.client.own_devices import pair as own_devices
@@ -300,6 +302,50 @@ async def test_a_device_whose_keys_are_doubted_joins_again(join: Join) -> None:
     await alice.send_text(room.id, "two")
     await until(partial(texts, bob, room.id), lambda t: t == ["one", "two"])
     assert "rejoined" in await codes(bob, room.id)
+
+
+async def test_nobody_can_be_kept_from_writing_by_doubts(join: Join) -> None:
+    """Whoever says again and again that alice's keys do not fit is heard once."""
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+
+    def doubt(tx: Tx) -> None:
+        body = ResendRequest([bytes(16)], bytes(32), [alice.device])
+        bob._letters.queue(tx, room.id, body)
+
+    for n in range(3):
+        await bob._store.run(doubt)
+        await bob.send_text(room.id, f"doubt {n}")
+        await until(partial(messages_of, alice, room.id, f"doubt {n}"))
+        await alice.send_text(room.id, f"answer {n}")
+        await until(partial(messages_of, bob, room.id, f"answer {n}"))
+    assert (await codes(bob, room.id)).count("rejoined") == 1
+
+
+async def test_who_is_removed_while_without_keys_does_not_wait_for_ever(
+    join: Join, fake: FakeNode
+) -> None:
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.create_group("Garden", [BOB])
+    await until(partial(room_of, bob, room.id))
+    fake.fail["group"] = NodeFault()
+    await lose_keys(bob, room.id)
+    await alice.send_text(room.id, "?")
+    await until(partial(room_of, bob, room.id), lambda r: r and not r.active)
+    log = fake.logs[room.id]
+    await until(
+        lambda: bob._store.run(lambda tx: have(tx, room.id)),
+        lambda seq: seq == log.head,
+    )
+    data = make_submission(room.id, alice.device, bytes(16), Kind.COMMIT, b"out")
+    entry = encode(Entry(log.head + 1, 1, 0, data, (), (BOB,)))
+    await bob._reading.take(room.id, log.head, [entry])
+    seen = await room_of(bob, room.id)
+    assert seen is not None and seen.note == "You were removed from this room."
+    found = await bob.doctor.examine(room.id)
+    assert found and all(a.repair == "none" for a in found)
+    assert all("not in this room" in a.repair_text for a in found)
 
 
 async def test_a_room_that_cannot_wait_is_joined_when_asked(
