@@ -47,7 +47,8 @@ RETRY = 5.0
 RETRY_MAX = 300.0
 
 POLL = 2.0
-"""Seconds until the next part of a history is looked for, while it is written."""
+"""Seconds until the next part of a history is looked for, while it is written; twice
+that each time that nothing came, up to `RETRY_MAX`."""
 
 GIVE_UP = 7 * 24 * 3600 * 1000
 """Milliseconds after which no history comes any more: so long a vault is kept."""
@@ -87,6 +88,7 @@ class Linker:
         self._clock = clock
         self._poke = poke
         self._wake = asyncio.Event()
+        self._parts, self._pause = 0, POLL
         self.abandon: Callable[[str], Awaitable[None]] = self.forget
         """Ends a device that was certified and never came."""
         own.on("link", self._told)
@@ -102,8 +104,8 @@ class Linker:
             await self._wake.wait()
             self._wake.clear()
             try:
-                again = await self._write_all() | await self._read()
-                delay, wait = RETRY, POLL if again else None
+                await self._write_all()
+                delay, wait = RETRY, await self._read()
             except (Refused, ClientError) as error:
                 logger.info("linking goes on later: %s", type(error).__name__)
                 wait, delay = delay, min(RETRY_MAX, 2 * delay)
@@ -280,8 +282,8 @@ class Linker:
             progress = LinkProgress("joining", done, int(row[0]), "")
             tx.events.append(LinkChanged(progress))
 
-    async def _write_all(self) -> bool:
-        """Do what links leave to be done; whether something waits for others."""
+    async def _write_all(self) -> None:
+        """Do what links leave to be done."""
         rows = await self._store.run(
             lambda tx: tx.all("SELECT device, stage, vault FROM link_job")
         )
@@ -296,7 +298,6 @@ class Linker:
             if vault:
                 await self._write(device, vault)
             await self._store.run(partial(self._finish, device))
-        return False
 
     async def _write(self, device: str, vault: str) -> None:
         async def sink(n: int, data: bytes) -> None:
@@ -338,11 +339,15 @@ class Linker:
 
     # --- the new device -------------------------------------------------------------
 
-    async def _read(self) -> bool:
-        """Read the history that is meant for this device; whether more is to come."""
+    async def _read(self) -> float | None:
+        """Read the history that is meant for this device, as far as it is there.
+
+        Returns:
+            Seconds after which to look for more; None: no more comes.
+        """
         vault, began = await self._store.run(self._vault)
         if not vault:
-            return False
+            return None
 
         async def source(n: int) -> bytes | None:
             return await self._shelf.get(vault, n)
@@ -356,14 +361,18 @@ class Linker:
             )
         except ArchiveRefused as error:
             await self._end(vault, f"The history that came is not used: {error}")
-            return False
+            return None
         if restored.complete:
             await self._end(vault, "")
-            return False
+            return None
         if self._clock.now_ms() - began > GIVE_UP:
             await self._end(vault, "The rest of the history did not come in a week.")
-            return False
-        return True
+            return None
+        if restored.head.count > self._parts:
+            self._parts, self._pause = restored.head.count, POLL
+        else:
+            self._pause = min(RETRY_MAX, 2 * self._pause)
+        return self._pause
 
     def _vault(self, tx: Tx) -> tuple[str, int]:
         data = get_meta(tx, "link_vault")
