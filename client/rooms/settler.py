@@ -38,12 +38,10 @@ from client.rooms.changes import (
     drop_wishes,
     due_wishes,
     load_staged,
-    plan_update,
-    postpone,
-    put_off,
 )
 from client.rooms.claims import Claims
 from client.rooms.groups import Groups
+from client.rooms.upkeep import plan_update, postpone, put_off
 from client.storage.heads import check_link, fail_log
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status, set_note

@@ -24,9 +24,9 @@ from client.model import (
     Sas,
     Trust,
 )
-from client.rooms.changes import hasten
 from client.rooms.groups import Groups, policy_of
 from client.rooms.letters import Letters
+from client.rooms.upkeep import hasten
 from client.storage.store import Store, Tx
 from client.verification import trust
 from client.verification.audit import VOUCHED, Audit, Kind, plan

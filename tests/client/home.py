@@ -15,7 +15,7 @@ from client import Client
 from client.account import linker, self_group
 from client.enrol.linking import Linking
 from client.model import LinkChanged, LinkProgress
-from client.rooms import changes
+from client.rooms import upkeep
 from client.storage.store import Tx
 from protocol.account_log import AccountState, read_account_log
 from protocol.address import parse_account
@@ -37,7 +37,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_group, "DELAY", 0.05)
     monkeypatch.setattr(linker, "POLL", 0.05)
     monkeypatch.setattr(linker, "RETRY", 0.1)
-    monkeypatch.setattr(changes, "PUT_OFF", 100)
+    monkeypatch.setattr(upkeep, "PUT_OFF", 100)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from client import Client
 from client.account import packages
 from client.errors import KeyPackageStale
-from client.rooms import changes
+from client.rooms import upkeep
 from client.storage.store import Tx
 from e2ee import KeyPackageBundle
 from protocol.log import LogId
@@ -123,7 +123,7 @@ async def test_a_leaf_that_is_a_week_old_is_renewed_before_writing(
     await alice.send_text(room.id, "one")
     await until(partial(texts, bob, room.id), lambda t: t == ["one"])
     epoch, key = fake.logs[room.id].epoch, await leaf_key(bob, room.id, alice.device)
-    week, said = changes.UPDATE_AFTER, await codes(alice, room.id)
+    week, said = upkeep.UPDATE_AFTER, await codes(alice, room.id)
     await alice._store.run(
         lambda tx: tx.execute("UPDATE room SET updated = updated - ?", week)
     )

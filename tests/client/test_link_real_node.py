@@ -14,7 +14,7 @@ import trustme
 from client import Client
 from client.account import linker, self_group
 from client.archive.vault import VaultShelf
-from client.rooms import changes
+from client.rooms import upkeep
 from protocol.errors import DeviceRevoked, NodeBusy
 from tests.client.people import PASSWORD, online, room_of, texts, until
 from tests.client.real_node import RealNode
@@ -45,7 +45,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_group, "DELAY", 0.05)
     monkeypatch.setattr(linker, "POLL", 0.1)
     monkeypatch.setattr(linker, "RETRY", 0.2)
-    monkeypatch.setattr(changes, "PUT_OFF", 200)
+    monkeypatch.setattr(upkeep, "PUT_OFF", 200)
 
 
 async def test_a_device_is_linked_gets_its_history_and_is_revoked(
