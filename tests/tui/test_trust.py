@@ -196,7 +196,12 @@ async def test_warnings_stay_until_they_are_dismissed(
         await sight.sees("▲ 1 warning")
         await sight.press("f7")
         await sight.sees("A node shows two histories", "open · Garden", "showed two")
-        await sight.press("d")
+        await sight.press("c")
+        await sight.sees("✓ Copied.")
+        assert sight.app.clipboard == "example.org showed two histories of Garden."
+        # What has a key can be clicked as well.
+        keys = sight.part(".panel-keys")[0]
+        await sight.pilot.click(".panel-keys", offset=(keys.index("D dismiss") + 3, 0))
         await sight.sees("✓ A node shows two histories  dismissed")
         await sight.press("escape")
         await sight.misses("▲ 1 warning")

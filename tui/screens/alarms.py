@@ -22,6 +22,7 @@ class AlarmsScreen(ListPanel):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "look", "key.alarm.look"),
+        Binding("c", "evidence", "key.alarm.evidence"),
         Binding("d,delete", "dismiss_alarm", "key.alarm.dismiss"),
     ]
 
@@ -81,6 +82,14 @@ class AlarmsScreen(ListPanel):
         alarm = self._alarms.get(self.chosen)
         if alarm is not None and alarm.code == "key_changed":
             self.dismiss(alarm)
+
+    def action_evidence(self) -> None:
+        """Copy the warning with what proves it, for others to look at."""
+        alarm = self._alarms.get(self.chosen) or self._gone.get(self.chosen)
+        if alarm is not None:
+            parts = (alarm.text, alarm.evidence)
+            self.app.copy_to_clipboard("\n\n".join(part for part in parts if part))
+            self.note(say("done.copied"), "done")
 
     @work(group="alarm", exclusive=True)
     async def action_dismiss_alarm(self) -> None:
