@@ -4,10 +4,12 @@ Asked before something is sent once more: whoever was not in the room when it wa
 does not get it now.
 """
 
+from collections.abc import Collection
+
 from client.storage.store import Tx
 from protocol.log import LogId
 
-__all__ = ["note_presence", "was_inside"]
+__all__ = ["note_presence", "note_present", "was_inside"]
 
 
 def note_presence(tx: Tx, room: LogId, account: str, seq: int, *, inside: bool) -> None:
@@ -27,6 +29,23 @@ def note_presence(tx: Tx, room: LogId, account: str, seq: int, *, inside: bool) 
             seq,
             inside,
         )
+
+
+def note_present(tx: Tx, room: LogId, accounts: Collection[str], seq: int) -> None:
+    """These accounts, and no others, are in a room that this device came into.
+
+    Who went while it had no keys went at an unknown entry: at the first of them, to be
+    on the safe side.
+    """
+    row = tx.one("SELECT min(seq) FROM held_entry WHERE log = ? AND seq < ?", room, seq)
+    first = seq if row is None or row[0] is None else int(row[0])
+    for (known,) in tx.all(
+        "SELECT DISTINCT account FROM presence WHERE room = ?", room
+    ):
+        if known not in accounts:
+            note_presence(tx, room, known, first, inside=False)
+    for account in accounts:
+        note_presence(tx, room, account, seq, inside=True)
 
 
 def was_inside(tx: Tx, room: LogId, account: str, seq: int) -> bool:

@@ -171,12 +171,12 @@ class RoomReader:
         heal_handshakes(tx, room)
         tx.execute("DELETE FROM staged_join WHERE room = ?", room)
         tx.execute("DELETE FROM staged WHERE room = ?", room)
-        tx.execute("DELETE FROM held_entry WHERE log = ? AND seq <= ?", room, entry.seq)
         tx.execute("DELETE FROM welcome WHERE room = ? AND seq <= ?", room, entry.seq)
         effects = StagedCommit.decode(bytes(row[2])).effects
         group = self._groups.take_up(tx, room, bytes(row[3]), bytes(row[4]))
         hub = tx.one("SELECT hub FROM room WHERE id = ?", room)
         self._welcomes.enter(tx, room, "" if hub is None else hub[0], entry.seq, group)
+        tx.execute("DELETE FROM held_entry WHERE log = ? AND seq <= ?", room, entry.seq)
         present = set(accounts_of(group.members()))
         describe_commit(Lines(tx, room, entry), effects, set(present), present)
         added = {device_of(member.identity) for member in effects.added}

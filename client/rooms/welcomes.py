@@ -18,7 +18,7 @@ from client.errors import KeyPackageLost
 from client.rooms.changes import Want, expect_room, want
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.notices import Lines, code_of
-from client.rooms.presence import note_presence
+from client.rooms.presence import note_present
 from client.storage.heads import check_link, fail_log, have, start_log
 from client.storage.store import Tx
 from client.storage.timeline import LINES, Status, set_note
@@ -224,8 +224,7 @@ class Welcomes:
             self._clock.now_ms(),
         )
         heal_handshakes(tx, room)
-        for account in accounts:
-            note_presence(tx, room, account, seq, inside=True)
+        note_present(tx, room, accounts, seq)
         tx.rooms.add(room)
         pin_members(tx, room, group)
         self.entered(tx, room, group)

@@ -23,7 +23,7 @@ from client.content import (
 from client.content.repair import BODY_MAX, IDS_MAX
 from client.rooms.letters import Arrival
 from client.rooms.notices import Lines
-from client.rooms.presence import note_presence, was_inside
+from client.rooms.presence import note_presence, note_present, was_inside
 from client.storage.store import Tx
 from e2ee.errors import E2eeError
 from protocol.codec import encode
@@ -123,6 +123,22 @@ async def test_noise_that_is_sent_again_never_raises_anything_else(join: Join) -
     noise()
     kept = await store.run(lambda tx: tx.one("SELECT id FROM ailment"))
     assert kept == (id.hex(),)
+
+
+async def test_who_went_while_we_had_no_keys_was_out_from_the_first_of_it(
+    join: Join,
+) -> None:
+    alice = await join("alice")
+    room = LogId("b" * 52)
+
+    def look(tx: Tx) -> list[bool]:
+        note_presence(tx, room, BOB, 2, inside=True)
+        tx.execute("INSERT INTO held_entry VALUES (?, 7, x'')", room)
+        note_present(tx, room, {ALICE}, 12)
+        note_presence(tx, room, BOB, 20, inside=True)
+        return [was_inside(tx, room, BOB, seq) for seq in (6, 7, 12, 19, 20)]
+
+    assert await alice._store.run(look) == [True, False, False, False, True]
 
 
 async def test_presence_is_what_the_commits_said(join: Join) -> None:
