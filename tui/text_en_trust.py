@@ -76,7 +76,6 @@ TEXT = {
     "menu.room_settings.none": "open a chat first",
     "menu.refuse.on": "refused",
     "menu.refuse.off": "let in",
-    "menu.backup.about": "encrypted, at your node",
     "menu.alarms.about": "{count} open",
     "menu.doctor.about": "what cannot be read or sent, why, and its repair",
     "menu.password.about": "change it, or use the keyring of this system",
@@ -310,6 +309,10 @@ TEXT = {
     "top.alarm.one": "▲ 1 warning",
     "top.alarms": "▲ {count} warnings",
     "top.restore": "Your history is coming back",
+    "restore.done": "Your history is back.",
+    "restore.none": "There is no backup at your node; your history begins here.",
+    "restore.failed": "Your backup could not be read; what was said before is missing "
+    "here. Another device of yours can hand it over.",
     "restore.some": "{done} messages so far",
     "restore.count": "{done} of {total}",
     # --- members ---

@@ -73,7 +73,6 @@ TEXT = {
     "menu.room_settings.none": "请先打开一个聊天",
     "menu.refuse.on": "拒绝",
     "menu.refuse.off": "允许",
-    "menu.backup.about": "加密存放在你的节点",
     "menu.alarms.about": "{count} 条未处理",
     "menu.doctor.about": "什么读不了、发不出，原因和修复方法",
     "menu.password.about": "更改密码，或使用系统的密钥环",
@@ -297,6 +296,9 @@ TEXT = {
     "top.alarm.one": "▲ 1 条警告",
     "top.alarms": "▲ {count} 条警告",
     "top.restore": "正在取回聊天记录",
+    "restore.done": "聊天记录已取回。",
+    "restore.none": "你的节点上没有备份；聊天记录从现在开始。",
+    "restore.failed": "备份无法读取；以前的消息在这里缺失。你的其他设备可以移交。",
     "restore.some": "已有 {done} 条消息",
     "restore.count": "{done} / {total}",
     # --- members ---

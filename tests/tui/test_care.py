@@ -171,7 +171,9 @@ async def test_drafts_are_kept_shown_and_brought_back(
 
 async def test_backup(client: FakeClient, tmp_path: Path) -> None:
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
-        await sight.press("ctrl+o", "b")
+        await sight.press("ctrl+o")
+        await sight.sees("The backup is on · Last backup: 20")
+        await sight.press("b")
         await sight.sees("● The backup is on", "1,234 messages, 4.8 MiB of 100 MiB")
         await sight.press("b")
         await sight.sees("✓ Backed up.", "1,235 messages")

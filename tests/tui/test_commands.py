@@ -184,6 +184,7 @@ def test_recover_and_drill(
     assert run.exit_code == 0, run.output
     assert asked["phrase"] == PHRASE and asked["password"] == PASSWORD
     assert "is yours again" in run.output and "abandon" not in run.output
+    assert "Your history is back." in run.output
     client.closed = False
     run = telex(tmp_path, "recover", account, "--drill", typed=PHRASE + "\n")
     assert run.exit_code == 0 and "Everything would come back." in run.output

@@ -126,6 +126,9 @@ async def test_recover(client: FakeClient, tmp_path: Path) -> None:
         await sight.sees("25%", "1,250 of 5,000 · Your history is coming back")
         client.tell(RestoreProgress("done", 5000, 5000))
         await sight.misses("Your history is coming back")
+        await sight.sees("Your history is back.")
+        client.tell(RestoreProgress("failed", 0, 0))
+        await sight.sees("Your backup could not be read")
 
 
 async def test_approving_shows_what_is_let_in(

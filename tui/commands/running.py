@@ -14,7 +14,7 @@ from client.errors import KeyringFailed, NodeUnreachable
 from client.model import Connection, LinkChanged, Profile, RestoreProgress
 from tui.commands.asking import Place, ask_password, password_in_env, profile_of
 from tui.text import say
-from tui.widgets.top_line import bar
+from tui.widgets.top_line import RESTORED, bar
 
 if TYPE_CHECKING:
     from client.engine import Client
@@ -125,9 +125,10 @@ async def follow(client: "Client", progress: Progress) -> bool:
                 if step.stage == "done":
                     return True
             elif isinstance(event, RestoreProgress):
-                progress.show(say("top.restore"), event.done, event.total)
-                if event.stage == "done":
+                if event.stage in RESTORED:
+                    progress.show(say(f"restore.{event.stage}"))
                     return True
+                progress.show(say("top.restore"), event.done, event.total)
     except (TimeoutError, StopAsyncIteration):
         return False
     finally:

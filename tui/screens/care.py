@@ -30,7 +30,7 @@ from tui.screens.settings import (
 )
 from tui.screens.verify import KeyChangedScreen, PeopleScreen, VerifyScreen
 from tui.text import say
-from tui.widgets.top_line import TopLine
+from tui.widgets.top_line import RESTORED, TopLine
 
 __all__ = ["MENU", "Care"]
 
@@ -83,8 +83,12 @@ class Care(OpenRoom):
             if batch.link.stage == "done":
                 self.set_timer(DONE_SECONDS, self._link_done)
         if batch.restore is not None:
-            done = batch.restore.stage == "done"
-            news.restore = None if done else batch.restore
+            over = batch.restore.stage in RESTORED
+            news.restore = None if over else batch.restore
+            if over:
+                bad = batch.restore.stage == "failed"
+                text = say(f"restore.{batch.restore.stage}")
+                self.notify(text, severity="warning" if bad else "information")
         for sas in batch.comparisons.values():
             if sas.stage == "asked" and sas.id not in self._comparing:
                 news.asked = sas
@@ -112,12 +116,13 @@ class Care(OpenRoom):
         about = {
             action: say(f"menu.{action}.about", **self._now(action))
             for _, action in MENU
+            if action != "backup"  # the menu itself asks how that stands
         }
         if room is None:
             about["room_settings"] = say("menu.room_settings.none")
         if room is None or not room.direct:
             about["verify"] = say("menu.verify.none")
-        lines = [(key, action, about[action]) for key, action in MENU]
+        lines = [(key, action, about.get(action, "")) for key, action in MENU]
         self.app.push_screen(MenuScreen(self.client, lines), self.open_panel)
 
     def _now(self, action: str) -> dict[str, object]:

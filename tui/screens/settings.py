@@ -43,17 +43,34 @@ class MenuScreen(ListPanel):
 
     async def options(self) -> list[Option]:
         """A line for each, with what there is to know now."""
+        backup = await self._backup()
         return [
             Option(
                 Content.assemble(
                     (f"{key.upper()}  ", "bold $accent"),
                     (say(f"menu.{action}"), "bold"),
-                    (self.indented(about, 3), "$quiet"),
+                    (
+                        self.indented(backup if action == "backup" else about, 3),
+                        "$quiet",
+                    ),
                 ),
                 id=action,
             )
             for key, action, about in self._lines
         ]
+
+    async def _backup(self) -> str:
+        """How the backup stands, in a line."""
+        try:
+            status = await self.client.backup.status()
+        except Exception as error:
+            return sentence(error, self.app.locations.log)
+        if not status.enabled:
+            return say("backup.state.off")
+        if not status.last:
+            return f"{say('backup.state.on')} · {say('backup.never')}"
+        last = say("backup.last", time=f"{clock(status.last):%Y-%m-%d %H:%M}")
+        return f"{say('backup.state.on')} · {status.error or last}"
 
     def key_of(self, key: str) -> str:
         """The action that a letter stands for."""

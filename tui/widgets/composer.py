@@ -70,6 +70,9 @@ class Composer(TextArea):
             event.stop()
             event.prevent_default()
             self.action_new_line()
+        elif event.key.startswith("alt+"):
+            # TextArea would write the letter; it is a key of the chat (Alt+1).
+            event.prevent_default()
 
     def action_send(self) -> None:
         """Send what stands here, if it is not empty."""

@@ -15,7 +15,10 @@ from client.model import KeyChange, LinkProgress, RestoreProgress, Sas
 from tui.cells import cell_len, fit, one_line
 from tui.text import say
 
-__all__ = ["News", "TopLine", "bar", "link_text", "progress_text"]
+__all__ = ["RESTORED", "News", "TopLine", "bar", "link_text", "progress_text"]
+
+RESTORED = ("done", "none", "failed")
+"""Stages at which no more history comes back."""
 
 BAR = 20
 """Cells of the progress bar."""
