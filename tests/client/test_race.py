@@ -246,10 +246,7 @@ async def agreed(clients: list[Client], room: LogId) -> set[tuple[int, bytes]]:
 
     end = time.monotonic() + PATIENCE
     while True:
-        found = {
-            await client._store.run(partial(look, client))
-            for client in clients
-        }
+        found = {await client._store.run(partial(look, client)) for client in clients}
         if len(found) == 1 or time.monotonic() > end:
             return found
         await asyncio.sleep(0.1)
