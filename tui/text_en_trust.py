@@ -24,6 +24,7 @@ TEXT = {
     "wait.how": "On your other device:\n"
     "1. Open Telex and press Ctrl+O, then D for Devices.\n"
     "2. Press L and type this code, or paste what a camera reads here.\n"
+    "C copies it, Q shows the picture alone.\n"
     "\n"
     "Without the chat: telex devices approve CODE\n"
     "\n"

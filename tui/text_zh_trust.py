@@ -24,6 +24,7 @@ TEXT = {
     "wait.how": "在你的另一台设备上：\n"
     "1. 打开 Telex，按 Ctrl+O，再按 D（我的设备）。\n"
     "2. 按 L，输入此代码，或粘贴扫描二维码得到的文字。\n"
+    "C 复制代码，Q 单独显示二维码。\n"
     "\n"
     "不开聊天界面：telex devices approve CODE\n"
     "\n"

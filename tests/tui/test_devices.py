@@ -175,6 +175,14 @@ async def test_a_new_device_shows_its_code_and_waits(tmp_path: Path) -> None:
             await sight.press("enter")
         await sight.sees(CODE, "█▀▀▀▀▀█", "Waiting for the other device")
         assert backend.asked[0]["account"] == "alice@example.org"
+        # In a small window the code stays, and the picture has a key.
+        await sight.pilot.resize_terminal(60, 20)
+        await sight.misses("█▀▀▀▀▀█")
+        assert CODE in sight.text
+        await sight.press("q")
+        await sight.sees("█▀▀▀▀▀█")
+        await sight.press("escape")
+        await sight.sees(CODE)
         backend.hold.set()
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
         await sight.rest()

@@ -8,7 +8,7 @@ on after a restart.
 import socket
 from typing import ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -25,9 +25,15 @@ from tui.screens.entry import (
 )
 from tui.screens.form import Field, FormBox
 from tui.text import say
-from tui.widgets.code import QrCode
+from tui.widgets.code import CodeScreen, QrCode
 
 __all__ = ["LinkScreen", "WaitScreen"]
+
+
+WORDS_LEAST = 30
+"""Cells that the words beside the picture need."""
+FRAME_ROWS = 4
+"""Rows of the form that are not the picture: border, title, buttons."""
 
 
 class LinkScreen(AccountForm):
@@ -85,11 +91,13 @@ class WaitScreen(Onboarding):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "key.close"),
         Binding("c", "copy", "key.copy"),
+        Binding("q", "code", "key.verify.code"),
     ]
 
     def __init__(self, linking: LinkingPort) -> None:
         super().__init__()
         self._linking = linking
+        self._spent = False
 
     def compose(self) -> ComposeResult:
         """The QR code on the left; the code and what to do with it on the right."""
@@ -109,10 +117,24 @@ class WaitScreen(Onboarding):
                 yield Button(Content(say("wait.again")), id="again", compact=True)
                 yield Button(Content(say("cancel")), id="back", compact=True)
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Without room beside the words the picture has a key of its own."""
+        code = self.query_one("#qr", QrCode)
+        if self._spent:
+            return
+        columns, rows = code.encode(self._linking.request.uri)
+        room = event.size.width >= columns + WORDS_LEAST
+        code.display = room and event.size.height >= rows + FRAME_ROWS
+
+    def action_code(self) -> None:
+        """The picture alone."""
+        if not self._spent:
+            self.app.push_screen(CodeScreen(self._linking.request.uri))
+
     def on_mount(self) -> None:
         """Wait for the other device."""
         self.query_one("#again").display = False
-        self.query_one("#back").focus()
+        self.query_one("#back").focus(scroll_visible=False)
         self._wait()
 
     @work(group="form", exclusive=True)
@@ -124,6 +146,7 @@ class WaitScreen(Onboarding):
             note.set_classes("form-note -error")
             note.update(Content(self.shown(error)))
             # The code is spent: a picture of it would only mislead.
+            self._spent = True
             self.query_one("#qr").display = False
             self.query_one("#wait-code").display = False
             self.query_one("#again").display = True

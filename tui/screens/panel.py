@@ -72,6 +72,10 @@ class Panel(ModalScreen[Any]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "leave", "key.close"),
+        Binding("up,k", "scroll_body(-1)", show=False),
+        Binding("down,j", "scroll_body(1)", show=False),
+        Binding("pageup", "scroll_body(-8)", show=False),
+        Binding("pagedown", "scroll_body(8)", show=False),
     ]
     WIDE: ClassVar[bool] = False
     """Whether it takes all the width there is."""
@@ -139,6 +143,10 @@ class Panel(ModalScreen[Any]):
 
     def changed(self, batch: Batch) -> None:
         """The engine told the chat that something changed."""
+
+    def action_scroll_body(self, rows: int) -> None:
+        """See the rest where the terminal is small."""
+        self.query_one(".panel-body").scroll_relative(y=rows, animate=False)
 
     def action_leave(self) -> None:
         """Close the panel."""

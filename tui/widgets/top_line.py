@@ -125,7 +125,7 @@ def link_text(link: LinkProgress) -> str:
 def progress_text(text: str, done: int, total: int) -> str:
     """Bar and numbers first: they change, and the end of a line may be cut."""
     if total <= 0:
-        some = f" · {say('restore.some', done=f'{done:,}')}" if done else ""
-        return f"◌ {text}{some}"
+        some = f"{say('restore.some', done=f'{done:,}')} · " if done else ""
+        return f"◌ {some}{text}"
     count = say("restore.count", done=f"{done:,}", total=f"{total:,}")
     return f"{bar(done, total)}  {count} · {text}"
