@@ -203,7 +203,8 @@ async def _doctor(
             await client.doctor.repair_all()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
-                    while any(one.state == "repairing" for one in found):
+                    # What was asked of others still is "open" for a moment.
+                    while any(under_way(one) for one in found):
                         await anext(events)
                         found = await client.doctor.examine()
             found = await client.doctor.examine()
@@ -214,6 +215,11 @@ async def _doctor(
     for one in left:
         click.echo("\n".join(ailment_text(one, titles.get(one.room, str(one.room)))))
     return 1
+
+
+def under_way(one: "Ailment") -> bool:
+    """Whether it may be repaired yet, without anybody doing more."""
+    return one.state != "repaired" and one.repair in ("rejoin", "ask_resend", "wait")
 
 
 def ailment_text(one: "Ailment", room: str) -> list[str]:
