@@ -1,11 +1,6 @@
 """The client: an account on this device, its rooms and messages.
 
-This is the one class that applications use. It puts the parts together and owns them:
-
-    storage/   the encrypted database and its thread: keys, rooms, messages
-    account/   keys: this device's and other people's
-    network/   signed requests to our node, and one session after the other (`sync`)
-    rooms/     what comes in (`inbound`), what goes out (`settler`, `posting`)
+This is the one class that applications use; `assembly` puts its parts together.
 
 Reading calls (`rooms`, `messages`) ask the database and never the network.
 """
@@ -20,65 +15,28 @@ from types import TracebackType
 from typing import Self
 
 from client import enrol
-from client.account.contacts import Contacts
-from client.account.devices import Devices
-from client.account.linker import Linker
 from client.account.me import Me
-from client.account.self_group import SelfGroup
-from client.archive.backup import Backups
-from client.broadcast import Broadcast
-from client.clock import Clock
-from client.doctor.doctor import Doctor
-from client.drafts import Drafts
+from client.assembly import Assembly
 from client.enrol.linking import Linking
-from client.errors import RoomInactive, UnknownMessage
 from client.model import (
     Alarm,
     Connection,
-    ConnectionChanged,
     Event,
     Message,
     MessageId,
-    MessageRemoved,
     Position,
     Profile,
     Room,
     RoomMember,
-    State,
 )
-from client.network.reading import Reading, Uplink
-from client.network.sync import Sync
-from client.network.transport import Signer, Transport
-from client.rooms.actions import Rooms
-from client.rooms.groups import Groups
-from client.rooms.inbound import Inbound
-from client.rooms.letters import Letters, Stage
-from client.rooms.posting import Posting
-from client.rooms.reader import RoomReader
-from client.rooms.rejoin import Rejoin
-from client.rooms.removing import Removing
-from client.rooms.resending import Resending
-from client.rooms.settler import Settler
-from client.rooms.talk import Talk
-from client.rooms.welcomes import Welcomes
-from client.rooms.workers import Workers
 from client.storage.alarms import dismiss, list_alarms
 from client.storage.hardening import harden
-from client.storage.store import Store, Tx
+from client.storage.store import Store
 from client.storage.timeline import (
-    TWIN_NOTE,
-    Status,
-    events_of,
-    get_message,
-    is_twin,
     list_messages,
     list_rooms,
 )
 from client.text import check_text
-from client.verification.audit import Audit
-from client.verification.verification import Verification
-from e2ee import Group
-from protocol.errors import UnknownRoom
 from protocol.log import LogId
 
 __all__ = ["Client"]
@@ -86,132 +44,13 @@ __all__ = ["Client"]
 logger = logging.getLogger(__name__)
 
 
-class Client:
+class Client(Assembly):
     """An account on this device. `async with` runs it in the background."""
 
     def __init__(self, profile: Profile, store: Store, me: Me) -> None:
-        """Use `register`, `login` or `open`."""
-        self.profile = profile
-        self.account = str(me.account)
-        """`alice@example.org`."""
-        self.device = str(me.device)
-        """The address of this device."""
-        self.connection = Connection.OFFLINE
-        self.connection_detail = "Not connected yet."
-        """One sentence why it is offline, if it is."""
-        self._store = store
-        self._broadcast = Broadcast()
-        self._me = me
-        self._clock = clock = Clock()
-        self._groups = groups = Groups(me, clock)
-        self._transport = Transport(
-            profile, me.account.node, clock, Signer(me.device, me.auth)
-        )
-        uplink = Uplink(self._transport)
-        self._letters = Letters(me, groups)
-        self._talk = talk = Talk(me, self._letters, clock)
-        welcomes = Welcomes(me, groups, clock)
-        reader = RoomReader(me, groups, clock, welcomes, self._letters, talk)
-        inbound = Inbound(me, reader, welcomes)
-        self.self_group = SelfGroup(me, groups, self._letters, clock)
-        reader.changed.append(self.self_group.committed)
-        self._workers = Workers(store, talk, me, clock)
-        self.self_group.wire(self._workers.poke)
-        reading = Reading(store, uplink, inbound, reader, welcomes, self._workers.poke)
-        self._reading = reading
-        contacts = Contacts(store, self._transport)
-        linker = Linker(
-            store, self._transport, self.self_group, me, clock, self._workers.poke
-        )
-        self.devices = Devices(
-            store,
-            self._transport,
-            contacts,
-            groups,
-            self.self_group,
-            linker,
-            me,
-            clock,
-            self._workers.poke,
-        )
-        """The devices of this account: linking, naming, revoking."""
-        self._linker = linker
-        contacts.learned.append(self.devices.learned)
-        reader.changed.append(linker.committed)
-        welcomes.entered = self._entered
-        self._drafts = Drafts(self.self_group)
-        settler = Settler(store, uplink, reading, contacts, groups, me, clock)
-        posting = Posting(store, uplink, reading, self._letters, groups, me)
-        rejoin = Rejoin(store, uplink, reading, groups, me, clock)
-        self._removing = Removing(
-            store, me, groups, self._letters, self.self_group, clock
-        )
-        reader.changed.append(self._removing.committed)
-        resending = Resending(me, groups, self._letters, clock)
-        self.doctor = Doctor(
-            store,
-            groups,
-            self._letters,
-            rejoin,
-            resending,
-            self._workers,
-            me,
-            clock,
-            self.reconnect,
-        )
-        """Says what does not work and why, and repairs it."""
-        self._workers.wire(rejoin, resending, settler, posting, self.self_group.flush)
-        self._rooms = Rooms(
-            store,
-            groups,
-            self._letters,
-            talk,
-            reader,
-            settler,
-            posting,
-            self._workers,
-            me,
-            clock,
-        )
-        self._audit = Audit(store, self._transport, contacts, groups, me, clock)
-        self.verification = Verification(
-            store,
-            contacts,
-            groups,
-            self._letters,
-            self.self_group,
-            self._audit,
-            me,
-            clock,
-            self._workers.poke,
-            self.start_direct,
-        )
-        """Who is who: fingerprints, comparisons, changed keys."""
-        self._sync = Sync(
-            store,
-            uplink,
-            reading,
-            posting,
-            self._workers,
-            me,
-            clock,
-            self._connection_changed,
-            self.self_group,
-            self.devices,
-            contacts,
-        )
-        self.backup = Backups(
-            store,
-            self._transport,
-            me,
-            clock,
-            self.self_group,
-            lambda event: self._broadcast.publish([event]),
-        )
-        """Keeps the history at the node, sealed, and brings it back."""
+        """Use `register`, `login`, `recover`, `link` or `open`."""
+        super().__init__(profile, store, me)
         self._background: asyncio.Task[None] | None = None
-        store.before_commit = events_of
-        store.publish = self._broadcast.publish
 
     @classmethod
     async def register(
@@ -375,11 +214,6 @@ class Client:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
-    def _entered(self, tx: Tx, room: LogId, group: Group) -> None:
-        self.self_group.entered(tx, room, group)
-        self.devices.entered(tx, room, group)
-        self._linker.entered(tx)
-
     async def change_password(self, old: str | None, new: str) -> None:
         """Open this device's database by another password from now on.
 
@@ -412,12 +246,6 @@ class Client:
     def events(self) -> AsyncIterator[Event]:
         """What changes from now on; a slow reader gets newer, fewer events."""
         return self._broadcast.subscribe()
-
-    def _connection_changed(self, connection: Connection, detail: str) -> None:
-        self._audit.online(connection is Connection.ONLINE)
-        if (connection, detail) != (self.connection, self.connection_detail):
-            self.connection, self.connection_detail = connection, detail
-            self._broadcast.publish([ConnectionChanged(connection, detail)])
 
     # --- looking --------------------------------------------------------------
 
@@ -460,44 +288,16 @@ class Client:
             UnknownMessage: there is no message to answer.
         """
         text = check_text(text)
-
-        def write(tx: Tx) -> Message:
-            row = tx.one("SELECT status, note FROM room WHERE id = ?", room)
-            if row is None:
-                raise UnknownRoom
-            if row[0] not in (Status.ACTIVE, Status.ASKED, Status.CREATING):
-                raise RoomInactive(row[1] or "You are not in this room any more.")
-            if is_twin(tx, room):
-                raise RoomInactive(TWIN_NOTE)
-            if reply_to is not None and get_message(tx, reply_to) is None:
-                raise UnknownMessage
-            id = self._talk.write(tx, room, text, reply_to)
-            self._removing.written(tx, room, id)
-            self._drafts.sent(tx, room)
-            return _found(get_message(tx, id))
-
-        message = await self._store.run(write)
+        message = await self._store.run(
+            lambda tx: self._writing.write(tx, room, text, reply_to)
+        )
         self._sync.hurry()
         self._workers.poke(room)
         return message
 
     async def mark_read(self, room: LogId) -> None:
         """Everything in this room was seen."""
-
-        def mark(tx: Tx) -> bool:
-            changed = tx.execute(
-                "UPDATE room SET read = (SELECT max(seq) FROM message m"
-                "  WHERE m.room = room.id)"
-                " WHERE id = ? AND read < (SELECT max(seq) FROM message m"
-                "  WHERE m.room = room.id)",
-                room,
-            )
-            if changed:
-                tx.rooms.add(room)
-                self._drafts.seen(tx, room)
-            return bool(changed)
-
-        if await self._store.run(mark):
+        if await self._store.run(lambda tx: self._writing.mark_read(tx, room)):
             self._workers.poke(room)
             self._removing.wake()
 
@@ -547,31 +347,8 @@ class Client:
         Raises:
             UnknownMessage: it is not one that failed.
         """
-
-        def again(tx: Tx) -> LogId:
-            row = tx.one(
-                "SELECT n, room FROM outbox WHERE message = ? AND state = ?",
-                message,
-                Stage.FAILED,
-            )
-            if row is None:
-                raise UnknownMessage
-            # The bytes that failed are forgotten: they may be of an old epoch.
-            tx.execute(
-                "UPDATE outbox SET state = ?, submission = NULL, event_id = NULL,"
-                " tries = 0 WHERE n = ?",
-                Stage.WAITING,
-                row[0],
-            )
-            tx.execute(
-                "UPDATE message SET state = ?, error = '' WHERE id = ?",
-                int(State.PENDING),
-                message,
-            )
-            tx.messages[message] = None
-            return LogId(row[1])
-
-        self._workers.poke(await self._store.run(again))
+        room = await self._store.run(lambda tx: self._writing.retry(tx, message))
+        self._workers.poke(room)
 
     async def discard(self, message: MessageId) -> None:
         """Drop a message that failed, or was not sent yet.
@@ -579,22 +356,7 @@ class Client:
         Raises:
             UnknownMessage: it is on its way or was sent.
         """
-
-        def drop(tx: Tx) -> None:
-            row = tx.one(
-                "SELECT n, room FROM outbox WHERE message = ? AND state IN (?, ?)",
-                message,
-                Stage.FAILED,
-                Stage.WAITING,
-            )
-            if row is None:
-                raise UnknownMessage
-            tx.execute("DELETE FROM outbox WHERE n = ?", row[0])
-            tx.execute("DELETE FROM message WHERE id = ?", message)
-            tx.rooms.add(LogId(row[1]))
-            tx.events.append(MessageRemoved(LogId(row[1]), message))
-
-        await self._store.run(drop)
+        await self._store.run(lambda tx: self._writing.discard(tx, message))
 
     # --- rooms ----------------------------------------------------------------
 
@@ -656,12 +418,6 @@ class Client:
             BadText, RoomInactive: it cannot have this name.
         """
         await self._rooms.rename(room, name)
-
-
-def _found(message: Message | None) -> Message:
-    if message is None:
-        raise UnknownMessage
-    return message
 
 
 def _report(task: asyncio.Task[None]) -> None:
