@@ -43,7 +43,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are there for people and for lines, not for what is tested."""
     monkeypatch.setattr(pace, "GAP", 0.02)
     monkeypatch.setattr(pace, "FIRST_DELAY", 0.1)
-    monkeypatch.setattr(talk, "RECEIPT_DELAY", 0.3)
+    monkeypatch.setattr(talk, "RECEIPT_DELAY", 0.1)
     monkeypatch.setattr(ranking, "STEP", 0.5)
 
 

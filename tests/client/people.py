@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ __all__ = [
     "CAROL",
     "PASSWORD",
     "all_bytes",
+    "chat",
     "codes",
     "messages_of",
     "online",
@@ -60,6 +62,20 @@ async def online(client: Client) -> Client:
 
     await until(state, lambda seen: seen[0] is Connection.ONLINE)
     return client
+
+
+async def chat(join: Callable[[str], Awaitable[Client]]) -> tuple[Client, Client, Room]:
+    """Two people, one of whom has said something; nothing is under way any more.
+
+    The receipt is there too, so the next entry of the room is the one a test makes.
+    """
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "one")
+    await until(
+        partial(state_of, alice, room.id, "one"), lambda s: s is State.DELIVERED
+    )
+    return alice, bob, room
 
 
 async def texts(client: Client, room: LogId) -> list[str]:

@@ -27,6 +27,7 @@ from tests.client.people import (
     BOB,
     CAROL,
     PASSWORD,
+    chat,
     online,
     opened,
     profile,
@@ -35,7 +36,6 @@ from tests.client.people import (
     texts,
     until,
 )
-from tests.client.test_sas import chat
 from tests.client.test_sas import trust as trust_in
 from tests.helpers.fuzz import fuzzing
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client import Alarm, Client, Room, State
+from client import Alarm, Client, Room
 from client.content import Text
 from client.storage.store import Tx
 from protocol.codec import encode
@@ -26,24 +26,17 @@ from protocol.log import (
 from protocol.wire import Entries, Receipt
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode
-from tests.client.people import codes, messages_of, room_of, state_of, texts, until
+from tests.client.people import (
+    chat,
+    codes,
+    messages_of,
+    room_of,
+    texts,
+    until,
+)
 from tests.helpers.fuzz import fuzzing
 
 BOB = f"bob@{NAME}"
-
-
-async def chat(join: Join) -> tuple[Client, Client, Room]:
-    """Two people who have said something; the receipt is there, nothing is under way.
-
-    So the next entry of the room is the one that a test makes.
-    """
-    alice, bob = await join("alice"), await join("bob")
-    room = await alice.start_direct(BOB)
-    await alice.send_text(room.id, "one")
-    await until(
-        partial(state_of, alice, room.id, "one"), lambda s: s is State.DELIVERED
-    )
-    return alice, bob, room
 
 
 async def show(

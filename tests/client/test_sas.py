@@ -29,17 +29,8 @@ from protocol.fingerprint import EMOJI, sas_public
 from protocol.log import Entry, Kind, Submission
 from tests.client.conftest import Join
 from tests.client.fake_node import FakeNode
-from tests.client.people import ALICE, BOB, opened, room_of, texts, until
+from tests.client.people import ALICE, BOB, chat, opened, room_of, until
 from tests.helpers.fuzz import fuzzing
-
-
-async def chat(join: Join) -> tuple[Client, Client, Room]:
-    """Two people who have said something."""
-    alice, bob = await join("alice"), await join("bob")
-    room = await alice.start_direct(BOB)
-    await alice.send_text(room.id, "one")
-    await until(partial(texts, bob, room.id), lambda t: t == ["one"])
-    return alice, bob, room
 
 
 async def live(client: Client, stage: str) -> Sas:

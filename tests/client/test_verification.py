@@ -26,6 +26,7 @@ from tests.client.people import (
     BOB,
     CAROL,
     PASSWORD,
+    chat,
     codes,
     online,
     opened,
@@ -34,7 +35,7 @@ from tests.client.people import (
     texts,
     until,
 )
-from tests.client.test_sas import chat, ended, live
+from tests.client.test_sas import ended, live
 from tests.client.test_sas import trust as trust_in
 
 
