@@ -15,12 +15,18 @@ Two devices that start at the same time make two groups. Each adds the other, so
 are in both: all of them are read, and the one with the smallest id is written to.
 Whoever gets into a smaller one than before repeats there what it has, so no value is
 left behind in the other.
+
+Everybody can make a room that says of itself that it is one, and invite us. It is ours
+only while all who are in it are devices of this account under its own root key: looked
+at when we come in, after each change, and before anything is told there. One that is
+not is left at once, for everybody to see.
 """
 
 import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
+from client.account.contacts import known_log
 from client.account.me import Me
 from client.clock import Clock
 from client.content.own import (
@@ -29,17 +35,22 @@ from client.content.own import (
     VALUE_MAX,
     Entry,
     Registers,
+    latest,
 )
 from client.rooms.founding import found
 from client.rooms.groups import Groups, policy_of
 from client.rooms.letters import Arrival, Letters
+from client.storage.alarms import raise_alarm
 from client.storage.store import Tx
-from client.storage.timeline import Purpose, Status
+from client.storage.timeline import LINES, Purpose, Status, add_notice, set_status
 from e2ee import Group
-from protocol.errors import IdentityError
+from protocol.account_log import read_account_log
+from protocol.credential import credential_root
+from protocol.errors import IdentityError, TelexError
 from protocol.log import LogId
+from protocol.policy import Role, account_of, device_of
 
-__all__ = ["DELAY", "SelfGroup", "is_self"]
+__all__ = ["DELAY", "FALSE", "SelfGroup", "is_self"]
 
 DELAY = 2.0
 """Seconds in which what is set is gathered: a draft changes with each key."""
@@ -50,6 +61,9 @@ of the largest fits behind them."""
 
 KEYS_MAX = 5000
 """Values of one register; the oldest make way. More people than anybody knows."""
+
+FALSE = "false_self_group"
+"""The alarm and the line: a room that says it binds our devices holds others."""
 
 STRANGER_WAIT = 3600 * 1000
 """Milliseconds in which a room that is not known here may turn out to be our self
@@ -103,8 +117,10 @@ class SelfGroup:
         )
         if (b"" if row is None else bytes(row[0])) == value:
             return
-        # Above the one before, whatever the clocks of the two devices say.
-        time = max(self._clock.now_ms(), 0 if row is None else int(row[1]) + 1)
+        # Above the one before, whatever the clocks of the two devices say; but never
+        # so late that the others would not have it.
+        now = self._clock.now_ms()
+        time = min(max(now, 0 if row is None else int(row[1]) + 1), latest(now))
         self._keep(tx, Entry(register, key, value, time), dirty=True)
         _prune(tx, register)
         room = self.room(tx)
@@ -173,10 +189,12 @@ class SelfGroup:
 
     def entered(self, tx: Tx, room: LogId, group: Group) -> None:
         """This device joined a room; if it is a self group, bring what we have."""
-        own = policy_of(group).self_group
-        purpose = Purpose.SELF if own else Purpose.TALK
-        tx.execute("UPDATE room SET purpose = ? WHERE id = ?", purpose, room)
-        if own:
+        if not policy_of(group).self_group:
+            tx.execute("UPDATE room SET purpose = ? WHERE id = ?", Purpose.TALK, room)
+        elif not self._is_ours(group):
+            self._refuse(tx, room, group)
+        else:
+            tx.execute("UPDATE room SET purpose = ? WHERE id = ?", Purpose.SELF, room)
             self._show_the_unsure(tx)
             self._mark_all(tx)
 
@@ -192,8 +210,14 @@ class SelfGroup:
 
         Who added them tells them; who came in by itself is told by everybody.
         """
+        if not is_self(tx, room):
+            return
+        group = self._groups.get(tx, room)
+        if group is not None and not self._is_ours(group):
+            self._refuse(tx, room, group)
+            return
         own = sender == str(self._me.device)
-        if added and (own or sender in added) and is_self(tx, room):
+        if added and (own or sender in added):
             self._mark_all(tx)
 
     def flush(self, tx: Tx, room: LogId) -> None:
@@ -203,6 +227,11 @@ class SelfGroup:
         group = self._groups.get(tx, room)
         if group is None or not group.active or len(group.members()) < 2:
             return
+        if not self._is_ours(group):
+            self._refuse(tx, room, group)
+            return
+        if self._holds_revoked(tx, group):
+            return  # until it is put out: its commit brings us here again
         batch: list[Entry] = []
         size = 0
         for register, key, value, time in tx.all(
@@ -220,29 +249,107 @@ class SelfGroup:
             tx.execute("UPDATE own_register SET dirty = 0 WHERE dirty")
 
     def adopt(self, tx: Tx, entries: Sequence[Entry]) -> None:
-        """Take in values that another device set, from the group or an archive."""
+        """Take in values that another device set, from the group or an archive.
+
+        A value that is outside a bound, or that its feature does not take, is passed
+        by; the others count.
+        """
+        now = self._clock.now_ms()
+        taken: set[str] = set()
         for entry in entries:
-            row = tx.one(
-                "SELECT time, value FROM own_register WHERE register = ? AND key = ?",
-                entry.register,
-                entry.key,
-            )
-            # One order for all devices, also of two that wrote in the same moment.
-            if row is not None and (row[0], bytes(row[1])) >= (entry.time, entry.value):
-                continue
-            self._keep(tx, entry, dirty=False)
-            handler = self._handlers.get(entry.register)
-            if handler is not None:
-                handler(tx, entry.key, entry.value)
-        for register in {entry.register for entry in entries}:
+            try:
+                entry.check(now)
+                with tx.attempt():
+                    self._take(tx, entry)
+            except (TelexError, ValueError) as error:
+                logger.warning("a register is passed by: %s", type(error).__name__)
+            else:
+                taken.add(entry.register)
+        for register in taken:
             _prune(tx, register)
 
     # --- how ----------------------------------------------------------------------
+
+    def _take(self, tx: Tx, entry: Entry) -> None:
+        row = tx.one(
+            "SELECT time, value FROM own_register WHERE register = ? AND key = ?",
+            entry.register,
+            entry.key,
+        )
+        # One order for all devices, also of two that wrote in the same moment.
+        if row is not None and (row[0], bytes(row[1])) >= (entry.time, entry.value):
+            return
+        self._keep(tx, entry, dirty=False)
+        handler = self._handlers.get(entry.register)
+        if handler is not None:
+            handler(tx, entry.key, entry.value)
 
     def _received(self, tx: Tx, body: Registers, arrival: Arrival) -> None:
         if arrival.account != self._account or not is_self(tx, arrival.room):
             raise IdentityError("Only our own devices say what our devices share.")
         self.adopt(tx, body.entries)
+
+    def _is_ours(self, group: Group) -> bool:
+        """Whether a group that says it is a self group holds our devices alone.
+
+        The room's seed names a creator too, but anybody can write any name there: the
+        leaves are what cannot be forged.
+        """
+        policy, root = policy_of(group), credential_root(self._me.credential)
+        return (
+            policy.self_group
+            and policy.role(self._account) == Role.OWNER
+            and all(
+                account_of(member.identity) == self._account
+                and credential_root(member.identity) == root
+                for member in group.members()
+            )
+        )
+
+    def _holds_revoked(self, tx: Tx, group: Group) -> bool:
+        """Whether a device is in it that our account's log says is none any more."""
+        try:
+            log = known_log(tx, self._account)
+            revoked = read_account_log(self._me.account, log).revoked
+        except IdentityError:
+            return False  # not read yet
+        return any(
+            device_of(member.identity).partition("/")[2] in revoked
+            for member in group.members()
+        )
+
+    def _refuse(self, tx: Tx, room: LogId, group: Group) -> None:
+        """Leave a room that passes itself off as our self group, and say so."""
+        others = sorted({account_of(m.identity) for m in group.members()})
+        who = ", ".join(name for name in others if name != self._account)
+        text = (
+            f"{who or 'Somebody with other keys than yours'} made a room that "
+            "passes itself off as the one that binds your own devices. It was not "
+            "believed: nothing was sent there, and this device left it."
+        )
+        self._groups.drop(tx, room)
+        self._letters.give_up(tx, room, "You are not in this room any more.")
+        tx.execute("DELETE FROM intent WHERE room = ?", room)
+        tx.execute("DELETE FROM staged WHERE room = ?", room)
+        tx.execute("UPDATE room SET purpose = ? WHERE id = ?", Purpose.TALK, room)
+        set_status(tx, room, Status.LEFT, text)
+        row = tx.one("SELECT joined FROM room WHERE id = ?", room)
+        add_notice(
+            tx,
+            room,
+            seq=1 if row is None else max(1, int(row[0])),
+            line=LINES - 2,
+            device=self._account,
+            time=self._clock.now_ms(),
+            code=FALSE,
+            text=text,
+        )
+        raise_alarm(tx, FALSE, room, room, text, evidence=f"room: {room}")
+        # What was to go there goes to the true one.
+        self._mark_all(tx)
+        true = self.room(tx)
+        if true is not None:
+            tx.after.append(partial(self._wake, true))
 
     def _keep(self, tx: Tx, entry: Entry, *, dirty: bool) -> None:
         tx.execute(

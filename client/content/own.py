@@ -11,7 +11,16 @@ import msgspec
 
 from protocol.errors import Malformed
 
-__all__ = ["ENTRIES_MAX", "KEY_MAX", "REGISTER_MAX", "VALUE_MAX", "Entry", "Registers"]
+__all__ = [
+    "AHEAD",
+    "ENTRIES_MAX",
+    "KEY_MAX",
+    "REGISTER_MAX",
+    "VALUE_MAX",
+    "Entry",
+    "Registers",
+    "latest",
+]
 
 REGISTER_MAX = 16
 """Characters of a register's name: `contact`, `draft`."""
@@ -25,8 +34,14 @@ VALUE_MAX = 20 * 1024
 ENTRIES_MAX = 1000
 """Values in one message; its size is what bounds it before that."""
 
-TIME_MAX = 1 << 53
-"""Milliseconds: what every JSON reader can count to."""
+AHEAD = 24 * 3600 * 1000
+"""Milliseconds that a value's time may be ahead of who reads it: a clock in another
+time zone. One from further on would win for as long as that takes."""
+
+
+def latest(now: int) -> int:
+    """The latest time of a value that is believed at `now`, both in milliseconds."""
+    return now + AHEAD
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -39,9 +54,26 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     time: int
     """Milliseconds since 1970, at least one more than of the value before."""
 
+    def check(self, now: int) -> None:
+        """Raise `Malformed` outside a bound; `now`: milliseconds since 1970."""
+        if not 0 < len(self.register) <= REGISTER_MAX or not (
+            self.register.isascii() and self.register.isprintable()
+        ):
+            raise Malformed("A register's name is a short ASCII word.")
+        if len(self.key.encode("utf-8", "surrogatepass")) > KEY_MAX:
+            raise Malformed("A register's key is too long.")
+        if len(self.value) > VALUE_MAX:
+            raise Malformed("A register's value is too long.")
+        if not 0 <= self.time <= latest(now):
+            raise Malformed("A register's time has not come.")
+
 
 class Registers(msgspec.Struct, frozen=True):
-    """Values that changed, or all of them for a device that is new."""
+    """Values that changed, or all of them for a device that is new.
+
+    Each value is checked by itself when it is taken in (`Entry.check`): one that is
+    bad keeps none of the others out.
+    """
 
     kind: ClassVar[str] = "own_registers"
     entries: list[Entry]
@@ -50,14 +82,3 @@ class Registers(msgspec.Struct, frozen=True):
         """Raise `Malformed` outside a bound."""
         if not 0 < len(self.entries) <= ENTRIES_MAX:
             raise Malformed("Registers hold nothing, or too much.")
-        for entry in self.entries:
-            if not 0 < len(entry.register) <= REGISTER_MAX or not (
-                entry.register.isascii() and entry.register.isprintable()
-            ):
-                raise Malformed("A register's name is a short ASCII word.")
-            if len(entry.key.encode("utf-8", "surrogatepass")) > KEY_MAX:
-                raise Malformed("A register's key is too long.")
-            if len(entry.value) > VALUE_MAX:
-                raise Malformed("A register's value is too long.")
-            if not 0 <= entry.time < TIME_MAX:
-                raise Malformed("A register's time is none.")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from client import Client, RoomChanged
 from client.account import self_group
 from client.account.self_group import BATCH_BYTES, KEYS_MAX
-from client.content.own import Entry, Registers
+from client.content.own import Entry, Registers, latest
 from client.storage.store import Tx
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
@@ -34,6 +34,15 @@ from tests.client.people import (
     until,
 )
 from tests.helpers.fuzz import fuzzing
+
+
+NOW = 1_800_000_000_000
+
+
+def check_all(registers: Registers) -> None:
+    registers.check()
+    for entry in registers.entries:
+        entry.check(NOW)
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +244,7 @@ async def test_a_register_is_bounded(join: Join) -> None:
 @given(st.binary(max_size=200))
 def test_bytes_are_registers_or_malformed(data: bytes) -> None:
     with contextlib.suppress(Malformed):
-        decode(data, Registers).check()
+        check_all(decode(data, Registers))
 
 
 @pytest.mark.fuzz
@@ -245,7 +254,7 @@ def test_changed_registers_are_read_or_malformed(place: int, byte: int) -> None:
     data = bytearray(encode(Registers([Entry("draft", "room", b"text", 5)])))
     data[place % len(data)] = byte
     with contextlib.suppress(Malformed):
-        decode(bytes(data), Registers).check()
+        check_all(decode(bytes(data), Registers))
 
 
 @pytest.mark.parametrize(
@@ -257,9 +266,9 @@ def test_changed_registers_are_read_or_malformed(place: int, byte: int) -> None:
         Entry("draft", "k" * 401, b"", 1),
         Entry("draft", "k", bytes(20 * 1024 + 1), 1),
         Entry("draft", "k", b"", -1),
-        Entry("draft", "k", b"", 1 << 53),
+        Entry("draft", "k", b"", latest(NOW) + 1),
     ],
 )
 def test_an_entry_outside_its_bounds_is_refused(entry: Entry) -> None:
     with pytest.raises(Malformed):
-        Registers([entry]).check()
+        entry.check(NOW)
