@@ -8,6 +8,7 @@ from client.clock import Clock
 from client.rooms.changes import Want, want
 from client.rooms.groups import Groups
 from client.rooms.letters import Letters
+from client.rooms.presence import note_presence
 from client.storage.heads import start_log
 from client.storage.store import Tx
 from client.storage.timeline import Purpose, Status
@@ -61,6 +62,7 @@ def found(
         now,
     )
     tx.rooms.add(room)
+    note_presence(tx, room, account, 1, inside=True)
     body = encode(CreateRoom(seed, group.group_info(), group.ratchet_tree()))
     letters.post(tx, room, Kind.CREATE, body)
     for device in _own_devices(tx, me):

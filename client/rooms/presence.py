@@ -1,7 +1,7 @@
 """Who was in a room when: what the group's commits said, never the hub.
 
 Asked before something is sent once more: whoever was not in the room when it was said
-does not get it now.
+does not get it now, nor does anybody of whom this device does not know.
 """
 
 from collections.abc import Collection
@@ -35,21 +35,20 @@ def note_present(tx: Tx, room: LogId, accounts: Collection[str], seq: int) -> No
     """These accounts, and no others, are in a room that this device came into.
 
     Who went while it had no keys went at an unknown entry: at the first of them, to be
-    on the safe side.
+    on the safe side; and who is here may have come at the last.
     """
     row = tx.one("SELECT min(seq) FROM held_entry WHERE log = ? AND seq < ?", room, seq)
     first = seq if row is None or row[0] is None else int(row[0])
     for (known,) in tx.all(
         "SELECT DISTINCT account FROM presence WHERE room = ?", room
     ):
-        if known not in accounts:
-            note_presence(tx, room, known, first, inside=False)
+        note_presence(tx, room, known, first, inside=False)
     for account in accounts:
         note_presence(tx, room, account, seq, inside=True)
 
 
 def was_inside(tx: Tx, room: LogId, account: str, seq: int) -> bool:
-    """Whether an account was in a room at an entry, as far as this device saw."""
+    """Whether this device saw that an account was in a room at an entry."""
     row = tx.one(
         "SELECT inside FROM presence WHERE room = ? AND account = ? AND seq <= ?"
         " ORDER BY seq DESC LIMIT 1",
@@ -57,12 +56,4 @@ def was_inside(tx: Tx, room: LogId, account: str, seq: int) -> bool:
         account,
         seq,
     )
-    if row is None:
-        # Nobody came while this device watched: those were there before it.
-        row = tx.one(
-            "SELECT NOT inside FROM presence WHERE room = ? AND account = ?"
-            " ORDER BY seq LIMIT 1",
-            room,
-            account,
-        )
-    return row is None or bool(row[0])
+    return row is not None and bool(row[0])

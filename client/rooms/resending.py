@@ -8,11 +8,11 @@ once. From anybody else it is shown as their copy, and says so.
 
 The answerer: a device answers for what it has in clear, to accounts that were in the
 room when it was said. The author's devices act first, then the asker's own others,
-then anybody; who sees that it was done does nothing. If all who are in the room now
-were in it then, one answer serves all askers; else each gets a sealed one.
+then anybody; who sees that it was done does nothing. Each asker gets an answer that is
+sealed for it: whoever comes in before it leaves cannot read it.
 """
 
-from collections.abc import Collection
+import logging
 
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, PublicKey, SealedBox
@@ -36,7 +36,7 @@ from client.content.repair import DEVICES_MAX, IDS_MAX
 from client.doctor.ailment import Illness, Stage, can_be_asked_for, find, heal
 from client.model import MessageId, MessageRemoved
 from client.rooms.changes import doubt_keys, may_join_after
-from client.rooms.groups import Groups, accounts_of
+from client.rooms.groups import Groups
 from client.rooms.letters import Arrival, Letters
 from client.rooms.notices import Lines
 from client.rooms.presence import was_inside
@@ -45,7 +45,7 @@ from client.storage.store import Tx
 from client.storage.timeline import Status
 from client.text import visible
 from protocol.codec import decode, encode
-from protocol.errors import Malformed
+from protocol.errors import Malformed, TelexError
 from protocol.log import Entry, Kind, LogId, Submission
 
 __all__ = ["ASK_DELAY", "Resending"]
@@ -91,6 +91,8 @@ AGAIN: tuple[type[Body], ...] = (Text, Reply, RoomName, Redaction, Timer)
 _DOUBTFUL = frozenset(("generation_used", "decryption_failed"))
 """Causes that say that the sender's keys do not fit the room's."""
 
+logger = logging.getLogger(__name__)
+
 
 class Resending:
     """Asks and answers; all state is in the database."""
@@ -109,8 +111,9 @@ class Resending:
 
     def prepare(self, tx: Tx, room: LogId) -> None:
         """Queue the requests and answers of a room that are due."""
-        self._answer(tx, room)
         now = self._clock.now_ms()
+        tx.execute("DELETE FROM answer WHERE time < ?", now - ANSWERS_KEPT)
+        self._answer(tx, room)
         waiting = tx.one(
             "SELECT count(*) FROM ailment WHERE room = ? AND state = ? AND due > ?",
             room,
@@ -209,11 +212,7 @@ class Resending:
             # At most once an hour: nobody can keep us from writing by doubting.
             doubt_keys(tx, room)
             arrival.due[room] = 0.0
-        tx.execute(
-            "DELETE FROM answer WHERE room = ? AND due = 0 AND time < ?",
-            room,
-            now - ANSWERS_KEPT,
-        )
+        tx.execute("DELETE FROM answer WHERE time < ?", now - ANSWERS_KEPT)
         group = self._groups.get(tx, room)
         row = tx.one(
             "SELECT count(*) FROM answer WHERE room = ? AND time > ?",
@@ -222,7 +221,6 @@ class Resending:
         )
         if group is None or row is None or row[0] >= ANSWERS_PER_HOUR:
             return
-        present = accounts_of(group.members())
         rank = int(delay_for(group) * 1000)
         for id in dict.fromkeys(raw.hex() for raw in body.ids):
             found = self._have(tx, room, id)
@@ -232,7 +230,6 @@ class Resending:
             if not was_inside(tx, room, arrival.account, seq):
                 continue
             delay = self._delay(device, arrival.account, rank)
-            key = b"" if _all_inside(tx, room, present, seq) else body.key
             tx.execute(
                 "INSERT INTO answer (room, id, key, due, time) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (room, id, key) DO UPDATE SET time = excluded.time,"
@@ -240,7 +237,7 @@ class Resending:
                 "  WHEN sent < ? THEN excluded.due ELSE 0 END",
                 room,
                 id,
-                key,
+                body.key,
                 now + delay,
                 now,
                 ANSWERS,
@@ -279,14 +276,11 @@ class Resending:
             ANSWERS_AT_ONCE,
         )
         for id, key in rows:
-            again = _content(tx, room, id)
-            if again is not None:
-                data = encode(again)
-                if key:
-                    data = SealedBox(PublicKey(bytes(key))).encrypt(data)
-                self._letters.queue(
-                    tx, room, Resend(bytes.fromhex(id), data, bytes(key))
-                )
+            try:
+                self._send(tx, room, id, bytes(key))
+            except (CryptoError, TelexError, ValueError) as error:
+                # Not this one, then: the others, and the room, go on.
+                logger.warning("an answer cannot be made: %s", type(error).__name__)
             tx.execute(
                 "UPDATE answer SET due = 0, sent = sent + 1"
                 " WHERE room = ? AND id = ? AND key = ?",
@@ -294,6 +288,12 @@ class Resending:
                 id,
                 key,
             )
+
+    def _send(self, tx: Tx, room: LogId, id: str, key: bytes) -> None:
+        again = _content(tx, room, id)
+        if again is not None:
+            data = SealedBox(PublicKey(key)).encrypt(encode(again))
+            self._letters.queue(tx, room, Resend(bytes.fromhex(id), data, key))
 
     def _remember(
         self, tx: Tx, room: LogId, entry: Entry, id: MessageId, device: str, body: Body
@@ -339,7 +339,7 @@ class Resending:
             return
         trusted = arrival.account in (illness.account, self._account)
         if not again.kind:
-            if trusted or illness.account == self._account:
+            if trusted:
                 _remove_line(tx, room, id)
                 heal(tx, id)
             return
@@ -392,10 +392,6 @@ def _open(tx: Tx, body: Resend) -> Again | None:
         except CryptoError as error:
             raise Malformed("What was sent again does not open.") from error
     return decode(data, Again)
-
-
-def _all_inside(tx: Tx, room: LogId, accounts: Collection[str], seq: int) -> bool:
-    return all(was_inside(tx, room, account, seq) for account in accounts)
 
 
 def _remove_line(tx: Tx, room: LogId, id: MessageId) -> None:
