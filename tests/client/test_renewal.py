@@ -129,7 +129,9 @@ async def test_others_see_the_new_one_with_the_next_commit(
         opened(fake, tmp_path, "bob") as bob,
     ):
         room = await alice.create_group("Garden", [BOB])
-        await until(partial(room_of, bob, room.id))
+        # Its name is said: what waited to be said would bring new keys, and with
+        # them the new certificate.
+        await until(partial(room_of, bob, room.id), lambda r: r and r.title == "Garden")
     fake.offset = 0
     fake.packages.clear()  # those from then are over
     async with (
