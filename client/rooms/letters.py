@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from client.account.me import Me
 from client.content import Body, Unknown, read_content, write_content
@@ -38,7 +38,7 @@ from protocol.log import (
 )
 from protocol.policy import device_of
 
-__all__ = ["Arrival", "Due", "Letters", "Stage"]
+__all__ = ["Arrival", "Due", "Letters", "Stage", "is_latest"]
 
 Due = dict[LogId, float]
 """Rooms in which something is to be done, and after how many seconds."""
@@ -84,6 +84,19 @@ class Arrival:
     def account(self) -> str:
         """The account of that device."""
         return self.submission.sender.partition("/")[0]
+
+
+def is_latest(tx: Tx, room: LogId, what: Literal["named", "timed"], seq: int) -> bool:
+    """Whether a change of a room's name or timer comes after the last one.
+
+    What is sent again late has its old place: then it is over already. If it is not,
+    it is the last one from here on.
+    """
+    return bool(
+        tx.execute(
+            f"UPDATE room SET {what} = ? WHERE id = ? AND {what} < ?", seq, room, seq
+        )
+    )
 
 
 class Letters:
@@ -153,6 +166,11 @@ class Letters:
             word,
         )
         self.queue(tx, room, body, word)
+
+    def waits(self, tx: Tx, room: LogId, word: str) -> bool:
+        """Whether a content with this word is on its way: a newer one of ours."""
+        row = tx.one("SELECT 1 FROM outbox WHERE room = ? AND message = ?", room, word)
+        return row is not None
 
     def post(self, tx: Tx, room: LogId, kind: Kind, body: bytes) -> None:
         """Queue a submission that is not an encrypted message."""

@@ -22,7 +22,7 @@ from client.doctor.ailment import find
 from client.errors import BadText, RoomInactive, UnknownMessage
 from client.model import MessageId, MessageRemoved, State
 from client.rooms.groups import Groups, policy_of
-from client.rooms.letters import Arrival, Letters, Stage
+from client.rooms.letters import Arrival, Letters, Stage, is_latest
 from client.rooms.notices import Lines
 from client.rooms.ranking import delay_for
 from client.storage.store import Store, Tx
@@ -312,10 +312,21 @@ class Removing:
         )
 
     def _timed(self, tx: Tx, body: Timer, arrival: Arrival) -> None:
-        if self._may_time(tx, arrival.room, arrival.account):
-            self._set(tx, body, arrival.room, arrival.account, arrival.lines)
+        room, seq = arrival.room, arrival.entry.seq
+        if self._may_time(tx, room, arrival.account) and is_latest(
+            tx, room, "timed", seq
+        ):
+            self._set(tx, body, room, arrival.account, arrival.lines)
 
     def _own_timed(self, tx: Tx, body: Timer, room: LogId, entry: Entry) -> None:
+        if is_latest(tx, room, "timed", entry.seq) and not self._letters.waits(
+            tx, room, "timer"
+        ):
+            # It counts, whatever came in before it.
+            tx.execute(
+                "UPDATE room SET disappearing = ? WHERE id = ?", body.seconds, room
+            )
+            tx.rooms.add(room)
         lines = Lines(tx, room, entry, first=1)
         row = tx.one(
             "SELECT text FROM message WHERE room = ? AND code = 'disappearing'"

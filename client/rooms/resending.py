@@ -342,14 +342,30 @@ class Resending:
             if trusted:
                 _remove_line(tx, room, id)
                 heal(tx, id)
+            elif illness.account == self._account and illness.state != Stage.COPIED:
+                _show_claim(
+                    tx,
+                    illness,
+                    "said_empty",
+                    f"{arrival.account} says that this, from a device of yours, was "
+                    "nothing to be read, such as a receipt.",
+                )
             return
         content = read_body(again.kind, again.body)
         if isinstance(content, Unknown) or not isinstance(content, AGAIN):
             return
         if trusted:
             self._take(tx, illness, content, arrival)
-        elif isinstance(content, Text | Reply) and illness.state != Stage.COPIED:
-            _show_copy(tx, illness, arrival.account, content.text)
+        elif isinstance(content, Text | Reply) and (
+            illness.state != Stage.COPIED or _is_said_empty(tx, illness)
+        ):
+            _show_claim(
+                tx,
+                illness,
+                "copied",
+                f"{illness.account} wrote, as {arrival.account} has it: "
+                f"{visible(content.text)}",
+            )
         arrival.due[room] = 0.0
 
     def _take(self, tx: Tx, illness: Illness, body: Body, arrival: Arrival) -> None:
@@ -400,13 +416,19 @@ def _remove_line(tx: Tx, room: LogId, id: MessageId) -> None:
         tx.events.append(MessageRemoved(room, id))
 
 
-def _show_copy(tx: Tx, illness: Illness, by: str, text: str) -> None:
-    author = illness.account
+def _show_claim(tx: Tx, illness: Illness, code: str, text: str) -> None:
+    """Show what somebody else says of it, in its place; nobody is asked any more."""
     tx.execute(
-        "UPDATE message SET text = ?, code = 'copied' WHERE id = ? AND kind = 'notice'",
-        f"{author} wrote, as {by} has it: {visible(text)}",
+        "UPDATE message SET text = ?, code = ? WHERE id = ? AND kind = 'notice'",
+        text,
+        code,
         illness.id,
     )
     tx.execute("UPDATE ailment SET state = ? WHERE id = ?", Stage.COPIED, illness.id)
     tx.messages[illness.id] = None
     tx.rooms.add(illness.room)
+
+
+def _is_said_empty(tx: Tx, illness: Illness) -> bool:
+    row = tx.one("SELECT code FROM message WHERE id = ?", illness.id)
+    return row is not None and row[0] == "said_empty"

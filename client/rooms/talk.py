@@ -6,11 +6,11 @@ from client.account.me import Me
 from client.clock import Clock
 from client.content import Receipt, Reply, RoomName, Text
 from client.model import MessageId, State
-from client.rooms.letters import Arrival, Letters
+from client.rooms.letters import Arrival, Letters, is_latest
 from client.storage.store import Tx
 from client.storage.timeline import PENDING, add_message, is_removed, message_id, place
 from client.text import visible_line
-from protocol.log import LogId
+from protocol.log import Entry, LogId
 
 __all__ = ["RECEIPT_DELAY", "RECEIPT_MEMBERS", "Talk"]
 
@@ -33,6 +33,7 @@ class Talk:
         letters.on(Reply, self._text)
         letters.on(Receipt, self._receipt)
         letters.on(RoomName, self._named)
+        letters.on_own(RoomName, self._own_named)
 
     # --- writing --------------------------------------------------------------
 
@@ -163,7 +164,9 @@ class Talk:
     def _named(self, tx: Tx, body: RoomName, arrival: Arrival) -> None:
         room = arrival.room
         row = tx.one("SELECT title, direct FROM room WHERE id = ?", room)
-        if row is None or row[1] or row[0] == body.name:
+        if row is None or row[1] or not is_latest(tx, room, "named", arrival.entry.seq):
+            return
+        if row[0] == body.name:
             return
         tx.execute("UPDATE room SET title = ? WHERE id = ?", body.name, room)
         tx.rooms.add(room)
@@ -173,3 +176,13 @@ class Talk:
                 "renamed",
                 f"{arrival.account} named this room {visible_line(body.name)}.",
             )
+
+    def _own_named(self, tx: Tx, body: RoomName, room: LogId, entry: Entry) -> None:
+        """Ours has its place: it counts, whatever came in before it."""
+        if is_latest(tx, room, "named", entry.seq) and not self._letters.waits(
+            tx, room, "name"
+        ):
+            tx.execute(
+                "UPDATE room SET title = ? WHERE id = ? AND NOT direct", body.name, room
+            )
+            tx.rooms.add(room)

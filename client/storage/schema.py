@@ -191,6 +191,11 @@ CREATE TABLE staged_join (
     mls_ratchet BLOB NOT NULL
 ) WITHOUT ROWID;
 
+-- The newest epoch known of a room; once its keys are gone also the e2ee.PublicGroup
+-- that follows its log, and where that led: SHA-256 of the context after a commit.
+CREATE TABLE trail (room TEXT PRIMARY KEY, epoch INTEGER NOT NULL, data BLOB);
+CREATE TABLE trail_point (room TEXT, seq INTEGER, context BLOB, UNIQUE (room, seq));
+
 -- Who came and went, as the group's commits say it (not the hub).
 CREATE TABLE presence (
     room TEXT NOT NULL,
@@ -267,6 +272,11 @@ CREATE TABLE removal (
 
 -- When this device last renewed its leaf there, by a commit of its own or by joining.
 ALTER TABLE room ADD COLUMN updated INTEGER NOT NULL DEFAULT 0;
+
+-- The entries that last said its name, and when messages vanish: older ones, that are
+-- sent again late, change nothing.
+ALTER TABLE room ADD COLUMN named INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE room ADD COLUMN timed INTEGER NOT NULL DEFAULT 0;
 
 -- What our own devices agree on, the last writer wins. `dirty`: not told them yet.
 CREATE TABLE own_register (

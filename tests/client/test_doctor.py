@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from nacl.public import PrivateKey
 
 from client import Client, State
 from client.content import (
@@ -310,7 +311,8 @@ async def test_nobody_can_be_kept_from_writing_by_doubts(join: Join) -> None:
     await until(partial(room_of, bob, room.id))
 
     def doubt(tx: Tx) -> None:
-        body = ResendRequest([bytes(16)], bytes(32), [alice.device])
+        key = bytes(PrivateKey.generate().public_key)
+        body = ResendRequest([bytes(16)], key, [alice.device])
         bob._letters.queue(tx, room.id, body)
 
     for n in range(3):

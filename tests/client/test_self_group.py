@@ -35,7 +35,6 @@ from tests.client.people import (
 )
 from tests.helpers.fuzz import fuzzing
 
-
 NOW = 1_800_000_000_000
 
 
