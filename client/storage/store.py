@@ -147,6 +147,7 @@ class Store:
 
         Raises:
             ProfileExists, ProfileInUse.
+            StorageFailed: the disk is full or failing.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
@@ -160,6 +161,13 @@ class Store:
             _remove_database(directory)
             key = os.urandom(KEY_BYTES)
             connection = _connect(directory / DATABASE_FILE, key)
+        except ProfileDamaged as error:
+            # What is new cannot be damaged: the disk did not take it.
+            lock.close()
+            raise StorageFailed(
+                f"The database in {directory} cannot be made: check the disk and its "
+                "free space. Nothing was set up here."
+            ) from error
         except BaseException:
             lock.close()
             raise
