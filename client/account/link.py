@@ -28,6 +28,7 @@ from nacl import bindings
 from nacl.exceptions import CryptoError
 
 from client.errors import LinkRefused, LinkUnknown
+from client.quiet import Quiet
 from protocol.address import parse_account
 from protocol.codec import decode, encode
 from protocol.errors import AddressError, Malformed
@@ -82,7 +83,7 @@ class Offer(msgspec.Struct, array_like=True, frozen=True):
     name: str
 
 
-class Answer(msgspec.Struct, array_like=True, frozen=True):
+class Answer(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """What a device of the account tells the new one."""
 
     version: int

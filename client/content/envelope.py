@@ -19,6 +19,7 @@ from client.content.removal import Redaction, Timer
 from client.content.repair import Resend, ResendRequest
 from client.content.talk import SEQ_MAX, Receipt, Reply, RoomName, Text
 from client.content.verifying import SasAccept, SasAgree, SasAsk, SasEnd, SasReveal
+from client.quiet import Quiet
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
 
@@ -69,7 +70,7 @@ _KINDS: dict[str, type[Body]] = {
 }
 
 
-class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+class _Envelope(Quiet, msgspec.Struct, array_like=True, frozen=True):
     version: int
     id: bytes
     head_seq: int
@@ -78,8 +79,8 @@ class _Envelope(msgspec.Struct, array_like=True, frozen=True):
     body: msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+@dataclass(frozen=True, slots=True, repr=False)
+class Content(Quiet):
     """A content, decoded and inside its bounds."""
 
     id: bytes

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
+from client.quiet import Quiet
 from protocol.errors import Malformed
 
 __all__ = [
@@ -44,7 +45,7 @@ def latest(now: int) -> int:
     return now + AHEAD
 
 
-class Entry(msgspec.Struct, array_like=True, frozen=True):
+class Entry(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """One value, as its last writer set it."""
 
     register: str
@@ -68,7 +69,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
             raise Malformed("A register's time has not come.")
 
 
-class Registers(msgspec.Struct, frozen=True):
+class Registers(Quiet, msgspec.Struct, frozen=True):
     """Values that changed, or all of them for a device that is new.
 
     Each value is checked by itself when it is taken in (`Entry.check`): one that is

@@ -12,6 +12,7 @@ import msgspec
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
+from client.quiet import Quiet
 from protocol.errors import Malformed
 
 __all__ = ["IDS_MAX", "Again", "Resend", "ResendRequest"]
@@ -54,7 +55,7 @@ class ResendRequest(msgspec.Struct, frozen=True):
             raise Malformed("A request doubts too many devices.")
 
 
-class Again(msgspec.Struct, array_like=True, frozen=True):
+class Again(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """A content that is sent again."""
 
     kind: str
@@ -62,7 +63,7 @@ class Again(msgspec.Struct, array_like=True, frozen=True):
     body: bytes
 
 
-class Resend(msgspec.Struct, frozen=True):
+class Resend(Quiet, msgspec.Struct, frozen=True):
     """The content of a message that somebody could not read."""
 
     kind: ClassVar[str] = "resend"

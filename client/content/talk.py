@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from client.quiet import Quiet
 from client.text import NAME_MAX
 from protocol.errors import Malformed
 from protocol.limits import TEXT_MAX
@@ -14,7 +15,7 @@ SEQ_MAX = 1 << 51
 """Seqs in a content: what a position in a timeline can be made from."""
 
 
-class Text(msgspec.Struct, frozen=True):
+class Text(Quiet, msgspec.Struct, frozen=True):
     """A text that somebody wrote."""
 
     kind: ClassVar[str] = "text"
@@ -25,7 +26,7 @@ class Text(msgspec.Struct, frozen=True):
         _check_text(self.text)
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(Quiet, msgspec.Struct, frozen=True):
     """A text that answers another message."""
 
     kind: ClassVar[str] = "reply"
@@ -53,7 +54,7 @@ class Receipt(msgspec.Struct, frozen=True):
             raise Malformed("A receipt names no place in a log.")
 
 
-class RoomName(msgspec.Struct, frozen=True):
+class RoomName(Quiet, msgspec.Struct, frozen=True):
     """The room's name from here on; repeated for members who come later."""
 
     kind: ClassVar[str] = "room_name"

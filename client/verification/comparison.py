@@ -63,6 +63,10 @@ class Row(NamedTuple):
     code: str
     detail: str
 
+    def __repr__(self) -> str:
+        """Its name and stage; the private key stays unsaid."""
+        return f"Row({self.id}, {self.stage})"
+
 
 def select(tx: Tx, where: str, *values: object) -> list[Row]:
     """The comparisons of which something holds."""

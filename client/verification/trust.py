@@ -12,6 +12,7 @@ import msgspec
 
 from client.account.me import get_meta
 from client.model import Trust
+from client.quiet import Quiet
 from client.storage.alarms import forget, raise_alarm, settle
 from client.storage.store import Tx
 from protocol.codec import decode, encode
@@ -56,7 +57,7 @@ class Known(NamedTuple):
         return Trust.VERIFIED if self.verified else Trust.UNVERIFIED
 
 
-class _Shared(msgspec.Struct, array_like=True, frozen=True):
+class _Shared(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """What our devices tell each other about a person."""
 
     version: int

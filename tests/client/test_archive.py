@@ -423,7 +423,6 @@ ID = bytes(16)
         {"contacts": [(BOB, b"short", [])]},
         {"contacts": [("no address", bytes(32), [])]},
         {"contacts": [(BOB, bytes(32), [b"no entry"])]},
-        {"registers": [("", "key", b"", 0)]},
         {"rooms": [(room_id(1), "no host!", False, "", "active", "", 0, 0)]},
         {"rooms": [(room_id(1), "example.org", False, "", "king", "", 0, 0)]},
         {"rooms": [(room_id(1), "example.org", False, "", "left", "", 1 << 60, 0)]},
