@@ -25,14 +25,21 @@ from protocol.credential import (
 )
 from protocol.errors import IdentityError, Malformed
 from protocol.key import KeyPair, Signed, sign, verify
-from protocol.limits import ACCOUNT_LOG_ENTRIES, DEVICES_MAX
+from protocol.limits import (
+    ACCOUNT_LOG_ENTRIES,
+    ACCOUNT_LOG_OPEN,
+    ACCOUNT_LOG_TERM,
+    DEVICES_MAX,
+)
 from protocol.log import GENESIS, chain
 
 __all__ = [
     "AccountState",
     "Device",
     "EntryKind",
+    "LogFull",
     "add_device",
+    "enter_by_root",
     "genesis",
     "make_credential",
     "read_account_log",
@@ -40,6 +47,10 @@ __all__ = [
     "revoke_device",
     "rotate_ask",
 ]
+
+
+class LogFull(IdentityError):
+    """An account log, or its list of devices, has no room for an entry."""
 
 
 class EntryKind(StrEnum):
@@ -92,6 +103,8 @@ class AccountState:
     seq: int
     head: bytes
     """The chain's hash after entry `seq`."""
+    rotated: int
+    """The seq of the entry that set the ASK."""
 
     def addresses(self) -> list[DeviceAddress]:
         """The valid devices' addresses."""
@@ -136,6 +149,33 @@ def revoke_device(state: AccountState, ask: KeyPair, device: str, now: int) -> b
     return _next(state, now, EntryKind.DEVICE_REVOKE, device.encode(), ask)
 
 
+def enter_by_root(
+    state: AccountState,
+    root: KeyPair,
+    ask: KeyPair,
+    auth_key: bytes,
+    mls_key: bytes,
+    now: int,
+) -> tuple[list[bytes], AccountState]:
+    """The entries by which who has the root key comes in, and the log after them.
+
+    A new ASK, then the device that holds it. If the account has as many devices as it
+    may have, one makes way: the one whose certificate ends first, which is the one
+    that was longest renewed by nobody.
+
+    Raises:
+        LogFull: the log has no room for them.
+    """
+    entries = [rotate_ask(state, root, ask, now)]
+    state = read_account_log(state.account, entries, after=state)
+    while len(state.devices) >= DEVICES_MAX:
+        gone = min(state.devices, key=lambda d: state.devices[d].certificate.expires)
+        entries.append(revoke_device(state, ask, gone, now))
+        state = read_account_log(state.account, entries[-1:], after=state)
+    entries.append(add_device(state, ask, auth_key, mls_key, now))
+    return entries, read_account_log(state.account, entries[-1:], after=state)
+
+
 def read_account_log(
     account: AccountAddress,
     entries: list[bytes],
@@ -178,14 +218,35 @@ def _read_entry(
         raise IdentityError(f"An entry does not belong to the log of {account}.")
     if entry.seq != seq + 1 or entry.previous != head:
         raise IdentityError(f"The account log of {account} does not continue.")
-    if entry.seq > ACCOUNT_LOG_ENTRIES:
-        raise IdentityError(f"The account log of {account} is too long.")
-    changed = (
-        _begin(account, entry, signed)
-        if state is None
-        else _continue(state, entry, signed)
-    )
+    if state is None:
+        changed = _begin(account, entry, signed)
+    else:
+        _check_room(state, entry)
+        changed = _continue(state, entry, signed)
     return replace(changed, seq=entry.seq, head=chain(head, data))
+
+
+def _check_room(state: AccountState, entry: _AccountEntry) -> None:
+    """Raise `LogFull` for an entry that may not stand so far back.
+
+    The last entries are the root's: whoever has the ASK, a thief too, can fill the
+    log only up to them, and a rotation, with what follows it, always finds room.
+    """
+    if entry.seq > ACCOUNT_LOG_ENTRIES:
+        raise LogFull(
+            f"The list of devices of {state.account} is full for good: it has "
+            f"{ACCOUNT_LOG_ENTRIES} entries. Make a new account."
+        )
+    if (
+        entry.seq > ACCOUNT_LOG_OPEN
+        and entry.kind != EntryKind.ASK_ROTATE
+        and entry.seq > state.rotated + ACCOUNT_LOG_TERM
+    ):
+        raise LogFull(
+            f"The list of devices of {state.account} is nearly full: its last "
+            f"{ACCOUNT_LOG_ENTRIES - ACCOUNT_LOG_OPEN} entries are for the recovery "
+            "phrase."
+        )
 
 
 def _begin(
@@ -205,6 +266,7 @@ def _begin(
         revoked=frozenset(),
         seq=1,
         head=GENESIS,
+        rotated=1,
     )
 
 
@@ -221,14 +283,20 @@ def _continue(
             if ask.root != state.root:
                 raise IdentityError("An account signing key is of another root.")
             return replace(
-                state, ask=ask.ask, ask_serial=ask.serial, ask_signed=ask_signed
+                state,
+                ask=ask.ask,
+                ask_serial=ask.serial,
+                ask_signed=ask_signed,
+                rotated=entry.seq,
             )
         case EntryKind.DEVICE_ADD:
             device, added = _read_device(state, entry.body)
             if device in state.devices or device in state.revoked:
                 raise IdentityError("A device stands twice in an account log.")
             if len(state.devices) >= DEVICES_MAX:
-                raise IdentityError(f"An account has at most {DEVICES_MAX} devices.")
+                raise LogFull(
+                    f"An account has at most {DEVICES_MAX} devices: revoke one first."
+                )
             return replace(state, devices={**state.devices, device: added})
         case EntryKind.DEVICE_RENEW:
             device, renewed = _read_device(state, entry.body)

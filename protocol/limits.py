@@ -46,6 +46,14 @@ DEVICES_MAX = 32
 ACCOUNT_LOG_ENTRIES = 1000
 """Entries in an account's log: 30 years of a new device each month, twice over."""
 
+ACCOUNT_LOG_OPEN = 900
+"""Entries that the account signing key may fill; behind them only the root key opens
+room. So whoever stole the former cannot use up what a recovery needs."""
+
+ACCOUNT_LOG_TERM = 8
+"""Entries behind a rotation for which it opens room: as many as a node takes at once.
+With them a hundred entries are eleven rotations, by a person with 24 words."""
+
 MEMBERS_MAX = 1000
 """Accounts in a room (RFC 9420 costs grow with the devices: 4,000 leaves)."""
 

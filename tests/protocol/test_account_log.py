@@ -8,6 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.account_log import (
+    AccountState,
+    LogFull,
+    add_device,
+    enter_by_root,
     make_credential,
     read_account_log,
     renew_device,
@@ -19,6 +23,12 @@ from protocol.codec import decode, encode
 from protocol.credential import DEVICE_LIFETIME, credential_device, read_credential
 from protocol.errors import IdentityError
 from protocol.key import KeyPair, Signed, login_secret, root_key, sign, verify
+from protocol.limits import (
+    ACCOUNT_LOG_ENTRIES,
+    ACCOUNT_LOG_OPEN,
+    ACCOUNT_LOG_TERM,
+    DEVICES_MAX,
+)
 from tests.helpers.fuzz import fuzzing
 from tests.helpers.people import NOW, Person, key
 
@@ -211,3 +221,82 @@ def test_a_device_is_renewed_with_its_keys_and_only_for_longer() -> None:
     ):
         with pytest.raises(IdentityError):
             read_account_log(before.account, [bad], after=state)
+
+
+def fill(state: AccountState, ask: KeyPair, until: int) -> AccountState:
+    """What a thief with the ASK does: devices that come and go, up to an entry."""
+    while state.seq < until:
+        name = next((d for d in state.devices if state.seq % 2), None)
+        entry = (
+            add_device(state, ask, key().public, key().public, NOW)
+            if name is None
+            else revoke_device(state, ask, name, NOW)
+        )
+        state = read_account_log(state.account, [entry], after=state)
+    return state
+
+
+def test_who_has_the_account_key_cannot_use_up_what_the_root_needs() -> None:
+    alice = Person("alice@example.org")
+    state, thief = fill(alice.state, alice.ask, ACCOUNT_LOG_OPEN), alice.ask
+
+    def refused(ask: KeyPair, match: str) -> None:
+        entry = add_device(state, ask, key().public, key().public, NOW)
+        with pytest.raises(LogFull, match=match):
+            read_account_log(state.account, [entry], after=state)
+
+    refused(thief, "recovery phrase")
+    with pytest.raises(IdentityError):
+        forged = rotate_ask(state, thief, key(), NOW)
+        read_account_log(state.account, [forged], after=state)
+    # Each rotation opens room for a few entries, also when its key is stolen again.
+    recoveries = 0
+    while state.seq + 1 + ACCOUNT_LOG_TERM <= ACCOUNT_LOG_ENTRIES:
+        ask = key()
+        entry = rotate_ask(state, alice.root, ask, NOW)
+        rotated = read_account_log(state.account, [entry], after=state)
+        state = fill(rotated, ask, rotated.seq + ACCOUNT_LOG_TERM)
+        refused(ask, "recovery phrase")
+        recoveries += 1
+    assert recoveries == 11
+    # There is an end to it, in words that say what is left to do.
+    while state.seq < ACCOUNT_LOG_ENTRIES:
+        entry = rotate_ask(state, alice.root, key(), NOW)
+        state = read_account_log(state.account, [entry], after=state)
+    with pytest.raises(LogFull, match="new account"):
+        enter_by_root(state, alice.root, key(), key().public, key().public, NOW)
+
+
+def test_a_rotation_shortly_before_the_end_opens_no_more_than_any() -> None:
+    alice = Person("alice@example.org")
+    state = fill(alice.state, alice.ask, ACCOUNT_LOG_OPEN - 3)
+    ask = key()
+    entry = rotate_ask(state, alice.root, ask, NOW)
+    rotated = read_account_log(state.account, [entry], after=state)
+    state = fill(rotated, ask, rotated.seq + ACCOUNT_LOG_TERM)
+    assert state.seq > ACCOUNT_LOG_OPEN
+    with pytest.raises(LogFull):
+        fill(state, ask, state.seq + 1)
+
+
+def test_the_root_comes_in_where_no_device_has_room() -> None:
+    alice = Person("alice@example.org", now=NOW)
+    old = alice.device()
+    alice.now += 1
+    for _ in range(DEVICES_MAX - 2):
+        alice.device()
+    alice.now += 1
+    last = alice.device()
+    # The oldest was renewed: another one is the one that nobody cares for.
+    alice.log.append(renew_device(alice.state, alice.ask, old.address.device, NOW + 9))
+    state, ask, auth, mls = alice.state, key(), key(), key()
+    with pytest.raises(LogFull, match="revoke one first"):
+        entry = add_device(state, alice.ask, auth.public, mls.public, NOW + 10)
+        read_account_log(ALICE, [entry], after=state)
+    entries, after = enter_by_root(
+        state, alice.root, ask, auth.public, mls.public, NOW + 10
+    )
+    assert len(entries) == 3 and len(after.devices) == DEVICES_MAX
+    assert {old.address.device, last.address.device} <= set(after.devices)
+    assert len(after.revoked) == 1 and after.ask == ask.public
+    assert read_account_log(ALICE, [*alice.log, *entries]) == after
