@@ -5,7 +5,7 @@ then what nodes say to nodes. Names of structs are what the thing is; the paths
 they belong to stand in their docstrings.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,7 +38,19 @@ class NodeDocument(msgspec.Struct):
 # --- accounts ----------------------------------------------------------------
 
 
-class Register(msgspec.Struct):
+class _Secret:
+    """A body with a login secret in it: shown, it names its fields and no values."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
+
+
+class Register(_Secret, msgspec.Struct):
     """`POST /telex/v1/accounts`, signed by the device that `log` adds."""
 
     name: str
@@ -51,13 +63,13 @@ class Register(msgspec.Struct):
     invite: str = ""
 
 
-class Login(msgspec.Struct):
+class Login(_Secret, msgspec.Struct):
     """`POST /telex/v1/accounts/{name}/login`, unsigned: answers `AccountLog`."""
 
     login_secret: bytes
 
 
-class AddDevice(msgspec.Struct):
+class AddDevice(_Secret, msgspec.Struct):
     """`POST /telex/v1/accounts/{name}/devices`, signed by the new device."""
 
     login_secret: bytes
@@ -80,7 +92,7 @@ class AccountLog(msgspec.Struct):
     """The chain's hash after entry `seq`: what the node stands for."""
 
 
-class Recover(msgspec.Struct):
+class Recover(_Secret, msgspec.Struct):
     """`POST /telex/v1/accounts/{name}/recover`: by the root key, without password.
 
     Without entries it answers the `AccountLog`, so that the next ones can be made;

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from protocol import wire
 from protocol.codec import decode, decode_json, encode, encode_json
 from protocol.errors import Malformed
+from protocol.key import Signed
 from protocol.log import mailbox_id
 from tests.helpers.fuzz import fuzzing
 
@@ -41,6 +42,22 @@ STRUCTS = [
     for kind in vars(wire).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 ]
+
+
+def test_no_repr_shows_a_login_secret() -> None:
+    secret = bytes(range(200, 232))
+    proof = Signed(b"payload", b"signature")
+    for body in (
+        wire.Register("alice", secret, []),
+        wire.Login(secret),
+        wire.AddDevice(secret, []),
+        wire.Recover(proof, [], secret),
+    ):
+        for text in (repr(body), str(body), f"{body}", repr([body])):
+            assert repr(secret)[2:-1] not in text and secret.hex() not in text
+            assert type(body).__name__ in text
+        assert repr(secret)[2:-1] not in repr(list(body.__rich_repr__()))
+        assert decode(encode(body), type(body)) == body
 
 
 @pytest.mark.fuzz
