@@ -128,12 +128,7 @@ class Node:
         self.devices = Devices(self.store, settings.name, clock)
         self.accounts = Accounts(self.store, settings, clock, hasher)
         self.recovery = Recovery(
-            self.store,
-            self.accounts,
-            settings.name,
-            clock,
-            hasher,
-            settings.limits.login_attempts,
+            self.store, self.accounts, settings.name, clock, hasher
         )
         self.links = Links(self.store, clock)
         self.vaults = VaultKeeper(

@@ -7,6 +7,7 @@ offers come from one address and how many there are in all.
 """
 
 import asyncio
+import ipaddress
 import re
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -32,7 +33,11 @@ LINKS_MAX = 2000
 """Links at one time: 16 MiB, and three people a second who link a device."""
 
 OFFERS_RATE, OFFERS_BURST = 1 / 30, 20.0
-"""Offers a second, and at once, from one address: a class behind one router."""
+"""Offers a second, and at once, from one address or IPv6 /64: a class behind one
+router. In the time that a link lives that is a fiftieth of all."""
+
+SITE = 4
+"""Times that of an IPv6 /48, of which a customer gets 65,536 networks (RFC 6177)."""
 
 WAIT_MAX = 25.0
 """Seconds that a question for the answer waits; proxies give up after 30."""
@@ -68,6 +73,11 @@ class Links:
         self._offers = Buckets(
             OFFERS_RATE, OFFERS_BURST, "Too many devices are linked at your address."
         )
+        self._sites = Buckets(
+            SITE * OFFERS_RATE,
+            SITE * OFFERS_BURST,
+            "Too many devices are linked at your site.",
+        )
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._count = 0
         self._stopping = False
@@ -85,7 +95,7 @@ class Links:
         Args:
             link: its id.
             data: the sealed offer.
-            remote: the address that it comes from, for the limit.
+            remote: the address or IPv6 /64 that it comes from, for the limit.
 
         Raises:
             BadRequest, TooLarge: it is no offer.
@@ -96,6 +106,9 @@ class Links:
         _check(data)
         now = self._clock()
         self._offers.take(remote, now)
+        if remote.endswith("/64"):
+            site = ipaddress.ip_network(remote).supernet(new_prefix=48)
+            self._sites.take(str(site), now)
 
         def write(transaction: Transaction) -> None:
             connection = transaction.connection

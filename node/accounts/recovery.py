@@ -16,7 +16,7 @@ from node.accounts.account import Accounts
 from node.accounts.ledger import Standing, log_answer, read_standing, verified
 from node.accounts.password import Hasher
 from node.clock import Clock
-from node.limit import LoginGuard
+from node.limit import Buckets
 from node.storage.store import Store
 from node.storage.tables import AccountRow, core
 from protocol.account_log import AccountState
@@ -42,14 +42,16 @@ __all__ = ["Recovery"]
 PROOFS_MAX = 20_000
 """Proofs remembered: who makes one is who has the root key of an account here."""
 
-GUARD_ACCOUNT = 10
-"""As at log-ins: failures from everywhere count a tenth of those from one address."""
+RATE, BURST = 1 / 30, 10.0
+"""Proofs that do not hold, a second and at once, from one address: each costs us a
+signature to check. Nobody guesses one, so an account needs no guard, and has none:
+with it a stranger could keep its owner out."""
 
 _account = core(AccountRow)
 
 
 class Recovery:
-    """Checks proofs and takes accounts over; limited like log-ins, apart from them."""
+    """Checks proofs and takes accounts over; who fails too often has to wait."""
 
     def __init__(
         self,
@@ -58,16 +60,16 @@ class Recovery:
         node: str,
         clock: Clock,
         hasher: Hasher,
-        attempts: int,
     ) -> None:
-        """`attempts` failures are free, as `limits.login_attempts` says."""
+        """Make the one of a node."""
         self._store = store
         self._accounts = accounts
         self._node = node
         self._clock = clock
         self._hasher = hasher
-        self._guard = LoginGuard(attempts)
-        self._account_guard = LoginGuard(attempts * GUARD_ACCOUNT)
+        self._failures = Buckets(
+            RATE, BURST, "Too many recoveries failed from your address."
+        )
         self._proofs = NonceCache(PROOFS_MAX)
         # Stands in for the root of an account that does not exist: what is asked
         # about it takes as long, and is refused in the same words.
@@ -98,24 +100,18 @@ class Recovery:
             raise SignatureExpired(
                 "The proof's time is outside the window.", server_time=int(now)
             )
-        pair, alone = (f"{name}|{remote}",), (name,)
-        self._guard.check(pair, now)
-        self._account_guard.check(alone, now)
-        # Counted before the answer, as at log-ins.
-        self._guard.failed(pair, now)
-        self._account_guard.failed(alone, now)
         root: bytes | None = await self._store.read(
             lambda c: c.scalar(select(_account.c.root).where(_account.c.name == name))
         )
         try:
             verify("recover", root or self._nobody, signed.payload, signed.signature)
         except IdentityError as error:
+            self._failures.take(remote, now)
             raise BadRecovery() from error
         if root is None or proof.account != str(account):
+            self._failures.take(remote, now)
             raise BadRecovery()
         self._proofs.check(name, proof.nonce.hex(), int(now))
-        self._guard.succeeded(pair)
-        self._account_guard.succeeded(alone)
         standing = await self._store.read(lambda c: read_standing(c, account))
         if standing is None:
             raise BadRecovery()

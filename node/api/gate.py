@@ -17,7 +17,7 @@ from node.limit import Buckets
 from protocol.replay import NonceCache
 from protocol.signature import Claim, Request, read_claim, verify_request
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "network_of"]
 
 UNSIGNED_RATE, UNSIGNED_BURST = 5.0, 50.0
 """Requests a second, and at once, from one address, for what needs no known device:
@@ -82,14 +82,16 @@ class Gate:
         return remote
 
     def remote(self, request: web.Request) -> str:
-        """The network address that a request comes from, for limits alone.
+        """Where a request comes from, for limits alone: an address, or an IPv6 /64.
+
+        Of IPv6 everybody has at least a /64 (RFC 6177), with 2^64 addresses in it.
 
         Behind our own proxies it is the last address in X-Forwarded-For that is
         none of them: what stands before it, the client may have written itself.
         """
         address = request.remote or "unknown"
         if address not in self._proxies:
-            return address
+            return network_of(address)
         named = ",".join(request.headers.getall("X-Forwarded-For", []))
         for text in reversed(named.split(",")):
             try:
@@ -98,7 +100,7 @@ class Gate:
                 break
             if address not in self._proxies:
                 break
-        return address
+        return network_of(address)
 
     def claim(self, request: web.Request) -> Claim:
         """What the signature says of itself: nothing in it is true yet.
@@ -131,6 +133,19 @@ class Gate:
             signed, public_key=key, body=body, destination=self._node, now=now
         )
         self._nonces.check(claim.keyid, claim.nonce, now)
+
+
+def network_of(address: str) -> str:
+    """What one customer of a network has: an IPv4 address, or an IPv6 /64."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found.packed[:8] + bytes(8), 64)))
 
 
 def _signed(request: web.Request) -> Request:

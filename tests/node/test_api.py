@@ -5,15 +5,16 @@ import time
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from node.api.gate import Gate
+from node.api.gate import Gate, network_of
 from node.app import Node
 from node.limit import Buckets
 from node.version import VERSION
 from protocol.codec import JSON, MSGPACK, decode, decode_json, encode, encode_json
-from protocol.errors import CODES, Problem
+from protocol.errors import CODES, Problem, TooMany
 from protocol.limits import BODY_MAX
 from protocol.node_identity import read_node_log
 from protocol.wire import NodeDocument, Rooms
@@ -162,3 +163,26 @@ async def test_only_our_own_proxies_say_who_asks(node: Node) -> None:
     assert remote(ours, "1.2.3.4") == "1.2.3.4"
     assert remote(ours, "6.6.6.6, 1.2.3.4", "10.0.0.2") == "1.2.3.4"
     assert remote(ours, "nonsense") == "10.0.0.1"
+
+
+def test_limits_count_an_ipv6_network_and_not_its_addresses() -> None:
+    assert network_of("192.0.2.7") == network_of("::ffff:192.0.2.7") == "192.0.2.7"
+    one, two = network_of("2001:db8:1:2::1"), network_of("2001:db8:1:2:ffff::9")
+    assert one == two == "2001:db8:1:2::/64"
+    assert network_of("2001:db8:1:3::1") != one
+    assert network_of("fe80::1%eth0") == "fe80::/64"
+    assert network_of("unknown") == "unknown"
+
+
+async def test_a_network_of_addresses_is_one_stranger(node: Node) -> None:
+    gate = Gate(node.settings.name, node.devices, time.time, Buckets(1, 1, ""))
+
+    def ask(address: str) -> None:
+        transport = Mock()
+        transport.get_extra_info.return_value = (address, 5)
+        gate.stranger(make_mocked_request("POST", "/", transport=transport))
+
+    with pytest.raises(TooMany):
+        for n in range(200):
+            ask(f"2001:db8:1:2::{n:x}")
+    ask("2001:db8:1:3::1")

@@ -225,6 +225,22 @@ async def test_who_waits_is_let_go_when_the_node_stops(meeting: Meeting) -> None
         await waiting
 
 
+async def test_one_ipv6_site_does_not_fill_the_node(meeting: Meeting) -> None:
+    taken = 0
+    for net in range(400):
+        for n in range(5):
+            try:
+                await meeting.links.offer(
+                    f"{net:016x}{n:016x}", b"x", f"2001:db8:1:{net:x}::/64"
+                )
+                taken += 1
+            except TooMany:
+                break
+    assert taken == links.SITE * links.OFFERS_BURST < links.LINKS_MAX / 10
+    await meeting.links.offer(LINK, b"x", "2001:db8:2:1::/64")
+    await meeting.links.offer("cd" * 16, b"x", "192.0.2.7")
+
+
 @pytest.mark.fuzz
 @fuzzing
 @given(st.text(max_size=64))
