@@ -46,6 +46,9 @@ PATH = click.Path(path_type=Path)
 
 def main() -> NoReturn:
     """The console script."""
+    from client.storage.hardening import harden
+
+    harden()  # before a password or a phrase is in memory
     try:
         sys.exit(cli.main(prog_name="telex", standalone_mode=False) or 0)
     except click.exceptions.Exit as error:

@@ -116,6 +116,10 @@ def test_approve_shows_what_it_lets_in_and_waits(
     assert "The new device joins the chats" in run.output
     assert "The new device has everything" in run.output
     assert "approve tablet manager=True history=True" in client.calls
+    # Without the code on the command line it is asked for.
+    run = telex(tmp_path, "devices", "approve", "--yes", typed=f"{CODE}\n")
+    assert run.exit_code == 0 and "Code on the new device" in run.output
+    assert "tablet" in run.output
     client.devices.refuse_next = Wrong("No device shows this code.")
     run = telex(tmp_path, "devices", "approve", "x")
     assert run.exit_code == 1 and "No device shows this code." in run.output

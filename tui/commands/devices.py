@@ -8,6 +8,7 @@ import click
 from tui.commands.asking import PASSWORD_FILE, PHRASE_FILE, Place, ask_phrase, run
 
 if TYPE_CHECKING:
+    from client.engine import Client
     from client.model import Device
 
 __all__ = ["devices"]
@@ -51,6 +52,7 @@ def device_table(found: "list[Device]") -> list[str]:
                 ("this device", one.own),
                 ("manager", one.manager),
                 ("revoked", one.revoked),
+                ("doubtful: revoke it if it is not yours", one.doubtful),
             )
             if on
         ]
@@ -66,7 +68,7 @@ def device_table(found: "list[Device]") -> list[str]:
             )
         )
     widths = [min(24, max(cell_len(row[n]) for row in rows)) for n in range(6)]
-    widths[5] = 40
+    widths[5] = 60
     return [
         "  ".join(
             fit(text, width) for text, width in zip(row, widths, strict=True)
@@ -142,7 +144,9 @@ async def _revoke(
     phrase_file: Path | None,
     yes: bool,
 ) -> None:
-    from tui.commands.running import opened
+    import asyncio
+
+    from tui.commands.running import QUIET_SECONDS, opened
 
     async with opened(place, password_file) as client:
         found = await client.devices.list()
@@ -157,12 +161,28 @@ async def _revoke(
         phrase = None
         if one.manager or not any(d.own and d.manager for d in found):
             phrase = ask_phrase(phrase_file, "Your 24 words (this takes them)")
+        events = client.events()
         await client.devices.revoke(one.id, phrase=phrase)
-    click.echo(f"{name} was revoked.", err=True)
+        click.echo(f"{name} was revoked.", err=True)
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                while await _still_there(client):
+                    await anext(events)
+        except TimeoutError:
+            click.echo("It leaves the other chats whenever Telex runs here.", err=True)
+
+
+async def _still_there(client: "Client") -> bool:
+    """Whether a revoked device of this account has not left some chat yet."""
+    for room in await client.rooms():
+        members = await client.members(room.id) if room.active else []
+        if any(one.own and one.unverified_devices for one in members):
+            return True
+    return False
 
 
 @devices.command()
-@click.argument("code")
+@click.argument("code", required=False)
 @PASSWORD_FILE
 @click.option("--manager", is_flag=True, help="It may let in and revoke others.")
 @click.option("--no-history", is_flag=True, help="It gets nothing said so far.")
@@ -170,13 +190,19 @@ async def _revoke(
 @click.pass_obj
 def approve(
     place: Place,
-    code: str,
+    code: str | None,
     password_file: Path | None,
     manager: bool,
     no_history: bool,
     yes: bool,
 ) -> None:
-    """Let in the new device that shows CODE."""
+    """Let in the new device that shows CODE.
+
+    Better leave CODE out and type it when asked: on the command line it stays in
+    the shell's history, and others on this machine can see it.
+    """
+    if code is None:
+        code = click.prompt("Code on the new device", err=True)
     run(_approve(place, code, password_file, manager, not no_history, yes))
 
 
