@@ -31,6 +31,7 @@ TelexError
     ├── LinkExpired         nobody answered the code of this new device in time
     ├── LinkRefused         what came from the other device does not hold
     ├── NotManager          this device may not link or revoke others
+    ├── RecoveryFull        the account's list of devices has no room left
     ├── PhraseNeeded        this takes the recovery phrase
     ├── UnknownDevice       the account has no such device
     ├── KeyPackageLost      an invitation to a key that is gone from this device
@@ -71,6 +72,7 @@ __all__ = [
     "ProfileExists",
     "ProfileInUse",
     "ProfileTooNew",
+    "RecoveryFull",
     "RoomInactive",
     "SasRefused",
     "StorageFailed",
@@ -232,6 +234,10 @@ class NotManager(ClientError):
             "This device may not link others: do it on one that manages the account's "
             "devices, or log in on the new one with the recovery phrase."
         )
+
+
+class RecoveryFull(ClientError):
+    """The account's list of devices has no room for one more that the words set up."""
 
 
 class PhraseNeeded(ClientError):

@@ -6,7 +6,7 @@ been through `client.text.visible`: no control or bidi character is left in them
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from pathlib import Path
 from typing import Literal, NewType
@@ -116,7 +116,7 @@ class Quote:
     id: MessageId
     sender: str
     """Empty if the message is not here (it came before this device joined)."""
-    text: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Message:
     """Milliseconds since 1970, at the hub (at this device while pending)."""
     kind: Literal["text", "notice"]
     """A notice is said by the program: who came and went, what could not be read."""
-    text: str
+    text: str = field(repr=False)
     state: State
     own: bool
     reply_to: Quote | None = None
@@ -184,7 +184,7 @@ class Room:
     """Sort rooms by this, highest first: milliseconds of the last thing in it."""
     trust: Trust = Trust.UNVERIFIED
     """The least trusted of the other members: CHANGED, then UNVERIFIED."""
-    draft: str = ""
+    draft: str = field(default="", repr=False)
     """What was written and not sent, on any device of this account."""
     disappearing: int = 0
     """Seconds after which messages vanish; 0 keeps them."""
@@ -273,6 +273,8 @@ class Device:
     last_seen: int = 0
     """Milliseconds since 1970; 0 if unknown."""
     revoked: bool = False
+    doubtful: bool = False
+    """Whether it stands in the list, and none of our devices said that it added it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +282,9 @@ class LinkRequest:
     """What a new device shows, for a device that is in already."""
 
     account: str
-    code: str
+    code: str = field(repr=False)
     """`XXXX-XXXX-XXXX-XXXX`"""
-    uri: str
+    uri: str = field(repr=False)
     """`telex:link:alice@example.org:CODE`, for the QR code."""
 
 

@@ -6,44 +6,65 @@ how long the log is and what its chain hashes to: it stands for that with its na
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from typing import NoReturn
 
 import msgspec
 
+from client.account.logs import read_log
 from client.account.me import get_meta, set_meta
 from client.errors import KeyChanged, NodeNonsense
 from client.network.transport import Transport
 from client.storage.alarms import raise_alarm
 from client.storage.store import Store, Tx
 from client.verification.trust import check_root, own_account
-from protocol.account_log import AccountState, read_account_log
-from protocol.address import parse_account
+from protocol.account_log import AccountState
+from protocol.address import AccountAddress, DeviceAddress, parse_account
 from protocol.codec import decode, encode
-from protocol.credential import Credential
+from protocol.credential import AskCertificate, Credential
 from protocol.errors import IdentityError, Malformed
 from protocol.log import GENESIS, LogId, chain
 from protocol.wire import AccountLog
 
-__all__ = ["WITHHELD", "Contacts", "check_root", "hash_at", "known_log", "save_account"]
+__all__ = [
+    "RECOVERED",
+    "WITHHELD",
+    "Contacts",
+    "OwnDevices",
+    "check_root",
+    "hash_at",
+    "is_doubtful",
+    "known_log",
+    "own_devices",
+    "save_account",
+]
 
 FETCHES = 4
 """Account logs fetched at one time."""
+
+RECOVERED = "recovered"
+"""The alarm: a device of ours was set up with the recovery phrase."""
 
 WITHHELD = "account_log_withheld"
 """The alarm: an account log is shorter or another one than it is known to be."""
 
 
-def save_account(tx: Tx, state: AccountState, entries: list[bytes]) -> None:
+def save_account(
+    tx: Tx, state: AccountState, entries: list[bytes], added: Collection[str] = ()
+) -> None:
     """Keep an account log (all of it) to which we added ourselves, or our first.
 
-    The devices that it adds to our own account are vouched for by this one.
+    Args:
+        added: the devices that our own entries added, by their short ids: this one
+            vouches for them. What stood there before, or came from others, it does
+            not; in the first log that a device keeps, that is no news to it either.
     """
     _save(tx, state, entries)
     if str(state.account) == own_account(tx):
         before = own_devices(tx)
-        added = set(state.devices) - before.seen
-        own = OwnDevices(state.ask_serial, before.seen | added, before.vouched | added)
+        seen = before.seen if before.ask_serial else set(state.devices)
+        own = OwnDevices(state.ask_serial, seen | {*added}, before.vouched | {*added})
         set_meta(tx, "own_devices", encode(own))
 
 
@@ -83,6 +104,57 @@ def own_devices(tx: Tx) -> OwnDevices:
     return OwnDevices(0, set(), set()) if data is None else decode(data, OwnDevices)
 
 
+def is_doubtful(tx: Tx, device: str) -> bool:
+    """Whether no device of ours said so far that it added this one to our account."""
+    _, _, short = device.partition("/")
+    return (
+        get_meta(tx, f"unvouched {short}") is not None
+        and short not in own_devices(tx).vouched
+        and not _is_vouched(tx, device)
+    )
+
+
+def _is_vouched(tx: Tx, device: str) -> bool:
+    row = tx.one(
+        "SELECT 1 FROM own_register WHERE register = 'vouched' AND key = ?", device
+    )
+    return row is not None
+
+
+def _heed_rotations(tx: Tx, state: AccountState) -> None:
+    """Say so if somebody else used our 24 words: they set a new account signing key.
+
+    Whoever sets one comes in with it, so the first device that it certified is that
+    one; the next ones need somebody who vouches for them.
+    """
+    own = own_devices(tx)
+    if not 0 < own.ask_serial < state.ask_serial:
+        return
+    seen, heard = set(own.seen), own.ask_serial
+    for short, device in state.devices.items():
+        ask = decode(device.ask.payload, AskCertificate)
+        if ask.serial <= heard or short in seen:
+            continue
+        heard = ask.serial
+        seen.add(short)
+        address = DeviceAddress(state.account, short)
+        when = datetime.fromtimestamp(ask.created, UTC)
+        raise_alarm(
+            tx,
+            RECOVERED,
+            f"{ask.serial} {short}",
+            None,
+            f"A device was set up with your 24 words at {when:%Y-%m-%d %H:%M} UTC: "
+            f"{address}. If that was you, all is well. If not, somebody has your "
+            "words: revoke that device now, tell the people you write with, and "
+            "move to a new account, for the words of this one cannot be changed.",
+            evidence=f"device: {address}\n"
+            f"account key: {ask.serial}\naccount log: {state.seq} {state.head.hex()}",
+        )
+    noted = OwnDevices(state.ask_serial, seen, own.vouched)
+    set_meta(tx, "own_devices", encode(noted))
+
+
 def hash_at(entries: list[bytes], seq: int) -> bytes:
     """The chain's hash after entry `seq` of an account log."""
     head = GENESIS
@@ -117,12 +189,12 @@ class Contacts:
             pinned, entries = await self._store.run(lambda tx: _known(tx, account))
             answer = await self._ask(account, len(entries))
             shown = entries + answer.entries
-            state = _read(account, shown)
+            state = await asyncio.to_thread(_read, address, shown)
             if entries and (state is None or not _stands_for(answer, state)):
                 # Not the log that we know: look at all of what it is now.
                 answer = await self._ask(account, 0)
                 shown = answer.entries
-                state = _read(account, shown)
+                state = await asyncio.to_thread(_read, address, shown)
         if state is None or not _stands_for(answer, state):
             await self._refuse(account, room, shown)
         if pinned is not None and state.root != pinned:
@@ -134,6 +206,8 @@ class Contacts:
         def save(tx: Tx) -> None:
             _save(tx, state, shown)
             if len(shown) > len(entries):
+                if account == own_account(tx):
+                    _heed_rotations(tx, state)
                 for hear in self.learned:
                     hear(tx, state)
 
@@ -221,9 +295,9 @@ class Contacts:
         raise NodeNonsense(text)
 
 
-def _read(account: str, entries: list[bytes]) -> AccountState | None:
+def _read(account: AccountAddress, entries: list[bytes]) -> AccountState | None:
     try:
-        return read_account_log(parse_account(account), entries)
+        return read_log(account, entries)
     except IdentityError:
         return None
 

@@ -11,12 +11,19 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
-from client.account.contacts import Contacts, known_log, save_account
+from client.account.contacts import (
+    Contacts,
+    is_doubtful,
+    known_log,
+    save_account,
+)
 from client.account.eviction import Eviction
 from client.account.link import NAME_MAX, Meeting, Offer, open_offer, parse_link
 from client.account.linker import Linker
+from client.account.logs import read_log
 from client.account.me import Me, get_meta, set_meta
 from client.account.self_group import SelfGroup
 from client.clock import Clock
@@ -40,16 +47,18 @@ from client.text import check_name, visible_line
 from e2ee import Group
 from protocol.account_log import (
     AccountState,
+    LogFull,
     add_device,
     read_account_log,
     revoke_device,
     rotate_ask,
 )
-from protocol.address import DeviceAddress
+from protocol.address import AccountAddress, DeviceAddress
 from protocol.codec import decode, encode
 from protocol.credential import DeviceCertificate, device_id
 from protocol.errors import IdentityError, LogForked, Malformed, Refused, UnknownLink
 from protocol.key import KeyPair, root_key
+from protocol.limits import DEVICES_MAX
 from protocol.log import LogId
 from protocol.wire import AccountLog, LinkSlot
 
@@ -105,7 +114,10 @@ class Devices:
 
     async def list(self) -> Found:
         """This device, the others, then those that were revoked; from the database."""
-        return await self._store.run(self._list)
+        account = self._account
+        entries = await self._store.run(lambda tx: known_log(tx, account))
+        history = await asyncio.to_thread(_History.read, self._me.account, entries)
+        return await self._store.run(partial(self._list, history=history))
 
     async def rename(self, device: str, name: str) -> None:
         """Give a device of this account a name, for all of them to see.
@@ -117,7 +129,8 @@ class Devices:
         name = check_name(name)
 
         def rename(tx: Tx) -> None:
-            if device not in {d.id for d in self._list(tx) if not d.revoked}:
+            state = self._state(tx)
+            if state is None or device not in map(str, state.addresses()):
                 raise UnknownDevice
             self._own.set(tx, "device", device, name.encode())
             tx.events.append(DevicesChanged())
@@ -183,6 +196,11 @@ class Devices:
         async with self._changing:
             try:
                 state, _ = await self._append(certify)
+            except LogFull as error:
+                raise LinkRefused(
+                    f"{error} Revoke a device that you no longer have, with the "
+                    "phrase, and begin again."
+                ) from error
             except IdentityError as error:
                 raise LinkRefused(f"It cannot be added: {error}") from error
             ask = self._ask_of(state).seed if manager else b""
@@ -226,7 +244,12 @@ class Devices:
                         "That device could certify others itself: give the recovery "
                         "phrase, so that its key ends too."
                     )
-                await self._revoke(short)
+                try:
+                    await self._revoke(short)
+                except LogFull as error:
+                    raise PhraseNeeded(
+                        f"{error} Give it, and the device is revoked."
+                    ) from error
             else:
                 root = root_key(await asyncio.to_thread(read_phrase, phrase))
                 await self._revoke(short, root)
@@ -301,7 +324,9 @@ class Devices:
             kept = answer.entries[: after.seq]
             if len(kept) < after.seq or kept[-len(entries) :] != entries:
                 raise NodeNonsense("The node shows another log than it has just taken.")
-            await self._store.run(partial(save_account, state=after, entries=kept))
+            added = after.devices.keys() - before.devices.keys()
+            save = partial(save_account, state=after, entries=kept, added=added)
+            await self._store.run(save)
             return after, entries
         raise AssertionError  # the last attempt returned or raised
 
@@ -364,7 +389,7 @@ class Devices:
         if not entries:
             return None
         try:
-            return read_account_log(self._me.account, entries)
+            return read_log(self._me.account, entries)
         except IdentityError:
             return None
 
@@ -382,22 +407,8 @@ class Devices:
         if name and not self._own.get(tx, "device", me):
             self._own.set(tx, "device", me, name)
 
-    def _list(self, tx: Tx) -> Found:
-        state: AccountState | None = None
-        known: dict[str, DeviceCertificate] = {}
-        holder, rotated = "", False
-        for entry in known_log(tx, self._account):
-            before = state
-            state = read_account_log(self._me.account, [entry], after=state)
-            for short, device in state.devices.items():
-                known[short] = device.certificate
-            fresh = set(state.devices) - set(before.devices if before else ())
-            if before is None or before.ask != state.ask:
-                holder, rotated = "", True
-                continue
-            # Who sets a key up to come in certifies itself by it at once.
-            holder = next(iter(fresh)) if fresh and rotated else holder
-            rotated = False
+    def _list(self, tx: Tx, history: "_History") -> Found:
+        state, known, holder = history.state, history.known, history.holder
         if state is None:
             return []
         names, seen = self._own.items(tx, "device"), self._own.items(tx, "seen")
@@ -421,12 +432,45 @@ class Devices:
                     ),
                     last_seen=self._clock.now_ms() if short == own else last,
                     revoked=short in state.revoked,
+                    doubtful=short in state.devices and is_doubtful(tx, id),
                 )
             )
         return sorted(found, key=lambda d: (d.revoked, not d.own, d.created, d.id))
 
     def _holds(self, state: AccountState) -> bool:
         return self._me.ask is not None and self._me.ask.public == state.ask
+
+
+@dataclass(slots=True)
+class _History:
+    """An account log, as far as it tells of devices; slow to read if it is long."""
+
+    state: AccountState | None = None
+    known: dict[str, DeviceCertificate] = field(default_factory=dict)
+    """All devices that there ever were, by their short ids."""
+    holder: str = ""
+    """Who came in with the account signing key of now."""
+
+    @classmethod
+    def read(cls, account: AccountAddress, entries: Entries) -> "_History":
+        """Read it; call it off the event loop."""
+        found, rotated = cls(), False
+        for entry in entries:
+            before = found.state
+            state = read_account_log(account, [entry], after=before)
+            found.state = state
+            fresh = [d for d in state.devices if not before or d not in before.devices]
+            for short, device in state.devices.items():
+                found.known[short] = device.certificate
+            if before is None or before.ask != state.ask:
+                found.holder, rotated = "", True
+            elif fresh:
+                # Who sets a key up to come in certifies itself by it at once.
+                found.holder = fresh[0] if rotated else found.holder
+                rotated = False
+            elif len(state.devices) < DEVICES_MAX - 1:
+                rotated = False  # it was set up to revoke one, not to make room
+        return found
 
 
 def _name(value: bytes) -> str:

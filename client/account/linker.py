@@ -134,7 +134,12 @@ class Linker:
             sealed: the offer, as it lay at the node.
             state: the account log with the device.
             ask: the seed that the device is to have; empty: none.
-            history: whether to send it what was said before.
+            history: whether to send it what was said before, and with it the key of
+                the account's backups; without that it makes none until it is given
+                the recovery phrase. A device keeps what it was given: revoked, it is
+                refused by the node and gets nothing new, but who holds the node's
+                disk and that device can still open the backups, later ones too, for
+                the key follows from the phrase and changes with the account only.
 
         Raises:
             LinkRefused: it cannot be answered.
@@ -156,10 +161,11 @@ class Linker:
                 len(_rooms(tx)),
                 self._own.room(tx) or "",
                 ask,
-                get_meta(tx, "backup_key") or b"",
+                # It opens every backup there is: history by another way.
+                (get_meta(tx, "backup_key") or b"") if history else b"",
                 vault,
                 key,
-                backup_on=bool(get_meta(tx, "backup")),
+                backup_on=history and bool(get_meta(tx, "backup")),
             )
             tx.execute(
                 "INSERT OR REPLACE INTO link_job (device, name, stage, slot, answer,"

@@ -8,16 +8,20 @@ keys stay, so nothing else changes; other members see the new credential with th
 device's next commit. A device that was lost is not left to expire: revoke it.
 """
 
+import asyncio
 import logging
 
 from client.account.contacts import Contacts, known_log, save_account
+from client.account.logs import read_log
 from client.account.me import Me, set_meta
 from client.clock import Clock
 from client.errors import KeyChanged, NodeNonsense
 from client.network.transport import Transport
+from client.storage.alarms import raise_alarm
 from client.storage.store import Store, Tx
 from protocol.account_log import (
     AccountState,
+    LogFull,
     make_credential,
     read_account_log,
     renew_device,
@@ -69,7 +73,7 @@ class Renewal:
     async def _renew(self) -> None:
         me = str(self._me.account)
         entries = await self._store.run(lambda tx: known_log(tx, me))
-        state = read_account_log(self._me.account, entries)
+        state = await asyncio.to_thread(read_log, self._me.account, entries)
         if not self._ending(state) and not self._is_ending():
             return
         state = await self._contacts.refresh(me)
@@ -97,13 +101,28 @@ class Renewal:
 
     async def _extend(self, state: AccountState) -> AccountState:
         """Renew, and give the account log with that in it."""
-        ask, entries, after = self._me.ask, [], state
+        ask, after = self._me.ask, state
+        entries: list[bytes] = []
         names = self._ending(state)
         if ask is None or not names:
             return state
-        for name in names:
-            entries.append(renew_device(after, ask, name, self._clock.now()))
-            after = read_account_log(state.account, entries[-1:], after=after)
+        try:
+            for name in names:
+                fresh = renew_device(after, ask, name, self._clock.now())
+                after = read_account_log(state.account, [fresh], after=after)
+                entries.append(fresh)
+        except LogFull as error:
+            text = (
+                f"{error} Certificates of your devices end soon and cannot be renewed "
+                "any more without it: revoke a device that you do not know or need, "
+                "with the phrase."
+            )
+            full = f"{state.ask_serial}"
+            await self._store.run(
+                lambda tx: raise_alarm(tx, "account_log_full", full, None, text)
+            )
+        if not entries:
+            return state
         answer = await self._transport.post(
             f"/accounts/{state.account}/log",
             AccountLog(str(state.account), entries),

@@ -66,6 +66,11 @@ SMALL = 4 * 1024 * 1024
 WASTE = 2
 """A vault with so many times the messages that there are is written anew."""
 
+NO_KEY = (
+    "This device does not have the key of your backups: turn them on with your "
+    "recovery phrase."
+)
+
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], object]
@@ -112,7 +117,7 @@ class Backups:
                 messages=0 if newest is None else newest.messages,
                 size=0 if newest is None else newest.size,
                 quota=int.from_bytes(get_meta(tx, "backup_quota") or b""),
-                error=self._error,
+                error=self._error or ("" if get_meta(tx, "backup_key") else NO_KEY),
             )
 
         return await self._store.run(read)
@@ -121,8 +126,8 @@ class Backups:
         """Back up from now on.
 
         Args:
-            phrase: the 24 words; needed only on a device that was set up before there
-                were backups.
+            phrase: the 24 words; needed only on a device that was linked without
+                history, or set up before there were backups.
 
         Raises:
             WrongPhrase: the words are not this account's.
@@ -143,10 +148,7 @@ class Backups:
             return True
 
         if not await self._store.run(enable):
-            raise BackupFailed(
-                "This device does not have the key of your backups yet: turn them on "
-                "with your recovery phrase."
-            )
+            raise BackupFailed(NO_KEY)
         self._error = ""
 
     async def disable(self) -> None:

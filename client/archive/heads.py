@@ -10,13 +10,13 @@ import secrets
 import time
 
 from client.account.contacts import known_log
+from client.account.logs import read_log
 from client.account.me import Me
 from client.account.self_group import SelfGroup
 from client.archive.job import Job, Kind, begin, forget, load_job, load_kind
 from client.archive.restore import BackupHead
 from client.archive.segment import Head
 from client.storage.store import Tx
-from protocol.account_log import read_account_log
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
 from protocol.wire import Vault
@@ -94,7 +94,7 @@ class Heads:
     def devices(self, tx: Tx) -> set[str]:
         """The addresses of the account's valid devices, as far as known here."""
         entries = known_log(tx, str(self._me.account))
-        state = read_account_log(self._me.account, entries)
+        state = read_log(self._me.account, entries)
         return {str(address) for address in state.addresses()}
 
     def is_orphan(self, tx: Tx, vault: Vault) -> bool:

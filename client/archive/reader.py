@@ -283,11 +283,19 @@ def _contact(tx: Tx, record: ContactRecord) -> None:
     seq = 0 if row is None else int(row[1])
     if record.entries and len(record.entries) > seq:
         _extend(tx, record)
+    if row is not None and row[2]:
+        return  # what a person said here, or took back, counts more
+    # Who verified a key chose it. Our other devices are not told: what they know of
+    # it may be newer, and the register in which they share it comes back by itself.
+    chosen = record.verified_root == record.root
     tx.execute(
         "UPDATE contact SET other_root = coalesce(other_root, ?),"
-        " verified_root = coalesce(verified_root, ?) WHERE account = ?",
+        " verified_root = coalesce(verified_root, ?),"
+        " told = max(told, ?), chosen = max(chosen, ?) WHERE account = ?",
         record.other_root,
         record.verified_root,
+        chosen,
+        chosen,
         record.account,
     )
 

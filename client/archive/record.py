@@ -7,11 +7,12 @@ is no longer ours; what is outside of one is refused with the whole segment.
 
 import msgspec
 
+from client.account.logs import read_log
 from client.content.own import Entry, Registers
 from client.content.talk import SEQ_MAX
 from client.errors import ArchiveRefused
+from client.quiet import Quiet
 from client.storage.timeline import LINES, Status
-from protocol.account_log import read_account_log
 from protocol.address import parse_account, parse_node
 from protocol.codec import decode, encode
 from protocol.errors import TelexError
@@ -37,7 +38,7 @@ TIME_MAX = 1 << 53
 _STATUS = frozenset(Status)
 
 
-class RoomRecord(msgspec.Struct, array_like=True, frozen=True):
+class RoomRecord(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """A room, as far as it is not in its MLS group."""
 
     id: str
@@ -55,7 +56,7 @@ class RoomRecord(msgspec.Struct, array_like=True, frozen=True):
     """Seconds after which messages vanish there."""
 
 
-class MessageRecord(msgspec.Struct, array_like=True, frozen=True):
+class MessageRecord(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """A line of a timeline that has its place in the room's log."""
 
     id: bytes
@@ -76,7 +77,7 @@ class MessageRecord(msgspec.Struct, array_like=True, frozen=True):
     """When it vanishes, in milliseconds; 0: that has not begun."""
 
 
-class ContactRecord(msgspec.Struct, array_like=True, frozen=True):
+class ContactRecord(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """A person: the root key that was pinned, and the account log as it was read."""
 
     account: str
@@ -87,7 +88,7 @@ class ContactRecord(msgspec.Struct, array_like=True, frozen=True):
     """The root that was compared with the person."""
 
 
-class Records(msgspec.Struct, array_like=True, frozen=True):
+class Records(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """What one segment holds. A later record replaces an earlier one."""
 
     time: int
@@ -171,7 +172,7 @@ def _check_contact(contact: ContactRecord) -> None:
     for root in (contact.other_root, contact.verified_root):
         _require(root is None or len(root) == 32)
     if contact.entries:
-        read_account_log(account, contact.entries, root=contact.root)
+        _require(read_log(account, contact.entries).root == contact.root)
 
 
 def _short(*texts: str) -> None:

@@ -4,9 +4,8 @@ from client.clock import Clock
 from client.enrol.phrase import read_phrase
 from client.enrol.profile import (
     backup_values,
-    make_me,
+    enter,
     make_profile,
-    new_key,
     offer_packages,
     own_log,
     secret_of,
@@ -14,7 +13,6 @@ from client.enrol.profile import (
 from client.model import Profile
 from client.network.transport import Signer, Transport
 from client.storage.store import Store
-from protocol.account_log import add_device, read_account_log, rotate_ask
 from protocol.address import parse_account
 from protocol.key import root_key
 from protocol.wire import AccountLog, AddDevice, Login
@@ -43,14 +41,8 @@ async def log_in(
             f"/accounts/{address.local}/login", Login(secret), AccountLog
         )
         state = own_log(address, answer, root)
-        ask, auth, mls = new_key(), new_key(), new_key()
-        rotation = rotate_ask(state, root, ask, clock.now())
-        state = read_account_log(address, [rotation], after=state)
-        addition = add_device(state, ask, auth.public, mls.public, clock.now())
-        state = read_account_log(address, [addition], after=state)
-        me = make_me(state, auth, mls, ask)
+        me, entries, state = enter(state, root, clock.now())
         transport.signer = Signer(me.device, me.auth)
-        entries = [rotation, addition]
 
         async def send() -> None:
             await transport.post(
@@ -68,6 +60,7 @@ async def log_in(
             "",
             send,
             backup_values(entropy, enabled=True, restore=True),
+            vouch=[me.device.device],
         )
         await offer_packages(store, transport, me, clock)
     return store

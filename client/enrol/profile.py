@@ -6,7 +6,7 @@ started again in the same folder.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -14,13 +14,25 @@ from client.account.contacts import save_account
 from client.account.me import Me, set_meta
 from client.account.packages import refill
 from client.clock import Clock
-from client.errors import BadText, ClientError, NodeNonsense, WrongPhrase
+from client.errors import (
+    BadText,
+    ClientError,
+    NodeNonsense,
+    RecoveryFull,
+    WrongPhrase,
+)
 from client.model import Profile
 from client.network.transport import Transport
 from client.storage import keyfile
 from client.storage.heads import start_log
 from client.storage.store import Store, Tx
-from protocol.account_log import AccountState, make_credential, read_account_log
+from protocol.account_log import (
+    AccountState,
+    LogFull,
+    enter_by_root,
+    make_credential,
+    read_account_log,
+)
 from protocol.address import AccountAddress, DeviceAddress
 from protocol.credential import device_id
 from protocol.errors import IdentityError, Refused
@@ -31,6 +43,7 @@ __all__ = [
     "PASSWORD_MIN",
     "backup_values",
     "check_password",
+    "enter",
     "make_me",
     "make_profile",
     "new_key",
@@ -100,6 +113,25 @@ def own_log(address: AccountAddress, answer: AccountLog, root: KeyPair) -> Accou
     return state
 
 
+def enter(
+    state: AccountState, root: KeyPair, now: int
+) -> tuple[Me, list[bytes], AccountState]:
+    """Make this machine a device, by the root key: with a new account signing key.
+
+    Returns:
+        The device, the entries that certify it, and the account log after them.
+
+    Raises:
+        RecoveryFull: the account log has no room.
+    """
+    ask, auth, mls = new_key(), new_key(), new_key()
+    try:
+        entries, after = enter_by_root(state, root, ask, auth.public, mls.public, now)
+    except LogFull as error:
+        raise RecoveryFull(str(error)) from error
+    return make_me(after, auth, mls, ask), entries, after
+
+
 async def make_profile(
     profile: Profile,
     password: str,
@@ -109,10 +141,13 @@ async def make_profile(
     device_name: str,
     send: Callable[[], Coroutine[Any, Any, None]],
     values: Mapping[str, bytes] = MappingProxyType({}),
+    *,
+    vouch: Collection[str] = (),
 ) -> Store:
     """Make the database, then tell the node, then make the profile real.
 
-    `values` are single values (`me.set_meta`) to begin with.
+    `values` are single values (`me.set_meta`) to begin with; `vouch` are the devices
+    that entries of ours added, by their short ids.
 
     The key file is written last: until then there is no profile, and a registration
     that breaks off can be started again in the same folder.
@@ -125,7 +160,7 @@ async def make_profile(
         me.save(tx)
         for key, value in {"device_name": device_name.encode(), **values}.items():
             set_meta(tx, key, value)
-        save_account(tx, state, entries)
+        save_account(tx, state, entries, vouch)
         start_log(tx, me.mailbox)
 
     try:

@@ -17,9 +17,8 @@ from client.enrol.phrase import read_phrase
 from client.enrol.profile import (
     backup_values,
     check_password,
-    make_me,
+    enter,
     make_profile,
-    new_key,
     offer_packages,
     own_log,
     secret_of,
@@ -28,7 +27,6 @@ from client.errors import NodeUnreachable
 from client.model import Profile
 from client.network.transport import Signer, Transport
 from client.storage.store import Store
-from protocol.account_log import add_device, read_account_log, rotate_ask
 from protocol.address import AccountAddress, parse_account
 from protocol.codec import encode
 from protocol.key import KeyPair, Signed, root_key, sign
@@ -62,13 +60,8 @@ async def recover(
         await transport.document()
         answer = await prove(transport, address, root, clock)
         state = own_log(address, answer, root)
-        ask, auth, mls = new_key(), new_key(), new_key()
-        rotation = rotate_ask(state, root, ask, clock.now())
-        state = read_account_log(address, [rotation], after=state)
-        addition = add_device(state, ask, auth.public, mls.public, clock.now())
-        state = read_account_log(address, [addition], after=state)
-        me = make_me(state, auth, mls, ask)
-        entries, secret = [rotation, addition], await secret_of(address, password)
+        me, entries, state = enter(state, root, clock.now())
+        secret = await secret_of(address, password)
         transport.signer = Signer(me.device, me.auth)
 
         async def send() -> None:
@@ -83,6 +76,7 @@ async def recover(
             device_name,
             send,
             backup_values(entropy, enabled=True, restore=True),
+            vouch=[me.device.device],
         )
         await offer_packages(store, transport, me, clock)
     return store

@@ -80,6 +80,7 @@ async def register(
             device_name,
             send,
             backup_values(entropy, enabled=backup, restore=False),
+            vouch=[me.device.device],
         )
         await offer_packages(store, transport, me, clock)
     return store, words

@@ -39,8 +39,8 @@ from client.verification.suspicion import FALSE, Suspicion, accuse, clear, suspe
 from client.verification.trust import known
 from protocol.account_log import AccountState
 from protocol.address import DeviceAddress
-from protocol.codec import decode, encode
-from protocol.credential import AskCertificate, Credential, read_credential
+from protocol.codec import encode
+from protocol.credential import Credential, read_credential
 from protocol.errors import IdentityError, Refused
 from protocol.log import LogId
 from protocol.policy import account_of, device_of
@@ -234,8 +234,8 @@ class Audit:
         """Hold our own list against what this device knows of it.
 
         A device is right if it was there when this one came, was made with the 24
-        words (they set a new account key), was linked here, or is vouched for by
-        another device of ours in the self group.
+        words (they set a new account key, and `contacts` said so), was linked here,
+        or is vouched for by another device of ours in the self group.
         """
         own = own_devices(tx)
         seen = set(own.seen)
@@ -244,8 +244,7 @@ class Audit:
         now = self._clock.now_ms()
         for name in sorted(set(state.devices) - seen):
             device = str(DeviceAddress(state.account, name))
-            ask = decode(state.devices[name].ask.payload, AskCertificate)
-            if ask.serial > own.ask_serial or _vouched(tx, device):
+            if _vouched(tx, device):
                 seen.add(name)
                 continue
             # It is marked for as long as somebody may still vouch for it.

@@ -64,4 +64,8 @@ async def pair(fake: FakeNode, tmp_path: Path) -> AsyncIterator[Pair]:
         async with phone:
             await online(phone)
             await until(lambda: hidden(phone), lambda h: h and h[0][1] == "active")
+            # The laptop says that the words were used; its owner knows.
+            (alarm,) = await until(laptop.alarms)
+            assert alarm.code == "recovered"
+            await laptop.dismiss(alarm.id)
             yield Pair(laptop, phone, phrase)
