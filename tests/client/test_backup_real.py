@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-import trustme
 
 from client import Client
 from client.account.me import get_meta
@@ -22,26 +20,19 @@ pytestmark = pytest.mark.system
 WRONG = " ".join(["abandon"] * 23 + ["art"])
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealNode]:
-    made = RealNode.create(tmp_path_factory.mktemp("nodes") / "1", trustme.CA())
-    made.start()
-    yield made
-    made.stop()
-
-
 async def test_everything_comes_back_after_the_only_device_is_lost(
-    node: RealNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: list[RealNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "CHECK", 0.05)
-    account = f"alice@{node.name}"
+    node = nodes[0]
+    account = f"backup-alice@{node.name}"
     alice, words = await Client.register(
         node.profile(tmp_path / "alice"), account, invite="", password=PASSWORD
     )
     phrase = " ".join(words)
     bob, _ = await Client.register(
         node.profile(tmp_path / "bob"),
-        f"bob@{node.name}",
+        f"backup-bob@{node.name}",
         invite="",
         password=PASSWORD,
     )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
-import trustme
 
 from client import Client
 from client.account import linker, self_group
@@ -20,24 +17,6 @@ from tests.client.people import PASSWORD, online, room_of, texts, until
 from tests.client.real_node import RealNode
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RealNode]]:
-    """Two nodes of one private network."""
-    authority = trustme.CA()
-    base = tmp_path_factory.mktemp("link-nodes")
-
-    def make(n: int) -> RealNode:
-        node = RealNode.create(base / str(n), authority)
-        node.start()
-        return node
-
-    with ThreadPoolExecutor() as threads:
-        made = list(threads.map(make, range(2)))
-    yield made
-    for node in made:
-        node.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +32,8 @@ async def test_a_device_is_linked_gets_its_history_and_is_revoked(
 ) -> None:
     monkeypatch.setattr("client.archive.writer.SEGMENT_BYTES", 3000)
     monkeypatch.setattr("client.archive.writer.PAGE", 10)
-    alice, bob = f"alice@{nodes[0].name}", f"bob@{nodes[1].name}"
+    alice = f"linker-alice@{nodes[0].name}"
+    bob = f"linker-bob@{nodes[1].name}"
     laptop, words = await Client.register(
         nodes[0].profile(tmp_path / "laptop"), alice, invite="", password=PASSWORD
     )

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from client import Client
 from client.errors import ChangeFailed, RoomInactive
@@ -40,23 +37,6 @@ OUTSIDERS = 4
 ROUNDS = 25 if LONG else 2
 PATIENCE = 60.0
 """Seconds until everybody has settled: two cores do the work of sixteen machines."""
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RealNode]]:
-    authority = trustme.CA()
-    base = tmp_path_factory.mktemp("race")
-
-    def make(n: int) -> RealNode:
-        node = RealNode.create(base / str(n), authority)
-        node.start()
-        return node
-
-    with ThreadPoolExecutor() as threads:
-        made = list(threads.map(make, range(2)))
-    yield made
-    for node in made:
-        node.stop()
 
 
 @dataclass

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
-import trustme
 
 from client import Client, Profile, State
 from client.errors import NodeUntrusted
@@ -24,24 +22,6 @@ from tests.client.real_node import RealNode
 pytestmark = pytest.mark.system
 
 Enter = Callable[[RealNode, str], Awaitable[Client]]
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RealNode]]:
-    """Two nodes of one private network."""
-    authority = trustme.CA()
-    base = tmp_path_factory.mktemp("nodes")
-
-    def make(n: int) -> RealNode:
-        node = RealNode.create(base / str(n), authority)
-        node.start()
-        return node
-
-    with ThreadPoolExecutor() as threads:  # most of it is waiting for processes
-        made = list(threads.map(make, range(2)))
-    yield made
-    for node in made:
-        node.stop()
 
 
 @pytest.fixture

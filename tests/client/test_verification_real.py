@@ -11,12 +11,12 @@ from client import Client
 from client.model import Trust
 from tests.client.people import online, room_of, texts, until
 from tests.client.real_node import RealNode
-from tests.client.test_real_node import Enter, enter, nodes
+from tests.client.test_real_node import Enter, enter
 from tests.client.test_sas import ended, live
 
 pytestmark = pytest.mark.system
 
-__all__ = ["enter", "nodes"]
+__all__ = ["enter"]
 
 
 async def test_two_people_of_two_nodes_verify_each_other(
