@@ -47,6 +47,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "GAP", 0.02)
     monkeypatch.setattr(pace, "FIRST_DELAY", 0.1)
     monkeypatch.setattr(pace, "YOUNG_DELAY", 0.5)
+    monkeypatch.setattr(pace, "LAST_DELAY", 0.5)
     monkeypatch.setattr(talk, "RECEIPT_DELAY", 0.1)
     monkeypatch.setattr(ranking, "STEP", 0.5)
 
