@@ -174,9 +174,10 @@ async def _revoke(
 
 async def _still_there(client: "Client") -> bool:
     """Whether a revoked device of this account has not left some chat yet."""
+    left = sum(not one.revoked for one in await client.devices.list())
     for room in await client.rooms():
         members = await client.members(room.id) if room.active else []
-        if any(one.own and one.unverified_devices for one in members):
+        if any(one.own and one.devices > left for one in members):
             return True
     return False
 
