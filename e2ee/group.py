@@ -11,6 +11,7 @@ Handshakes are sent as PublicMessage, so that the hub can check them, unless
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 
 from e2ee.codepoint import (
     BASIC,
@@ -44,6 +45,7 @@ from e2ee.lineage import ClientOf, check_link, same_identity
 from e2ee.member import Validator
 from e2ee.proposal import Add, PreSharedKey
 from e2ee.psk import PreSharedKeyId
+from e2ee.public_group import PublicGroup
 from e2ee.ratchet_tree import RatchetTree
 from e2ee.staged_commit import StagedCommit
 from e2ee.suite import SUITE_3, CipherSuite
@@ -227,6 +229,25 @@ class Group(GroupCommits):
             rng=rng,
         )
         return group, staged
+
+    def public(self) -> PublicGroup:
+        """Give what of this epoch is no secret, as the hub holds it.
+
+        Whoever loses the keys can go on checking the log with it.
+        """
+        epoch = self._epoch
+        return PublicGroup(
+            epoch.context,
+            epoch.tree,
+            epoch.interim_transcript_hash,
+            epoch.confirmation_tag,
+            self._validator,
+            {
+                ref: replace(stored, private=b"")
+                for ref, stored in self._pending.items()
+            },
+            self._reinit is not None,
+        )
 
     # --- groups that grow out of this one
 

@@ -251,11 +251,38 @@ class PublicGroup:
             StaleEpoch, FutureEpoch, WrongGroup: It is for another state.
             E2eeError: It is not valid, or not allowed.
         """
-        # (1) A commit for this state, signed by a member.
+        # (1) A commit for this state, signed by a member, as far as it is public.
+        step, tag = self._advance(commit, now)
+        # (2) The committer vouches for the same result.
+        self._check_group_info(GroupInfo.from_message(group_info), step, tag)
+        # (3) A Welcome for each new member.
+        if welcome_refs is not None:
+            refs = [package.ref(self.suite) for _, package in step.applied.added]
+            if sorted(refs) != sorted(welcome_refs):
+                raise InvalidWelcome("the Welcomes are not those of the added members")
+        return self._after(step, tag), step.effects
+
+    def follow(self, commit: bytes) -> tuple[PublicGroup, CommitEffects]:
+        """Verify a commit that stands in the log, and give the group after it.
+
+        For a member that lost its keys, and so can still say to which group the log
+        leads. As in `Group.process_commit` no dates are judged; the membership tag,
+        the confirmation tag and the path's secrets cannot be checked.
+
+        Args:
+            commit: MLSMessage(PublicMessage).
+
+        Raises:
+            StaleEpoch, FutureEpoch, WrongGroup: It is for another state.
+            E2eeError: It is not valid, or not allowed.
+        """
+        step, tag = self._advance(commit, None)
+        return self._after(step, tag), step.effects
+
+    def _advance(self, commit: bytes, now: int | None) -> tuple[Transition, bytes]:
         message = self._public(commit)
         signer = commit_signer(self.tree, self.context, message)
         verify_content(self.suite, signer, message, self.context.encode())
-        # (2) Everything about it that is public.
         content, tag = commit_of(message)
         items = resolve(content, message.content.sender, self.pending)
         step = advance(
@@ -267,23 +294,31 @@ class PublicGroup:
             self.validator,
             now=now,
         )
-        # (3) The committer vouches for the same result.
-        self._check_group_info(GroupInfo.from_message(group_info), step, tag)
-        # (4) A Welcome for each new member.
-        if welcome_refs is not None:
-            refs = [package.ref(self.suite) for _, package in step.applied.added]
-            if sorted(refs) != sorted(welcome_refs):
-                raise InvalidWelcome("the Welcomes are not those of the added members")
-        interim = step.interim_transcript_hash
-        after = PublicGroup(
+        return step, tag
+
+    def _after(self, step: Transition, tag: bytes) -> PublicGroup:
+        return PublicGroup(
             step.context,
             step.tree,
-            interim,
+            step.interim_transcript_hash,
             tag,
             self.validator,
             ended=step.applied.reinit is not None,
         )
-        return after, step.effects
+
+    def is_state_of(self, group_info: bytes) -> bool:
+        """Whether a GroupInfo is of this very epoch: what led to it, and who is in it.
+
+        The signature is not checked here: whoever joins by it does.
+
+        Raises:
+            Malformed: It is no GroupInfo.
+        """
+        info = GroupInfo.from_message(group_info)
+        return (
+            info.context == self.context
+            and info.confirmation_tag == self.confirmation_tag
+        )
 
     @staticmethod
     def _check_group_info(info: GroupInfo, step: Transition, tag: bytes) -> None:

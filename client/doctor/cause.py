@@ -131,6 +131,13 @@ CAUSES: dict[str, Cause] = {
         "Nothing here can repair it: compare what you see with {who}, and go on in a "
         "room at another node.",
     ),
+    "forged_commit": Cause(
+        "The room's hub put a change of keys into the log that nobody who may has "
+        "made; it was passed over.",
+        Fault.HUB,
+        "none",
+        "Nothing here needs repair: tell the hub's admin.",
+    ),
     # --- the state of a room
     "lost_keys": Cause(
         "This device has no keys for this room.", Fault.OWN, "rejoin", _REJOIN
@@ -209,7 +216,7 @@ def cause_of(code: str, kind: str = "") -> Cause:
         code: as `rooms.notices.code_of` gives it, or one of the table's.
         kind: of the entry, a `log.Kind`; empty for the state of a room.
     """
-    if kind == Kind.COMMIT:
+    if kind == Kind.COMMIT and code != "forged_commit":
         return _DEFAULT[Kind.COMMIT]
     if code in CAUSES and (kind in ("", Kind.MESSAGE) or code not in _MESSAGES_ALONE):
         return CAUSES[code]

@@ -73,7 +73,12 @@ class Doctor:
 
     async def examine(self, room: LogId | None = None) -> list[Ailment]:
         """All that does not work, in one room or everywhere."""
-        return await self._store.run(lambda tx: list(self._examine(tx, room)))
+        rooms = [room] if room is not None else await self._store.run(_rooms)
+        found: list[Ailment] = []
+        for each in rooms:
+            # A group is megabytes and takes its time to load: others come between.
+            found += await self._store.run(partial(self._examine, room=each))
+        return found
 
     async def repair(self, id: str) -> Ailment:
         """Repair one thing now, as far as this device can.
@@ -167,37 +172,34 @@ class Doctor:
             logger.info("%s is not joined yet: %s", room, type(error).__name__)
         self._workers.poke(room)
 
-    def _examine(self, tx: Tx, room: LogId | None) -> Iterable[Ailment]:
-        rows = tx.all(
-            "SELECT id, status, joined, rewound, title FROM room"
-            " WHERE ? IS NULL OR id = ?",
-            room,
-            room,
+    def _examine(self, tx: Tx, room: LogId) -> list[Ailment]:
+        found: list[Ailment] = []
+        row = tx.one(
+            "SELECT status, joined, rewound, title FROM room WHERE id = ?", room
         )
-        gone = {row[0] for row in rows if row[1] in _OUT}
-        for id, status, joined, rewound, title in rows:
-            for code in self._codes(tx, id, status, joined, rewound):
-                yield self._of_room(LogId(id), code, title)
-            group = self._groups.get(tx, LogId(id)) if status == Status.ACTIVE else None
+        gone = row is not None and row[0] in _OUT
+        if row is not None:
+            status, joined, rewound, title = row
+            for code in self._codes(tx, room, status, joined, rewound):
+                found.append(self._of_room(room, code, title))
+            group = self._groups.get(tx, room) if status == Status.ACTIVE else None
             if group is not None and group.active:
                 reason, _ = held_by(tx, self._account, group)
                 if reason:
-                    held = self._of_room(LogId(id), "key_changed", title)
-                    yield replace(held, cause=reason)
+                    held = self._of_room(room, "key_changed", title)
+                    found.append(replace(held, cause=reason))
         for illness in list_open(tx, room):
-            found = self._of_entry(illness)
-            if illness.room in gone:
-                found = replace(
-                    found, repair="none", repair_text=_OUT_TEXT, state="open"
+            ailment = self._of_entry(illness)
+            if gone:
+                ailment = replace(
+                    ailment, repair="none", repair_text=_OUT_TEXT, state="open"
                 )
-            yield found
-        for id, where, device in tx.all(
-            "SELECT id, room, device FROM message WHERE code = 'fork'"
-            " AND (? IS NULL OR room = ?)",
-            room,
-            room,
+            found.append(ailment)
+        for id, device in tx.all(
+            "SELECT id, device FROM message WHERE code = 'fork' AND room = ?", room
         ):
-            yield self._make(id, LogId(where), MessageId(id), "fork", "", device)
+            found.append(self._make(id, room, MessageId(id), "fork", "", device))
+        return found
 
     def _codes(
         self, tx: Tx, room: LogId, status: str, joined: int, rewound: int
@@ -266,6 +268,12 @@ class Doctor:
             repair_text=cause.repair_text.format(who=account, code=code),
             state="repairing" if repairing else "open",
         )
+
+
+def _rooms(tx: Tx) -> list[LogId]:
+    """All rooms, and those that are gone and have left something to repair."""
+    rows = tx.all("SELECT id FROM room UNION SELECT room FROM ailment ORDER BY 1")
+    return [LogId(row[0]) for row in rows]
 
 
 def _with_state(ailment: Ailment, repaired: bool) -> Ailment:

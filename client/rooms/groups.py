@@ -18,6 +18,7 @@ from e2ee import (
     Group,
     KeyPackageBundle,
     Member,
+    PublicGroup,
     StagedCommit,
 )
 from e2ee.errors import E2eeError
@@ -91,9 +92,18 @@ class Groups:
         return group
 
     def join(
-        self, tx: Tx, room: LogId, welcome: bytes, bundle: KeyPackageBundle, tree: bytes
+        self,
+        tx: Tx,
+        room: LogId,
+        welcome: bytes,
+        bundle: KeyPackageBundle,
+        tree: bytes,
+        check: Callable[[Group], None],
     ) -> Group:
         """Join a group by a Welcome; replaces what this device had of it.
+
+        Args:
+            check: whether it may; raises if not.
 
         Raises:
             E2eeError: the Welcome does not hold.
@@ -109,6 +119,7 @@ class Groups:
         )
         if group.group_id != group_id(room) or policy_of(group).room != room:
             raise IdentityError("This invitation is for another room than it says.")
+        check(group)
         self.save_epoch(tx, room, group)
         return group
 
@@ -132,11 +143,6 @@ class Groups:
         policy = policy_of(group)
         if group.group_id != group_id(room) or policy.room != room:
             raise IdentityError("The hub shows the group of another room.")
-        row = tx.one("SELECT direct, title FROM room WHERE id = ?", room)
-        if row is not None and row[0]:
-            pair = {str(self._me.account), str(row[1])}
-            if not policy.direct or not set(accounts_of(group.members())) <= pair:
-                raise IdentityError("The hub shows others than the two of this chat.")
         return group, staged
 
     def take_up(self, tx: Tx, room: LogId, epoch: bytes, ratchets: bytes) -> Group:
@@ -159,6 +165,10 @@ class Groups:
             "INSERT OR REPLACE INTO mls_epoch VALUES (?, ?)", room, group.dump_epoch()
         )
         self.save_ratchets(tx, room, group)
+        tx.execute(
+            "INSERT OR REPLACE INTO trail VALUES (?, ?, NULL)", room, group.epoch
+        )
+        tx.execute("DELETE FROM trail_point WHERE room = ?", room)
         self._remember(tx, room, group)
         self.on_epoch(tx, room, group)
 
@@ -170,13 +180,43 @@ class Groups:
             group.dump_ratchets(),
         )
 
-    def drop(self, tx: Tx, room: LogId) -> None:
-        """Delete a room's keys: this device was removed, or they are of no use."""
+    def drop(self, tx: Tx, room: LogId, *, forget: bool = False) -> None:
+        """Delete a room's keys: this device was removed, or they are of no use.
+
+        Args:
+            forget: also what this device comes back by; else the public half stays.
+        """
+        group = None if forget else self.get(tx, room)
+        if group is not None and group.active:
+            self.keep_trail(tx, room, group.public())
         tx.execute("DELETE FROM mls_epoch WHERE room = ?", room)
         tx.execute("DELETE FROM mls_ratchet WHERE room = ?", room)
         # Who comes back looks at the roster again.
         tx.execute("DELETE FROM audit WHERE kind = 'roster' AND subject = ?", room)
         self._cache.pop(room, None)
+        if forget:
+            self.forget_trail(tx, room)
+
+    def keep_trail(self, tx: Tx, room: LogId, public: PublicGroup) -> None:
+        """Keep the newest state that was verified of a room without keys."""
+        tx.execute(
+            "INSERT OR REPLACE INTO trail VALUES (?, ?, ?)",
+            room,
+            public.epoch,
+            public.encode(),
+        )
+
+    def trail(self, tx: Tx, room: LogId) -> PublicGroup | None:
+        """What `keep_trail` kept, while there are no keys."""
+        row = tx.one("SELECT data FROM trail WHERE room = ?", room)
+        if row is None or not row[0]:
+            return None
+        return PublicGroup.decode(bytes(row[0]), validator=self._validator)
+
+    def forget_trail(self, tx: Tx, room: LogId) -> None:
+        """This device is out of a room for good: who is in it then is news."""
+        tx.execute("DELETE FROM trail WHERE room = ?", room)
+        tx.execute("DELETE FROM trail_point WHERE room = ?", room)
 
     def _remember(self, tx: Tx, room: LogId, group: Group) -> None:
         self._cache[room] = group

@@ -5,6 +5,7 @@ message), never from what a node says. Each sentence has a stable code beside it
 """
 
 from client.errors import KeyPackageLost, OwnLost
+from client.rooms.trail import GroupRefused
 from client.storage.store import Tx
 from client.storage.timeline import add_notice
 from e2ee import CommitEffects
@@ -106,7 +107,7 @@ def code_of(error: Exception) -> str:
             return error.code
         case OwnLost():
             return "own_lost"
-        case KeyPackageLost():
+        case KeyPackageLost() | GroupRefused():
             return error.code
         case IdentityError():
             return "bad_identity"

@@ -15,31 +15,27 @@ import sqlcipher3
 
 from client.account.me import Me
 from client.clock import Clock
-from client.doctor.ailment import heal_handshakes, note
+from client.doctor.ailment import heal_handshakes
 from client.rooms.changes import (
     Want,
     ask_soon,
     doubt_keys,
     forget_satisfied,
-    may_join_after,
     want,
 )
 from client.rooms.groups import Groups, accounts_of, leaf_of, policy_of
 from client.rooms.letters import Due, Letters
 from client.rooms.notices import Lines, code_of, describe_commit
-from client.rooms.presence import note_presence
 from client.rooms.ranking import delay_for
 from client.rooms.resending import ASK_DELAY
 from client.rooms.talk import Talk
+from client.rooms.trail import before_joining, follow, public_of
+from client.rooms.unread import Unread, note_change
 from client.rooms.welcomes import Welcomes, pin_members
 from client.storage.store import Tx
 from client.storage.timeline import (
     LOST_NOTE,
     Status,
-    add_notice,
-    get_message,
-    is_removed,
-    message_id,
     set_status,
 )
 from e2ee import CommitEffects, Group, StagedCommit, key_package_info, peek
@@ -65,10 +61,6 @@ Changed = Callable[[Tx, LogId, str, Collection[str], Collection[str]], None]
 
 NEEDS_KEYS = frozenset((Kind.MESSAGE, Kind.PROPOSAL, Kind.COMMIT, Kind.JOIN_REQUEST))
 
-DOUBT = 2
-"""Messages that do not open since we came in, from which on our own keys are the ones
-in doubt: one alone may be anybody's noise."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -91,6 +83,7 @@ class RoomReader:
         self._welcomes = welcomes
         self._letters = letters
         self._talk = talk
+        self._unread = Unread(groups, clock)
         self.changed: list[Changed] = []
         """Told of each commit: room, its sender, the devices added and removed."""
 
@@ -109,29 +102,52 @@ class RoomReader:
         ):
             return
         mail = self._welcomes.at(tx, room, entry.seq)
-        if mail is not None and self.join(tx, mail, due):
+        known = mail is not None and public_of(tx, self._groups, room) is not None
+        if mail is not None and not known and self.join(tx, mail, due):
             return
+        self._read(tx, room, entry, submission, data, due)
+        if mail is not None and known:
+            # Only now is it known whether the commit before it leads there.
+            self.join(tx, mail, due)
+
+    def _read(
+        self,
+        tx: Tx,
+        room: LogId,
+        entry: Entry,
+        submission: Submission,
+        data: bytes,
+        due: Due,
+    ) -> None:
         try:
             with tx.attempt():
                 self._dispatch(tx, room, entry, submission, data, due)
             return
         except (E2eeError, TelexError) as error:
             code = code_of(error)
-            stuck = submission.kind == Kind.COMMIT or isinstance(error, FutureEpoch)
+            stuck = submission.kind == Kind.COMMIT or (
+                isinstance(error, FutureEpoch) and self._unread.may_be_behind(tx, room)
+            )
         except sqlcipher3.Error:
             raise
         except Exception as error:
             # A mistake of ours must not stop the room, nor pass unseen.
             logger.error("entry %d of %s: %s", entry.seq, room, type(error).__name__)
             code, stuck = "internal", submission.kind == Kind.COMMIT
-        self._unreadable(tx, room, entry, submission, code)
+        if submission.kind == Kind.COMMIT and self._unread.pass_over(
+            tx, room, entry, submission, code
+        ):
+            return
+        self._unread.note(tx, room, entry, submission, code)
         due[room] = min(due.get(room, 60.0), ASK_DELAY / 1000)
-        if self._is_doubtful(tx, room, code):
+        if self._unread.is_doubtful(tx, room, code):
             # Our keys are the ones that do not fit, or no longer safe to use.
             doubt_keys(tx, room)
         if stuck:
             self._lose(tx, room, due)
-            if submission.kind == Kind.MESSAGE:
+            if submission.kind == Kind.COMMIT:
+                self._unread.follow(tx, room, entry, submission)
+            else:
                 self._hold(tx, room, entry, submission, data)
 
     def join(self, tx: Tx, mail: WelcomeMail, due: Due) -> bool:
@@ -173,9 +189,11 @@ class RoomReader:
         tx.execute("DELETE FROM staged WHERE room = ?", room)
         tx.execute("DELETE FROM welcome WHERE room = ? AND seq <= ?", room, entry.seq)
         effects = StagedCommit.decode(bytes(row[2])).effects
+        before = before_joining(tx, room)
         group = self._groups.take_up(tx, room, bytes(row[3]), bytes(row[4]))
         hub = tx.one("SELECT hub FROM room WHERE id = ?", room)
-        self._welcomes.enter(tx, room, "" if hub is None else hub[0], entry.seq, group)
+        name = "" if hub is None else str(hub[0])
+        self._welcomes.enter(tx, room, name, entry.seq, group, before)
         tx.execute("DELETE FROM held_entry WHERE log = ? AND seq <= ?", room, entry.seq)
         present = set(accounts_of(group.members()))
         describe_commit(Lines(tx, room, entry), effects, set(present), present)
@@ -211,14 +229,21 @@ class RoomReader:
         group = self._groups.get(tx, room)
         if group is None or not group.active:
             status = _status(tx, room)
-            if kind == Kind.COMMIT and str(self._me.account) in entry.removed:
-                # The hub's word: without keys there is no other, and it could keep
-                # the room from us anyway.
-                if status in (Status.ACTIVE, Status.ASKED):
-                    self._removed(tx, room, due, back=False)
-                return
             if status == Status.ACTIVE:
                 self._lose(tx, room, due)
+            after = self._unread.follow(tx, room, entry, submission)
+            trusted = self._groups.trail(tx, room) is not None
+            me = str(self._me.account)
+            # Without a trail there is the hub's word alone; it could keep the room
+            # from us anyway.
+            if kind == Kind.COMMIT and (
+                (after is not None and me not in after)
+                if trusted
+                else me in entry.removed
+            ):
+                if status in (Status.ACTIVE, Status.ASKED):
+                    self._removed(tx, room, due, back=False, sure=trusted)
+                return
             self._hold(tx, room, entry, submission, data)
             return
         match kind:
@@ -299,6 +324,7 @@ class RoomReader:
             effects = group.apply_own(StagedCommit.decode(bytes(row[1])))
             removed_self = False
         else:
+            public = group.public()
             result = group.process_commit(submission.body, now=self._clock.now())
             effects, removed_self = result.effects, result.removed_self
         if device_of(effects.sender.identity) != submission.sender:
@@ -310,12 +336,17 @@ class RoomReader:
                 d.partition("/")[0] for d in added
             }
             describe_commit(Lines(tx, room, entry), effects, set(before), after)
-            _note_presence(tx, room, entry.seq, before, after)
-            self._removed(tx, room, due, back=self._device in added)
+            note_change(tx, room, entry.seq, before, after)
+            back = self._device in added
+            self._removed(tx, room, due, back=back)
+            if back:
+                # What the Welcome has to lead to.
+                self._groups.keep_trail(tx, room, public)
+                follow(tx, self._groups, room, entry.seq, submission)
             return
         after = set(accounts_of(group.members()))
         describe_commit(Lines(tx, room, entry), effects, set(before), after)
-        _note_presence(tx, room, entry.seq, before, after)
+        note_change(tx, room, entry.seq, before, after)
         heal_handshakes(tx, room)
         self._groups.save_epoch(tx, room, group)
         own = submission.sender == self._device
@@ -383,9 +414,15 @@ class RoomReader:
             self._letters.post(tx, room, Kind.PROPOSAL, message)
         self._groups.save_epoch(tx, room, group)
 
-    def _removed(self, tx: Tx, room: LogId, due: Due, *, back: bool) -> None:
-        """Our leaf is gone; if it came back in the same commit, mail is on its way."""
-        self._groups.drop(tx, room)
+    def _removed(
+        self, tx: Tx, room: LogId, due: Due, *, back: bool, sure: bool = True
+    ) -> None:
+        """Our leaf is gone; if it came back in the same commit, mail is on its way.
+
+        Args:
+            sure: whether a commit said it, and not the hub alone.
+        """
+        self._groups.drop(tx, room, forget=sure and not back)
         tx.execute("DELETE FROM staged WHERE room = ?", room)
         if back:
             ask_soon(tx, room, self._clock.now_ms())
@@ -399,7 +436,7 @@ class RoomReader:
     def _left_alone(self, tx: Tx, room: LogId, other: str) -> None:
         """The other one of a direct chat is gone for good."""
         text = f"{other} left this chat; start a new one to write to them again."
-        self._groups.drop(tx, room)
+        self._groups.drop(tx, room, forget=True)
         set_status(tx, room, Status.LEFT, text)
         self._letters.give_up(tx, room, text)
 
@@ -422,58 +459,7 @@ class RoomReader:
             "INSERT OR REPLACE INTO held_entry VALUES (?, ?, ?)", room, entry.seq, data
         )
         if submission.kind == Kind.MESSAGE and submission.sender != self._device:
-            self._unreadable(tx, room, entry, submission, "no_keys")
-
-    def _is_doubtful(self, tx: Tx, room: LogId, code: str) -> bool:
-        """Whether what cannot be read speaks against our own keys."""
-        if code == "own_lost":
-            return True
-        if code != "decryption_failed" or may_join_after(tx, self._clock, room):
-            return False  # at most once an hour: anybody here can write noise
-        row = tx.one(
-            "SELECT count(*) FROM ailment a JOIN room r ON r.id = a.room"
-            " WHERE a.room = ? AND a.code = ? AND a.seq > r.joined",
-            room,
-            code,
-        )
-        return row is not None and row[0] >= DOUBT
-
-    def _unreadable(
-        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, code: str
-    ) -> None:
-        if submission.kind == Kind.MESSAGE:
-            # It stands where the message would, and makes way if that turns up.
-            id = message_id(room, submission.sender, submission.txn)
-            if get_message(tx, id) is not None or is_removed(tx, id):
-                return
-        else:
-            id = message_id(room, "", f"notice {entry.seq} 0".encode())
-        due = self._clock.now_ms() + ASK_DELAY
-        note(tx, room, entry, submission, code, id, due)
-        texts: dict[str, str] = {
-            Kind.MESSAGE: "A message from {} could not be read ({}).",
-            Kind.COMMIT: "A change of the room's keys by {} could not be read ({}).",
-        }
-        what = texts.get(submission.kind, "Something from {} could not be read ({}).")
-        add_notice(
-            tx,
-            room,
-            seq=entry.seq,
-            line=0,
-            device=submission.sender,
-            time=entry.time,
-            code=code,
-            text=what.format(submission.sender.partition("/")[0], code),
-            id=id,
-        )
-
-
-def _note_presence(
-    tx: Tx, room: LogId, seq: int, before: set[str], after: set[str]
-) -> None:
-    for account in before | after:
-        note_presence(tx, room, account, seq - 1, inside=account in before)
-        note_presence(tx, room, account, seq, inside=account in after)
+            self._unread.note(tx, room, entry, submission, "no_keys")
 
 
 def _leaves(effects: CommitEffects) -> set[int]:

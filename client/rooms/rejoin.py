@@ -15,6 +15,7 @@ import logging
 import random
 import secrets
 from dataclasses import dataclass
+from functools import partial
 
 from client.account.me import Me
 from client.clock import Clock
@@ -24,9 +25,18 @@ from client.network.refusals import refusal_of, says_later
 from client.rooms.changes import ask_soon, may_join_after, request_to_join
 from client.rooms.groups import Groups
 from client.rooms.settler import note_receipt
+from client.rooms.trail import (
+    GroupRefused,
+    Place,
+    check_members,
+    check_people,
+    check_state,
+    jump,
+    place_of,
+)
 from client.storage.heads import check_link, fail_log, has_gap, have, start_log
 from client.storage.store import Store, Tx
-from client.storage.timeline import LOST_NOTE, Status, set_status
+from client.storage.timeline import LOST_NOTE, Status, set_note, set_status
 from e2ee.errors import E2eeError
 from protocol.codec import decode, encode
 from protocol.errors import NotFound, Refused, StaleEpoch, TelexError, UnknownRoom
@@ -125,12 +135,15 @@ class Rejoin:
             Refused, ClientError: not now.
         """
         try:
+            place = await self._store.run(lambda tx: place_of(tx, room))
             state, tree = await self._fetch(room)
             return await self._store.run(
-                lambda tx: self._build(tx, room, state, tree.ratchet_tree)
+                lambda tx: self._build(tx, room, state, tree.ratchet_tree, place)
             )
         except (ClientError, StaleEpoch):
             raise
+        except GroupRefused as error:
+            await self._store.run(partial(self._refuse, room=room, why=error))
         except Refused as error:
             if says_later(error):
                 raise
@@ -188,11 +201,26 @@ class Rejoin:
 
         await self._store.run(ask)
 
+    def _refuse(self, tx: Tx, room: LogId, why: GroupRefused) -> None:
+        """The hub lies: alarm, stay out, and look again in an hour."""
+        logger.warning("the group of %s is not joined: %s", room, why.code)
+        why.alarm(tx, room)
+        set_note(tx, room, str(why))
+        tx.execute("UPDATE room SET asked = ? WHERE id = ?", self._clock.now_ms(), room)
+
     def _build(
-        self, tx: Tx, room: LogId, state: GroupState, tree: bytes
+        self, tx: Tx, room: LogId, state: GroupState, tree: bytes, place: Place
     ) -> _Staged | None:
+        info = state.group_info
+        proven = check_state(tx, self._groups, room, info, state.seq, place)
+        group, staged = self._groups.join_external(tx, room, info, tree)
+        check_people(tx, room, group, str(self._me.account))
+        if not proven:
+            check_members(tx, room, group.epoch - 1, group.members())
+            if has_gap(tx, room):
+                jump(tx, self._groups, room)
+                set_status(tx, room, Status.ASKED, LOST_NOTE)
         self._check_place(tx, room, state)
-        group, staged = self._groups.join_external(tx, room, state.group_info, tree)
         submission = make_submission(
             room,
             str(self._me.device),

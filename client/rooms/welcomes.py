@@ -19,7 +19,17 @@ from client.rooms.changes import Want, expect_room, want
 from client.rooms.groups import Groups, accounts_of, policy_of
 from client.rooms.notices import Lines, code_of
 from client.rooms.presence import note_present
-from client.storage.heads import check_link, fail_log, have, start_log
+from client.rooms.trail import (
+    GHOST,
+    Before,
+    GroupRefused,
+    before_joining,
+    check_people,
+    check_welcome,
+    unasked,
+)
+from client.storage.alarms import raise_alarm
+from client.storage.heads import check_link, fail_log, has_gap, have, start_log
 from client.storage.store import Tx
 from client.storage.timeline import LINES, Status, set_note
 from e2ee import Group
@@ -142,7 +152,7 @@ class Welcomes:
         row = tx.one(
             "SELECT tree FROM welcome WHERE room = ? AND seq = ?", mail.room, mail.seq
         )
-        if row is None or row[0] is None:
+        if row is None or row[0] is None or not self._is_next(tx, mail):
             return False
         if (have(tx, mail.room) or 0) >= mail.seq and not check_link(
             tx, mail.room, mail.seq, mail.hash
@@ -152,8 +162,12 @@ class Welcomes:
             return False
         try:
             with tx.attempt():
+                before = before_joining(tx, mail.room)
                 group = self._join_group(tx, mail, bytes(row[0]))
-                self._enter(tx, mail, group)
+                self._enter(tx, mail, group, before)
+        except GroupRefused as error:
+            self._refuse(tx, mail, error)
+            return False
         except (E2eeError, TelexError) as error:
             logger.warning("a Welcome cannot be used: %s", code_of(error))
             self.discard(
@@ -170,20 +184,60 @@ class Welcomes:
         )
         return True
 
+    def _is_next(self, tx: Tx, mail: WelcomeMail) -> bool:
+        """Whether a Welcome's place is reached; one that is passed by goes."""
+        room = mail.room
+        group = self._groups.get(tx, room)
+        live = group is not None and group.active
+        if not live and self._groups.trail(tx, room) is None:
+            return True
+        row = tx.one("SELECT joined FROM room WHERE id = ?", room)
+        if live and row is not None and mail.seq <= row[0]:
+            # We came in by ourselves before it was here.
+            self._drop(tx, mail)
+            return False
+        if (have(tx, room) or 0) < mail.seq and not has_gap(tx, room):
+            return False  # it is used when its commit was read
+        if live:
+            # The commit, if there is one, left us where we are.
+            self._refuse(tx, mail, unasked(tx, room))
+            return False
+        return True
+
+    def _refuse(self, tx: Tx, mail: WelcomeMail, why: GroupRefused) -> None:
+        """Somebody lies: alarm, and nothing of it is used."""
+        logger.warning("a Welcome is refused: %s", why.code)
+        self._drop(tx, mail)
+        why.alarm(tx, mail.room)
+        if tx.one("SELECT 1 FROM room WHERE id = ?", mail.room) is not None:
+            entry = Entry(mail.seq, 1, self._clock.now_ms(), b"")
+            me = str(self._me.account)
+            Lines(tx, mail.room, entry, first=LINES - 2).say(me, why.code, str(why))
+
+    def _drop(self, tx: Tx, mail: WelcomeMail) -> None:
+        tx.execute(
+            "DELETE FROM welcome WHERE room = ? AND seq = ?", mail.room, mail.seq
+        )
+
     def _join_group(self, tx: Tx, mail: WelcomeMail, tree: bytes) -> Group:
         bundle = find_bundle(tx, mail.key_package_ref)
         if bundle is None:
             raise KeyPackageLost
-        group = self._groups.join(tx, mail.room, mail.welcome, bundle, tree)
+
+        def check(group: Group) -> None:
+            check_people(tx, mail.room, group, str(self._me.account))
+            check_welcome(tx, mail.room, mail.seq, group)
+
+        group = self._groups.join(tx, mail.room, mail.welcome, bundle, tree, check)
         spend(tx, mail.key_package_ref)
         if bundle.last_resort:
             # Others were added by the same keys: have our own here, at once.
             want(tx, mail.room, Want.UPDATE, due=self._clock.now_ms())
         return group
 
-    def _enter(self, tx: Tx, mail: WelcomeMail, group: Group) -> None:
+    def _enter(self, tx: Tx, mail: WelcomeMail, group: Group, before: Before) -> None:
         start_log(tx, mail.room, mail.seq, mail.hash)
-        known, title = self.enter(tx, mail.room, mail.hub, mail.seq, group)
+        known, title = self.enter(tx, mail.room, mail.hub, mail.seq, group, before)
         entry = Entry(mail.seq, 1, self._clock.now_ms(), b"")
         text = "This device is back in the room." if known else _greeting(title)
         # Below what the commit itself said, if this device read it.
@@ -191,9 +245,12 @@ class Welcomes:
         Lines(tx, mail.room, entry, first=LINES - 1).say(me, "joined", text)
 
     def enter(
-        self, tx: Tx, room: LogId, hub: str, seq: int, group: Group
+        self, tx: Tx, room: LogId, hub: str, seq: int, group: Group, before: Before
     ) -> tuple[bool, str]:
         """Write down that this device is in a room from an entry on.
+
+        Args:
+            before: who was in it, as far as this device knew.
 
         Returns:
             Whether it knew the room before, and the title of a direct chat.
@@ -227,8 +284,33 @@ class Welcomes:
         note_present(tx, room, accounts, seq)
         tx.rooms.add(room)
         pin_members(tx, room, group)
+        self._say_newcomers(tx, room, seq, set(accounts), before)
         self.entered(tx, room, group)
         return known, title
+
+    def _say_newcomers(
+        self, tx: Tx, room: LogId, seq: int, accounts: set[str], before: Before
+    ) -> None:
+        """Name who is in a room and was not, when this device was last in it."""
+        me = str(self._me.account)
+        new = sorted(accounts - before.accounts - {me})
+        if not new or not before.accounts - {me}:
+            return
+        names = ", ".join(new)
+        text = f"In this room now, and not when you were last in it: {names}."
+        entry = Entry(seq, 1, self._clock.now_ms(), b"")
+        Lines(tx, room, entry, first=LINES - 3).say(me, "new_here", text)
+        if before.followed:
+            raise_alarm(
+                tx,
+                GHOST,
+                f"{room} {seq} {names}",
+                room,
+                f"{text} This device could not check who let them in: ask the others "
+                "another way whether that is right.",
+                evidence=f"room: {room}\nat entry: {seq}\n"
+                f"known: {' '.join(sorted(before.accounts))}\nnew: {' '.join(new)}",
+            )
 
 
 def pin_members(tx: Tx, room: LogId, group: Group) -> None:

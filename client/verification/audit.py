@@ -21,12 +21,11 @@ from functools import partial
 from client.account.contacts import (
     WITHHELD,
     Contacts,
-    OwnDevices,
     hash_at,
     known_log,
-    own_devices,
 )
 from client.account.me import Me, get_meta, set_meta
+from client.account.vouching import OwnDevices, is_vouched, own_devices
 from client.clock import Clock
 from client.errors import ClientError, KeyChanged
 from client.network.transport import Transport
@@ -46,7 +45,7 @@ from protocol.log import LogId
 from protocol.policy import account_of, device_of
 from protocol.wire import Roster
 
-__all__ = ["VOUCHED", "Audit", "Kind", "plan"]
+__all__ = ["Audit", "Kind", "plan"]
 
 DAILY = 24 * 3600 * 1000
 """Milliseconds until everything is looked at again."""
@@ -61,9 +60,6 @@ devices take it out, once they are online."""
 
 VOUCH_GRACE = 600 * 1000
 """Milliseconds in which the device of ours that added another one tells us."""
-
-VOUCHED = "vouched"
-"""The register in which our devices say which ones they added."""
 
 SPREAD = 50
 """Milliseconds for each device of a room, over which its members ask for the roster
@@ -100,14 +96,6 @@ def plan(tx: Tx, kind: Kind, subject: str, due: int) -> None:
         subject,
         due,
     )
-
-
-def _vouched(tx: Tx, device: str) -> bool:
-    """Whether another device of ours says that it added it."""
-    row = tx.one(
-        "SELECT 1 FROM own_register WHERE register = ? AND key = ?", VOUCHED, device
-    )
-    return row is not None
 
 
 class Audit:
@@ -244,7 +232,7 @@ class Audit:
         now = self._clock.now_ms()
         for name in sorted(set(state.devices) - seen):
             device = str(DeviceAddress(state.account, name))
-            if _vouched(tx, device):
+            if is_vouched(tx, state, name):
                 seen.add(name)
                 continue
             # It is marked for as long as somebody may still vouch for it.

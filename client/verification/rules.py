@@ -3,15 +3,19 @@
 Nothing that waits is lost: it goes out when the reason is gone.
 """
 
+import json
+from functools import lru_cache
+
 from client.rooms.groups import accounts_of, policy_of
 from client.storage.store import Tx
+from client.verification.suspicion import Suspicion
 from client.verification.trust import known
-from e2ee import Group
+from e2ee import Group, Member
 from protocol.credential import credential_root
 from protocol.log import LogId
 from protocol.policy import account_of, device_of
 
-__all__ = ["SAS_WORD", "held_by", "note_hold", "unverified_in"]
+__all__ = ["SAS_WORD", "held_by", "note_hold", "stale_leaves", "unverified_in"]
 
 SAS_WORD = "sas "
 """How the outbox words of comparisons begin: they do not wait to be verified."""
@@ -26,9 +30,17 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
     Returns:
         A sentence, empty if nothing holds; and whether a comparison may pass.
     """
-    accounts = accounts_of(group.members())
+    members = group.members()
+    accounts, policy = accounts_of(members), policy_of(group)
+    if policy.direct and (me not in accounts or len(accounts) > 2):
+        return (
+            "This direct chat has others in it than the two of you: nothing is sent "
+            "here. Start a new chat, and tell the other one, another way.",
+            False,
+        )
+    roots = _roots(group)
     own = known(tx, me)
-    if own is not None and _roots(group, me) - {own.root}:
+    if own is not None and roots.get(me, set()) - {own.root}:
         return (
             "A device in this room claims to be yours and has another root key: "
             "nothing is sent here. Tell the others, and make a new room without it.",
@@ -45,14 +57,18 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
                 "accept the new key or keep the old one.",
                 False,
             )
-        if found.other in _roots(group, account):
+        if found.other in roots[account]:
             return (
                 f"You kept the old key of {account}, and a device with the new one is "
                 "in this room: nothing is sent here until you remove them or accept "
                 "the new key.",
                 False,
             )
-    if policy_of(group).refuse_unverified:
+    if held := _returned(tx, members):
+        return held, False
+    if held := _of_other_roots(tx, roots):
+        return held, True  # a comparison shows whose it is
+    if policy.refuse_unverified:
         missing = unverified_in(tx, me, sorted(accounts))
         if missing:
             return (
@@ -61,7 +77,7 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
                 True,
             )
         rows = tx.all("SELECT device FROM suspect ORDER BY device")
-        devices = {device_of(member.identity) for member in group.members()}
+        devices = {device_of(member.identity) for member in members}
         false = [str(row[0]) for row in rows if row[0] in devices]
         if false:
             return (
@@ -92,9 +108,55 @@ def note_hold(tx: Tx, room: LogId, reason: str) -> None:
         tx.rooms.add(room)
 
 
-def _roots(group: Group, account: str) -> set[bytes]:
-    return {
-        credential_root(member.identity)
+def stale_leaves(tx: Tx, group: Group, account: str) -> list[str]:
+    """An account's devices in a group under another root key than the pinned one."""
+    found = known(tx, account)
+    return [
+        device_of(member.identity)
         for member in group.members()
-        if account_of(member.identity) == account
-    }
+        if found is not None
+        and account_of(member.identity) == account
+        and _root_of(member.identity) != found.root
+    ]
+
+
+def _of_other_roots(tx: Tx, roots: dict[str, set[bytes]]) -> str:
+    """A root key in the group that is not the one that is believed."""
+    pinned = tx.all(
+        "SELECT account, root FROM contact WHERE account IN"
+        " (SELECT value FROM json_each(?)) ORDER BY account",
+        json.dumps(sorted(roots)),
+    )
+    for account, root in pinned:
+        if roots[account] - {bytes(root)}:
+            return (
+                f"A device of {account} is in this room under another root key than "
+                "the one you believe: nothing is sent here until it is out. They can "
+                "join again with their new key, or an admin removes it; else start a "
+                "new chat."
+            )
+    return ""
+
+
+def _returned(tx: Tx, members: list[Member]) -> str:
+    """A device that was revoked, and came in all the same."""
+    rows = tx.all("SELECT device FROM suspect WHERE why = ?", Suspicion.RETURNED)
+    back = {str(row[0]) for row in rows}
+    for device in sorted(back & {device_of(member.identity) for member in members}):
+        return (
+            f"The device {device} was revoked and came into this room all the same: "
+            "nothing is sent here until it is out."
+        )
+    return ""
+
+
+def _roots(group: Group) -> dict[str, set[bytes]]:
+    found: dict[str, set[bytes]] = {}
+    for member in group.members():
+        account = account_of(member.identity)
+        found.setdefault(account, set()).add(_root_of(member.identity))
+    return found
+
+
+_root_of = lru_cache(maxsize=16_384)(credential_root)
+"""Asked for each message and member; the credentials stay the same."""

@@ -9,7 +9,7 @@ from client.verification.trust import touch
 from protocol.account_log import AccountState
 from protocol.log import LogId
 
-__all__ = ["FALSE", "Suspicion", "accuse", "clear", "suspect"]
+__all__ = ["FALSE", "Suspicion", "accuse", "accuse_returned", "clear", "suspect"]
 
 FALSE = "device_list_false"
 """The alarm: a device stands in a room, and rightly in no list."""
@@ -25,12 +25,14 @@ class Suspicion(StrEnum):
     """It does not stand in its account's log."""
     REVOKED = "revoked"
     """It was revoked, and stands in a room; what it wrote before is right."""
+    RETURNED = "returned"
+    """It came into a room after it was revoked: nothing is sent while it is there."""
 
 
 def suspect(tx: Tx, device: str, why: Suspicion, now: int) -> int:
     """Mark a device; since when it is marked like this."""
     row = tx.one("SELECT why, since FROM suspect WHERE device = ?", device)
-    if row is not None and row[0] == why:
+    if row is not None and row[0] in (why, Suspicion.RETURNED):
         return int(row[1])
     tx.execute("INSERT OR REPLACE INTO suspect VALUES (?, ?, ?)", device, why, now)
     _mark(tx, device)
@@ -84,6 +86,23 @@ def accuse(
         evidence=f"device: {device}\nroom: {room or '-'}\n"
         f"account log: {state.seq} {state.head.hex()}\n"
         f"listed: {' '.join(sorted(state.devices))}",
+    )
+
+
+def accuse_returned(tx: Tx, room: LogId, device: str, now: int) -> None:
+    """Alarm: a device came into a room that was revoked before."""
+    suspect(tx, device, Suspicion.RETURNED, now)
+    account = device.partition("/")[0]
+    raise_alarm(
+        tx,
+        FALSE,
+        f"returned {device} {room}",
+        room,
+        f"The device {device} was revoked by {account} and came into this room all "
+        "the same: its keys may be in other hands, and the hub let it in. Nothing is "
+        f"sent here until it is out again. Tell {account} another way, and the "
+        "hub's admin.",
+        evidence=f"device: {device}\nroom: {room}",
     )
 
 

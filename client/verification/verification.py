@@ -9,9 +9,10 @@ shared with this account's other devices.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
-from client.account.contacts import Contacts, known_log, own_devices
+from client.account import vouching
+from client.account.contacts import Contacts, known_log
 from client.account.me import Me
 from client.account.self_group import SelfGroup
 from client.clock import Clock
@@ -24,15 +25,17 @@ from client.model import (
     Sas,
     Trust,
 )
+from client.rooms.changes import Want, want
 from client.rooms.groups import Groups, policy_of
 from client.rooms.letters import Letters
 from client.rooms.upkeep import hasten
 from client.storage.store import Store, Tx
 from client.verification import trust
-from client.verification.audit import VOUCHED, Audit, Kind, plan
-from client.verification.rules import held_by, note_hold
+from client.verification.audit import Audit, Kind, plan
+from client.verification.rules import held_by, note_hold, stale_leaves
 from client.verification.sas import Comparisons
-from client.verification.trust import known, trust_of
+from client.verification.suspicion import accuse_returned
+from client.verification.trust import Known, known, trust_of
 from e2ee import Group
 from protocol.account_log import read_account_log
 from protocol.address import parse_account
@@ -45,9 +48,16 @@ from protocol.fingerprint import (
     read_fingerprint_uri,
 )
 from protocol.log import LogId
-from protocol.policy import device_of
+from protocol.policy import Role, device_of
 
 __all__ = ["Verification"]
+
+PLACE_KEPT = 60 * 1000
+"""Milliseconds that a device under a key which was given up still has its place: the
+new one that asks to come in takes it."""
+
+MET_AT_ONCE = 16
+"""Accounts whose logs are read again in one transaction when devices come in."""
 
 SWEEP = 60.0
 """Seconds between looks for comparisons that took too long."""
@@ -100,7 +110,10 @@ class Verification:
             Refused, ClientError: nothing is known of them, and nobody answers.
         """
         account = await self._known(account)
-        return await self._store.run(lambda tx: self._fingerprint(tx, account))
+        me, other = await self._store.run(
+            lambda tx: (_party(tx, self._me), _party(tx, account))
+        )
+        return await asyncio.to_thread(_fingerprint, me, other)
 
     async def check_uri(self, account: str, text: str) -> bool:
         """Hold a code that the other person shows against the keys known here.
@@ -225,14 +238,22 @@ class Verification:
     async def changed(self) -> list[KeyChange]:
         """The people whose root key is another one than before."""
 
-        def read(tx: Tx) -> list[KeyChange]:
+        def read(tx: Tx) -> list[tuple[Known, str, Sequence[LogId]]]:
             rows = tx.all(
                 "SELECT account FROM contact WHERE other_root IS NOT NULL"
                 " ORDER BY account"
             )
-            return [self._change(tx, str(row[0])) for row in rows]
+            found = [(known(tx, str(row[0])), str(row[0])) for row in rows]
+            return [(k, who, _rooms_of(tx, who)) for k, who in found if k is not None]
 
-        return await self._store.run(read)
+        people = await self._store.run(read)
+        if not people:
+            return []
+        me = await self._store.run(lambda tx: _party(tx, self._me))
+        # Thousands of hashes for each: not on the store's thread, nor the loop's.
+        return await asyncio.to_thread(
+            lambda: [_change(me, who, known, rooms) for known, who, rooms in people]
+        )
 
     async def accept_new_key(self, account: str) -> None:
         """Believe that the new key is theirs: what waits goes out, to it too.
@@ -244,6 +265,7 @@ class Verification:
             trust.accept(tx, account)
             plan(tx, Kind.ACCOUNT, account, self._clock.now_ms())
             tx.after.append(self._audit.wake)
+            self._part_with(tx, account)
             self._trust_changed(tx, account)
 
         await self._store.run(accept)
@@ -313,8 +335,8 @@ class Verification:
         """Give our other devices what they do not know yet."""
         for account, value in trust.untold(tx):
             self._own.set(tx, trust.REGISTER, account, value)
-        for name in own_devices(tx).vouched:
-            self._own.set(tx, VOUCHED, f"{self._me}/{name}", b"\x01")
+        for device, vouch in vouching.vouches(tx, self._me).items():
+            self._own.set(tx, vouching.REGISTER, device, vouch)
 
     def _begin(self, tx: Tx) -> None:
         """Take in rooms from before there was a table of members."""
@@ -349,6 +371,7 @@ class Verification:
         for device in came:
             account = device.partition("/")[0]
             tx.execute("INSERT INTO member VALUES (?, ?, ?)", room, device, account)
+        self._meet(tx, room, group, came)
         seen = "SELECT 1 FROM audit WHERE kind = ? AND subject = ?"
         if devices != before or tx.one(seen, Kind.ROSTER, room) is None:
             accounts = {device.partition("/")[0] for device in came}
@@ -375,6 +398,49 @@ class Verification:
                 note_hold(tx, room, held_by(tx, self._me, group)[0])
             tx.after.append(partial(self._poke, room, 0.0))
 
+    def _part_with(self, tx: Tx, account: str) -> None:
+        """Take leaves under a key that was given up out, where this account may.
+
+        Their new device, if it asks to come in, takes their place before that.
+        """
+        for room in _rooms_of(tx, account):
+            group = self._groups.get(tx, room)
+            if group is None or not group.active:
+                continue
+            for device in stale_leaves(tx, group, account):
+                self._evict(tx, room, group, device, PLACE_KEPT)
+
+    def _evict(
+        self, tx: Tx, room: LogId, group: Group, device: str, delay: int
+    ) -> None:
+        """Want a device out of a room in so many milliseconds, if that is allowed."""
+        account = device.partition("/")[0]
+        policy = policy_of(group)
+        role = policy.role(self._me)
+        above = not policy.direct and role >= Role.ADMIN and role > policy.role(account)
+        if account == self._me or above:
+            due = self._clock.now_ms() + delay
+            want(tx, room, Want.REMOVE_DEVICE, device, due=due)
+            tx.after.append(partial(self._poke, room, delay / 1000))
+
+    def _meet(self, tx: Tx, room: LogId, group: Group, came: set[str]) -> None:
+        """Look whether who came into a room was revoked, by the logs that are here."""
+        names: dict[str, set[str]] = {}
+        for device in came:
+            account, _, name = device.partition("/")
+            names.setdefault(account, set()).add(name)
+        # More come at once only where this device is new itself; the audit follows.
+        for account in sorted(names)[:MET_AT_ONCE]:
+            entries = known_log(tx, account)
+            if not entries:
+                continue
+            with contextlib.suppress(IdentityError):
+                state = read_account_log(parse_account(account), entries)
+                for name in sorted(names[account] & set(state.revoked)):
+                    device = f"{account}/{name}"
+                    accuse_returned(tx, room, device, self._clock.now_ms())
+                    self._evict(tx, room, group, device, 0)
+
     # --- how --------------------------------------------------------------------------
 
     async def _known(self, account: str) -> str:
@@ -390,28 +456,26 @@ class Verification:
         if not await self._store.run(lambda tx: known_log(tx, account)):
             await self._contacts.refresh(account)
 
-    def _fingerprint(
-        self, tx: Tx, account: str, root: bytes | None = None
-    ) -> Fingerprint:
-        me = _party(tx, self._me)
-        other = _party(tx, account) if root is None else Party(account, root)
-        return Fingerprint(
-            account,
-            fingerprint_digits(me, other),
-            fingerprint_emoji(me, other),
-            fingerprint_uri(me, other),
-        )
 
-    def _change(self, tx: Tx, account: str) -> KeyChange:
-        found = known(tx, account)
-        assert found is not None and found.other is not None
-        return KeyChange(
-            account,
-            self._fingerprint(tx, account),
-            self._fingerprint(tx, account, found.other),
-            tuple(_rooms_of(tx, account)),
-            found.kept,
-        )
+@lru_cache(maxsize=1024)
+def _fingerprint(me: Party, other: Party) -> Fingerprint:
+    return Fingerprint(
+        other.account,
+        fingerprint_digits(me, other),
+        fingerprint_emoji(me, other),
+        fingerprint_uri(me, other),
+    )
+
+
+def _change(me: Party, account: str, found: Known, rooms: Sequence[LogId]) -> KeyChange:
+    assert found.other is not None
+    return KeyChange(
+        account,
+        _fingerprint(me, Party(account, found.root)),
+        _fingerprint(me, Party(account, found.other)),
+        tuple(rooms),
+        found.kept,
+    )
 
 
 def _party(tx: Tx, account: str) -> Party:
