@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import NoReturn
 
-import msgspec
-
 from client.account.logs import read_log
-from client.account.me import get_meta, set_meta
+from client.account.me import set_meta
+from client.account.vouching import OwnDevices, mark_unvouched, own_devices
 from client.errors import KeyChanged, NodeNonsense
 from client.network.transport import Transport
 from client.storage.alarms import raise_alarm
@@ -31,12 +30,9 @@ __all__ = [
     "RECOVERED",
     "WITHHELD",
     "Contacts",
-    "OwnDevices",
     "check_root",
     "hash_at",
-    "is_doubtful",
     "known_log",
-    "own_devices",
     "save_account",
 ]
 
@@ -63,7 +59,11 @@ def save_account(
     _save(tx, state, entries)
     if str(state.account) == own_account(tx):
         before = own_devices(tx)
-        seen = before.seen if before.ask_serial else set(state.devices)
+        seen = before.seen
+        if before.ask_serial == 0:
+            seen = set(state.devices)
+            if added:
+                mark_unvouched(tx, state)
         own = OwnDevices(state.ask_serial, seen | {*added}, before.vouched | {*added})
         set_meta(tx, "own_devices", encode(own))
 
@@ -85,40 +85,6 @@ def _save(tx: Tx, state: AccountState, entries: list[bytes]) -> None:
 def known_log(tx: Tx, account: str) -> list[bytes]:
     """An account log, as far as it was read."""
     return _known(tx, account)[1]
-
-
-class OwnDevices(msgspec.Struct, array_like=True, frozen=True):
-    """What this device knows of its account's devices, by their short ids."""
-
-    ask_serial: int
-    """Of the account signing key when this was written."""
-    seen: set[str]
-    """Those that are right: from before us, or somebody said so."""
-    vouched: set[str]
-    """Those that this device added itself; it tells the others."""
-
-
-def own_devices(tx: Tx) -> OwnDevices:
-    """What this device knows of its account's devices."""
-    data = get_meta(tx, "own_devices")
-    return OwnDevices(0, set(), set()) if data is None else decode(data, OwnDevices)
-
-
-def is_doubtful(tx: Tx, device: str) -> bool:
-    """Whether no device of ours said so far that it added this one to our account."""
-    _, _, short = device.partition("/")
-    return (
-        get_meta(tx, f"unvouched {short}") is not None
-        and short not in own_devices(tx).vouched
-        and not _is_vouched(tx, device)
-    )
-
-
-def _is_vouched(tx: Tx, device: str) -> bool:
-    row = tx.one(
-        "SELECT 1 FROM own_register WHERE register = 'vouched' AND key = ?", device
-    )
-    return row is not None
 
 
 def _heed_rotations(tx: Tx, state: AccountState) -> None:

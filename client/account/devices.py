@@ -16,7 +16,6 @@ from functools import partial
 
 from client.account.contacts import (
     Contacts,
-    is_doubtful,
     known_log,
     save_account,
 )
@@ -26,6 +25,7 @@ from client.account.linker import Linker
 from client.account.logs import read_log
 from client.account.me import Me, get_meta, set_meta
 from client.account.self_group import SelfGroup
+from client.account.vouching import is_doubtful
 from client.clock import Clock
 from client.enrol.phrase import read_phrase
 from client.errors import (
@@ -432,7 +432,7 @@ class Devices:
                     ),
                     last_seen=self._clock.now_ms() if short == own else last,
                     revoked=short in state.revoked,
-                    doubtful=short in state.devices and is_doubtful(tx, id),
+                    doubtful=is_doubtful(tx, state, short),
                 )
             )
         return sorted(found, key=lambda d: (d.revoked, not d.own, d.created, d.id))

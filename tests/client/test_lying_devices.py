@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from client import Client
+from client.account import vouching
 from client.enrol import profile as enrol_profile
 from client.errors import NodeNonsense
 from client.model import Trust
-from client.verification import audit
 from protocol.account_log import (
     AccountState,
     make_credential,
@@ -150,7 +150,7 @@ async def test_devices_that_i_linked_myself_are_no_alarm(home: Home) -> None:
         linked(await home.link("tablet")) as tablet,
     ):
         await laptop._store.run(laptop.verification.share)
-        await until(partial(register_of, phone, audit.VOUCHED, tablet.device))
+        await until(partial(register_of, phone, vouching.REGISTER, tablet.device))
         for client in (laptop, phone, tablet):
             await until(partial(_listed, client), lambda n: n == 3)
             assert await looked(client) == []
