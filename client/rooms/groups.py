@@ -211,7 +211,11 @@ class Groups:
         row = tx.one("SELECT data FROM trail WHERE room = ?", room)
         if row is None or not row[0]:
             return None
-        return PublicGroup.decode(bytes(row[0]), validator=self._validator)
+        try:
+            return PublicGroup.decode(bytes(row[0]), validator=self._validator)
+        except E2eeError as error:
+            logger.error("what followed %s is damaged: %s", room, error.code)
+            return None
 
     def forget_trail(self, tx: Tx, room: LogId) -> None:
         """This device is out of a room for good: who is in it then is news."""

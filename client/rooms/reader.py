@@ -29,7 +29,7 @@ from client.rooms.notices import Lines, code_of, describe_commit
 from client.rooms.ranking import delay_for
 from client.rooms.resending import ASK_DELAY
 from client.rooms.talk import Talk
-from client.rooms.trail import before_joining, follow, public_of
+from client.rooms.trail import before_joining, follow, has_trail, public_of
 from client.rooms.unread import Unread, note_change
 from client.rooms.welcomes import Welcomes, pin_members
 from client.storage.store import Tx
@@ -231,18 +231,7 @@ class RoomReader:
             status = _status(tx, room)
             if status == Status.ACTIVE:
                 self._lose(tx, room, due)
-            after = self._unread.follow(tx, room, entry, submission)
-            trusted = self._groups.trail(tx, room) is not None
-            me = str(self._me.account)
-            # Without a trail there is the hub's word alone; it could keep the room
-            # from us anyway.
-            if kind == Kind.COMMIT and (
-                (after is not None and me not in after)
-                if trusted
-                else me in entry.removed
-            ):
-                if status in (Status.ACTIVE, Status.ASKED):
-                    self._removed(tx, room, due, back=False, sure=trusted)
+            if self._is_out(tx, room, entry, submission, due):
                 return
             self._hold(tx, room, entry, submission, data)
             return
@@ -255,6 +244,25 @@ class RoomReader:
                 self._commit(tx, room, entry, submission, group, due)
             case Kind.JOIN_REQUEST:
                 self._join_request(tx, room, submission, group, due)
+
+    def _is_out(
+        self, tx: Tx, room: LogId, entry: Entry, submission: Submission, due: Due
+    ) -> bool:
+        """Follow an entry without keys; whether it took our account out."""
+        me = str(self._me.account)
+        sure = submission.kind == Kind.COMMIT and has_trail(tx, room)
+        after = self._unread.follow(tx, room, entry, submission)
+        if submission.kind != Kind.COMMIT:
+            return False
+        # Without a trail there is the hub's word alone; it could keep the room from
+        # us anyway.
+        if me in entry.removed if not sure else after is not None and me not in after:
+            if _status(tx, room) in (Status.ACTIVE, Status.ASKED):
+                self._removed(tx, room, due, back=False, sure=sure)
+            elif sure:
+                self._groups.forget_trail(tx, room)
+            return True
+        return False
 
     # --- kinds ----------------------------------------------------------------
 

@@ -37,6 +37,7 @@ __all__ = [
     "check_state",
     "check_welcome",
     "follow",
+    "has_trail",
     "inside",
     "jump",
     "outside",
@@ -118,6 +119,12 @@ def public_of(tx: Tx, groups: Groups, room: LogId) -> PublicGroup | None:
     if group is not None and group.active:
         return group.public()
     return groups.trail(tx, room)
+
+
+def has_trail(tx: Tx, room: LogId) -> bool:
+    """Whether the log of a room without keys is followed."""
+    row = tx.one("SELECT data FROM trail WHERE room = ?", room)
+    return row is not None and bool(row[0])
 
 
 def step(

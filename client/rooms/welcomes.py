@@ -26,6 +26,7 @@ from client.rooms.trail import (
     before_joining,
     check_people,
     check_welcome,
+    has_trail,
     unasked,
 )
 from client.storage.alarms import raise_alarm
@@ -189,7 +190,7 @@ class Welcomes:
         room = mail.room
         group = self._groups.get(tx, room)
         live = group is not None and group.active
-        if not live and self._groups.trail(tx, room) is None:
+        if not live and not has_trail(tx, room):
             return True
         row = tx.one("SELECT joined FROM room WHERE id = ?", room)
         if live and row is not None and mail.seq <= row[0]:

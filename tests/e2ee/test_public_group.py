@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -53,6 +54,37 @@ def test_it_comes_back_from_bytes(room: Room) -> None:
     for broken in (b"", data[:-1], data + b"\0", b"\2" + data[1:]):
         with pytest.raises(Malformed):
             PublicGroup.decode(broken, validator=ALLOW_ALL)
+
+
+def test_who_loses_the_keys_follows_as_the_hub_does(room: Room) -> None:
+    """A member's public half goes where the log goes, and nowhere else."""
+    trail = room["p3"].public()
+    assert trail.encode() == room.hub.encode()
+    assert trail.is_state_of(room["p0"].group_info())
+    own = room["p3"].propose_update()
+    room.propose("p3", own)
+    kept = room["p3"].public()
+    assert not any(stored.private for stored in kept.pending.values())
+    trail, _ = trail.receive_proposal(own)
+    old = room["p0"].group_info()
+    staged = room["p0"].commit(remove=[2], now=NOW)
+    rival = room["p1"].commit(now=NOW)
+    room.deliver("p0", staged)
+    for before in (trail, kept):
+        after, effects = before.follow(staged.commit)
+        assert effects == staged.effects and after.encode() == room.hub.encode()
+        assert after.is_state_of(staged.group_info)
+        assert not after.is_state_of(old) and not after.is_state_of(rival.group_info)
+        with pytest.raises(StaleEpoch):
+            after.follow(rival.commit)
+    broken = bytearray(staged.commit)
+    for at in range(0, len(broken), 7):
+        broken[at] ^= 1
+        with contextlib.suppress(E2eeError):
+            odd, _ = trail.follow(bytes(broken))
+            # Of all bytes only those of the two tags are not signed.
+            assert odd.context == after.context
+        broken[at] ^= 1
 
 
 def test_a_hub_may_take_over_later(room: Room) -> None:
