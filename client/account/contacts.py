@@ -39,6 +39,9 @@ __all__ = [
 FETCHES = 4
 """Account logs fetched at one time."""
 
+TIME_MAX = 1 << 36
+"""Seconds: the latest time that can be written as one, in the year 4147."""
+
 RECOVERED = "recovered"
 """The alarm: a device of ours was set up with the recovery phrase."""
 
@@ -104,7 +107,7 @@ def _heed_rotations(tx: Tx, state: AccountState) -> None:
         heard = ask.serial
         seen.add(short)
         address = DeviceAddress(state.account, short)
-        when = datetime.fromtimestamp(ask.created, UTC)
+        when = datetime.fromtimestamp(min(max(0, ask.created), TIME_MAX), UTC)
         raise_alarm(
             tx,
             RECOVERED,

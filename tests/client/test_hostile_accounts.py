@@ -245,6 +245,18 @@ def _root(home: Home) -> KeyPair:
     return root_key(read_phrase(home.phrase))
 
 
+@pytest.mark.parametrize("time", [-1, 0, 1 << 40, (1 << 63) - 1])
+async def test_no_time_that_a_thief_writes_hides_them(
+    fake: FakeNode, home: Home, time: int
+) -> None:
+    ask = key()
+    rotation = rotate_ask(state_of(fake), _root(home), ask, time)
+    fake.accounts[ALICE].append(rotation)
+    add_ghost(fake, ask, home.laptop._clock.now())
+    await home.laptop.devices.check()
+    assert [a.code for a in await home.laptop.alarms()] == ["recovered"]
+
+
 # --- a thief who uses up the list -------------------------------------------------
 
 
