@@ -206,7 +206,7 @@ TEXT = {
     "alarm.forged_commit": "没有人签名的密钥变更",
     "alarm.group_rewound": "显示的群组与历史不符",
     "alarm.direct_not_two": "不是两个人的私聊",
-    "alarm.recovered": "有人用了你的 24 个词",
+    "alarm.recovered": "有人用了你的 24 个助记词",
     "alarm.account_log_full": "你的设备名单快满了",
     "alarm.other": "出了问题",
     "alarm.open": "未处理",

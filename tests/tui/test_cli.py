@@ -39,6 +39,17 @@ def test_help_loads_nothing_heavy() -> None:
     assert modules(LOADED) & (heavy | {"asyncio", "node", "federation"}) == set()
 
 
+def test_memory_is_guarded_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("client.storage.hardening.harden", lambda: done.append("guard"))
+    monkeypatch.setattr(cli.cli, "main", lambda **_: done.append("commands"))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert done == ["guard", "commands"]
+
+
 def test_the_screens_load_no_server_and_no_calls() -> None:
     program = (
         "import json, sys, tui.app, tui.demo\n"
