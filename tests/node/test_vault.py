@@ -82,10 +82,10 @@ async def test_segments_come_back_as_they_went(node: Node, alice: Phone) -> None
     found = await kept(alice)
     assert (found.vaults, found.used) == ([stored], stored.size)
     assert found.quota == node.settings.limits.vault_quota
-    for path in files(node.settings.data_dir / "vaults"):
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert path.parent.parent.stat().st_mode & 0o777 == 0o700
-        assert ONE not in str(path) and "alice" not in path.name
+    for file in files(node.settings.data_dir / "vaults"):
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert file.parent.parent.stat().st_mode & 0o777 == 0o700
+        assert ONE not in str(file) and "alice" not in file.name
 
 
 async def test_the_same_segment_again_changes_nothing(node: Node, alice: Phone) -> None:
