@@ -29,8 +29,13 @@ KEYS = {
     "ctrl+c": b"\x03",
     "ctrl+g": b"\x07",
     "ctrl+n": b"\x0e",
+    "f3": b"\x1bOR",
+    "alt+1": b"\x1b1",
+    "alt+2": b"\x1b2",
     "f6": b"\x1b[17~",
     "ctrl+p": b"\x10",
+    "ctrl+o": b"\x0f",
+    "f7": b"\x1b[18~",
 }
 
 
@@ -85,9 +90,10 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """The screen's rows."""
+        """The screen's rows; a blank that does not break looks like any other."""
         with self._lock:
-            return [line.rstrip() for line in self._screen.display]
+            rows = [line.replace("\xa0", " ") for line in self._screen.display]
+        return [row.rstrip() for row in rows]
 
     @property
     def text(self) -> str:
@@ -128,6 +134,22 @@ class Terminal:
             f"exit status {self.process.poll()}; the screen:\n{self.text}\n"
             f"the last bytes were {self._tail!r}"
         )
+
+    def ended(self, timeout: float = 30.0) -> int:
+        """Wait for the process to end by itself, and give its exit status."""
+        status = self.process.wait(timeout)
+        self._reader.join(2)
+        return status
+
+    def hang_up(self) -> int:
+        """The window is closed: SIGHUP; the exit status."""
+        self.process.send_signal(signal.SIGHUP)
+        return self.process.wait(10)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        self.process.wait(10)
 
     def close(self) -> None:
         """End the process and whatever it started."""

@@ -4,6 +4,7 @@ Everything is a real process on loopback with real TLS, started through the same
 commands that an admin and a user type; what a test leaves running is killed.
 """
 
+import asyncio
 import os
 import re
 import signal
@@ -12,13 +13,17 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import trustme
 
+from client import Client, Connection, Profile
+from client.storage import keyfile
+from client.storage.keyfile import Strength
 from tests.system.proxy import RecordingProxy
 from tests.system.terminal import Terminal
 
@@ -118,6 +123,20 @@ class Person:
     world: "World"
     address: str
     profile: Path
+    words: tuple[str, ...] = field(default=(), repr=False)
+    """The 24 words of the account, where the test registered it."""
+
+    @property
+    def phrase(self) -> str:
+        """The words as one types them."""
+        return " ".join(self.words)
+
+    @property
+    def paper(self) -> str:
+        """A file with the words, as `--phrase-file` takes it."""
+        path = self.world.folder / f"{self.profile.name}.words"
+        path.write_text(self.phrase)
+        return str(path)
 
     @property
     def env(self) -> dict[str, str]:
@@ -129,25 +148,50 @@ class Person:
             "LANG": "C.UTF-8",
         }
 
-    def telex(self, *arguments: str, timeout: float = 60) -> str:
-        """Run a `telex` command as this person and give what it prints."""
-        done = subprocess.run(
+    def run(
+        self, *arguments: str, typed: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a `telex` command as this person, whatever comes of it."""
+        return subprocess.run(
             [BIN / "telex", *arguments],
+            input=typed,
             capture_output=True,
             text=True,
             timeout=timeout,
             env={**os.environ, **self.env},
         )
+
+    def telex(self, *arguments: str, typed: str = "", timeout: float = 60) -> str:
+        """Run a `telex` command as this person and give what it prints."""
+        done = self.run(*arguments, typed=typed, timeout=timeout)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def terminal(self, *, columns: int = 100, rows: int = 30) -> Terminal:
-        """Open the chat in a terminal of its own."""
+    def refused(self, *arguments: str, typed: str = "", timeout: float = 60) -> str:
+        """Run a `telex` command that fails, and give its one sentence."""
+        done = self.run(*arguments, typed=typed, timeout=timeout)
+        assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "did not expect" not in done.stderr, done.stderr
+        return done.stderr.strip()
+
+    def terminal(self, *arguments: str, columns: int = 100, rows: int = 30) -> Terminal:
+        """Open the chat, or run a command, in a terminal of its own."""
         terminal = Terminal(
-            [str(BIN / "telex")], env=self.env, columns=columns, rows=rows
+            [str(BIN / "telex"), *arguments], env=self.env, columns=columns, rows=rows
         )
         self.world.terminals.append(terminal)
         return terminal
+
+    def close(self, terminal: Terminal) -> None:
+        """Close one of this person's terminals, which lets go of the profile."""
+        self.world.terminals.remove(terminal)
+        terminal.close()
+
+    def machine(self, name: str) -> "Person":
+        """The same person at another machine, where nothing was set up yet."""
+        folder = self.profile.with_name(f"{self.profile.name}-{name}")
+        return Person(self.world, self.address, folder, self.words)
 
 
 @dataclass
@@ -203,6 +247,57 @@ class World:
         assert len(re.findall(r"\b[a-z]{3,8}\b", printed)) >= 24, printed
         return person
 
+    def settled(self, name: str, node: Node, device: str = "desk") -> Person:
+        """An account that exists already, where its registration is not the story.
+
+        The same calls as `telex register`, with a password that is quick to check.
+        """
+        profile = self.folder / f"profile-{name}"
+        address = f"{name}@{node.name}"
+
+        async def register() -> list[str]:
+            client, words = await Client.register(
+                Profile(profile, self.ca_file),
+                address,
+                invite=node.invite(),
+                password=PASSWORD,
+                device_name=device,
+            )
+            async with client:
+                await ready(client)
+            return words
+
+        with quick_password():
+            words = asyncio.run(register())
+        return Person(self, address, profile, tuple(words))
+
+    def linked(self, person: Person, name: str) -> Person:
+        """A second device of a person, where linking is not the story."""
+        machine = person.machine(name)
+
+        async def link() -> None:
+            old = await Client.open(
+                Profile(person.profile, self.ca_file), password=PASSWORD
+            )
+            linking = Client.link(
+                Profile(machine.profile, self.ca_file),
+                person.address,
+                password=PASSWORD,
+                device_name=name,
+            )
+            async with old, linking:
+                await ready(old)
+                code = linking.request.code
+                await old.devices.approve(await old.devices.look(code))
+                async with await linking.wait() as new:
+                    await ready(new)
+                    await seen(lambda: same_history(old, new))
+                    await seen(lambda: named(new, name))
+
+        with quick_password():
+            asyncio.run(link())
+        return machine
+
     def close(self) -> None:
         """End everything that is still running."""
         for terminal in self.terminals:
@@ -212,6 +307,47 @@ class World:
                 node.kill()
             if node.proxy is not None:
                 node.proxy.stop()
+
+
+@contextmanager
+def quick_password() -> Iterator[None]:
+    """Profiles that are made meanwhile open at once: what is slow is a number."""
+    with mock.patch.object(keyfile, "STRENGTH", Strength(1, 8192)):
+        yield
+
+
+async def seen(look: Callable[[], Awaitable[object]]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(START_TIMEOUT):
+        while not await look():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def ready(client: Client) -> None:
+    """Wait until a client is online and has the room of its own devices."""
+
+    async def is_ready() -> bool:
+        return client.connection is Connection.ONLINE and any(
+            device.own and device.name for device in await client.devices.list()
+        )
+
+    await seen(is_ready)
+
+
+async def same_history(old: Client, new: Client) -> bool:
+    """Whether the new device is in every chat of the old one, and has its texts."""
+    active = {room.id for room in await new.rooms() if room.active}
+    for room in await old.rooms():
+        there = {m.id for m in await old.messages(room.id) if m.kind == "text"}
+        here = {m.id for m in await new.messages(room.id)}
+        if room.active and not (room.id in active and there <= here):
+            return False
+    return True
+
+
+async def named(client: Client, name: str) -> bool:
+    """Whether a device's name has come to this one."""
+    return any(device.name == name for device in await client.devices.list())
 
 
 @contextmanager
