@@ -3,6 +3,7 @@
 import secrets
 
 from client.account.contacts import known_log
+from client.account.logs import read_log
 from client.account.me import Me
 from client.clock import Clock
 from client.rooms.changes import Want, want
@@ -12,7 +13,6 @@ from client.rooms.presence import note_presence
 from client.storage.heads import start_log
 from client.storage.store import Tx
 from client.storage.timeline import Purpose, Status
-from protocol.account_log import read_account_log
 from protocol.codec import encode
 from protocol.errors import IdentityError
 from protocol.log import Kind, LogId, RoomSeed, room_id
@@ -73,7 +73,7 @@ def found(
 def _own_devices(tx: Tx, me: Me) -> list[str]:
     """Our other devices, as far as our account log was read."""
     try:
-        state = read_account_log(me.account, known_log(tx, str(me.account)))
+        state = read_log(me.account, known_log(tx, str(me.account)))
     except IdentityError:
         return []
     return [str(device) for device in state.addresses() if device != me.device]

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 
 from client.account import vouching
 from client.account.contacts import Contacts, known_log
+from client.account.logs import read_log
 from client.account.me import Me
 from client.account.self_group import SelfGroup
 from client.clock import Clock
@@ -34,10 +35,9 @@ from client.verification import trust
 from client.verification.audit import Audit, Kind, plan
 from client.verification.rules import held_by, note_hold, stale_leaves
 from client.verification.sas import Comparisons
-from client.verification.suspicion import accuse_returned
+from client.verification.suspicion import Suspicion, accuse_returned, suspect
 from client.verification.trust import Known, known, trust_of
 from e2ee import Group
-from protocol.account_log import read_account_log
 from protocol.address import parse_account
 from protocol.errors import IdentityError, Malformed
 from protocol.fingerprint import (
@@ -302,7 +302,7 @@ class Verification:
             entries = known_log(tx, account)
             if entries:
                 with contextlib.suppress(IdentityError):
-                    state = read_account_log(parse_account(account), entries)
+                    state = read_log(parse_account(account), entries)
                     for name, device in state.devices.items():
                         address = f"{account}/{name}"
                         created = device.certificate.created
@@ -435,10 +435,14 @@ class Verification:
             if not entries:
                 continue
             with contextlib.suppress(IdentityError):
-                state = read_account_log(parse_account(account), entries)
+                state = read_log(parse_account(account), entries)
                 for name in sorted(names[account] & set(state.revoked)):
                     device = f"{account}/{name}"
-                    accuse_returned(tx, room, device, self._clock.now_ms())
+                    suspect(tx, device, Suspicion.RETURNED, self._clock.now_ms())
+                    if self._audit.is_online:
+                        accuse_returned(tx, room, device)
+                    # Else the room is being read to its end, where it may be out
+                    # again; the audit, which is next, finds it if it is not.
                     self._evict(tx, room, group, device, 0)
 
     # --- how --------------------------------------------------------------------------

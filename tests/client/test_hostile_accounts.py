@@ -298,6 +298,27 @@ async def test_a_list_that_a_thief_filled_is_the_owners_with_the_words(
         assert client.device.rpartition("/")[2] in await listed(client)
 
 
+async def test_certificates_that_cannot_be_renewed_are_told_in_time(
+    fake: FakeNode, tmp_path: Path
+) -> None:
+    fake.offset = -300 * 24 * 3600
+    async with registered(fake, tmp_path) as (laptop, _):
+        ask, now = ask_of(laptop), laptop._clock.now()
+    fill(fake, ask, now, ACCOUNT_LOG_OPEN)
+    fake.offset = 7 * 24 * 3600
+    place = profile(tmp_path, "laptop", fake.url)
+    async with await Client.open(place, password=PASSWORD) as laptop:
+        await online(laptop)
+
+        async def codes() -> set[str]:
+            return {alarm.code for alarm in await laptop.alarms()}
+
+        await until(codes, lambda found: "account_log_full" in found)
+        alarms = await laptop.alarms()
+    (text,) = (a.text for a in alarms if a.code == "account_log_full")
+    assert "phrase" in text and "revoke" in text
+
+
 async def test_a_list_that_is_full_for_good_says_so(
     fake: FakeNode, home: Home, tmp_path: Path
 ) -> None:
