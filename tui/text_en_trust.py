@@ -26,7 +26,7 @@ TEXT = {
     "2. Press L and type this code, or paste what a camera reads here.\n"
     "C copies it, Q shows the picture alone.\n"
     "\n"
-    "Without the chat: telex devices approve CODE\n"
+    "Without the chat: telex devices approve (it asks for the code)\n"
     "\n"
     "Account: {account}",
     "wait.waiting": "Waiting for the other device …",

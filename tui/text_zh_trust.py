@@ -26,7 +26,7 @@ TEXT = {
     "2. 按 L，输入此代码，或粘贴扫描二维码得到的文字。\n"
     "C 复制代码，Q 单独显示二维码。\n"
     "\n"
-    "不开聊天界面：telex devices approve CODE\n"
+    "不开聊天界面：telex devices approve（它会询问代码）\n"
     "\n"
     "账号：{account}",
     "wait.waiting": "正在等待另一台设备……",

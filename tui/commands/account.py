@@ -32,7 +32,7 @@ def link(
     """Make this machine a device of ACCOUNT, let in by another one of yours.
 
     It shows a code. On the other device type it in under "My devices" (Ctrl+O, D, L)
-    or run: telex devices approve CODE
+    or run: telex devices approve
     """
     from protocol.address import parse_account
 
@@ -68,7 +68,7 @@ async def _link(
         click.echo(f"Code:  {request.code}\n{request.uri}\n")
         click.echo(
             "On your other device open Telex, press Ctrl+O, D and L, and type the code;"
-            f"\nor run there:  telex devices approve {request.code}\n",
+            "\nor run there:  telex devices approve  (it asks for the code)\n",
             err=True,
         )
         progress.show("Waiting for the other device (Ctrl+C gives up) ...")
