@@ -328,11 +328,12 @@ class SelfGroup:
             "believed: nothing was sent there, and this device left it."
         )
         self._groups.drop(tx, room)
+        self._groups.forget_trail(tx, room)
         self._letters.give_up(tx, room, "You are not in this room any more.")
         tx.execute("DELETE FROM intent WHERE room = ?", room)
         tx.execute("DELETE FROM staged WHERE room = ?", room)
         tx.execute("UPDATE room SET purpose = ? WHERE id = ?", Purpose.TALK, room)
-        set_status(tx, room, Status.LEFT, text)
+        set_status(tx, room, Status.REMOVED, text)
         row = tx.one("SELECT joined FROM room WHERE id = ?", room)
         add_notice(
             tx,

@@ -338,11 +338,14 @@ class Resending:
         if again is None:
             return
         trusted = arrival.account in (illness.account, self._account)
+        # What others say counts once it was asked for: the question stays in the log,
+        # and whoever wrote it answers that when it can.
+        asked = illness.state == Stage.REPAIRING
         if not again.kind:
             if trusted:
                 _remove_line(tx, room, id)
                 heal(tx, id)
-            elif illness.account == self._account and illness.state != Stage.COPIED:
+            elif illness.account == self._account and asked:
                 _show_claim(
                     tx,
                     illness,
@@ -357,7 +360,7 @@ class Resending:
         if trusted:
             self._take(tx, illness, content, arrival)
         elif isinstance(content, Text | Reply) and (
-            illness.state != Stage.COPIED or _is_said_empty(tx, illness)
+            asked or _is_said_empty(tx, illness)
         ):
             _show_claim(
                 tx,
