@@ -143,10 +143,13 @@ class RoomReader:
         if self._unread.is_doubtful(tx, room, code):
             # Our keys are the ones that do not fit, or no longer safe to use.
             doubt_keys(tx, room)
-        if stuck:
+        proposed = self._unread.after_proposal(tx, room, submission)
+        if stuck or proposed is not None:
             self._lose(tx, room, due)
             if submission.kind == Kind.COMMIT:
                 self._unread.follow(tx, room, entry, submission)
+            elif proposed is not None:
+                self._groups.keep_trail(tx, room, proposed)
             else:
                 self._hold(tx, room, entry, submission, data)
 

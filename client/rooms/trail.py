@@ -44,6 +44,7 @@ __all__ = [
     "place_of",
     "public_of",
     "step",
+    "step_proposal",
     "unasked",
 ]
 
@@ -141,6 +142,16 @@ def step(
     return after, effects
 
 
+def step_proposal(public: PublicGroup, submission: Submission) -> PublicGroup | None:
+    """Take a proposal as the hub must have taken it; None if it cannot have."""
+    try:
+        after, received = public.receive_proposal(submission.body)
+    except (E2eeError, TelexError):
+        return None
+    same = device_of(received.sender.identity) == submission.sender
+    return after if same else None
+
+
 def follow(
     tx: Tx, groups: Groups, room: LogId, seq: int, submission: Submission
 ) -> CommitEffects | None:
@@ -158,11 +169,9 @@ def follow(
     if public is None:
         return None
     if submission.kind == Kind.PROPOSAL:
-        try:
-            public, _ = public.receive_proposal(submission.body)
-        except (E2eeError, TelexError):
-            return None  # a commit that names it fails
-        groups.keep_trail(tx, room, public)
+        after = step_proposal(public, submission)
+        if after is not None:
+            groups.keep_trail(tx, room, after)
         return None
     public, effects = step(public, submission)
     groups.keep_trail(tx, room, public)

@@ -12,7 +12,7 @@ from client.rooms.groups import Groups, accounts_of
 from client.rooms.notices import Lines, code_of, describe_commit
 from client.rooms.presence import note_presence
 from client.rooms.resending import ASK_DELAY
-from client.rooms.trail import follow, public_of, step
+from client.rooms.trail import follow, public_of, step, step_proposal
 from client.storage.alarms import raise_alarm
 from client.storage.heads import has_gap
 from client.storage.store import Tx
@@ -22,6 +22,7 @@ from client.storage.timeline import (
     is_removed,
     message_id,
 )
+from e2ee import PublicGroup
 from e2ee.errors import E2eeError, FutureEpoch
 from protocol.errors import TelexError
 from protocol.log import Entry, Kind, LogId, Submission
@@ -140,6 +141,19 @@ class Unread:
             evidence=f"room: {room}\nentry: {entry.seq}\nsaid to be by: "
             f"{submission.sender}\nwhy: {code}",
         )
+
+    def after_proposal(
+        self, tx: Tx, room: LogId, submission: Submission
+    ) -> PublicGroup | None:
+        """The group with a proposal that the hub took and our keys do not open.
+
+        Only its membership tag, which no hub can check, can be wrong then; a commit
+        may name it all the same, and that could not be read here.
+        """
+        group = self._groups.get(tx, room)
+        if submission.kind != Kind.PROPOSAL or group is None or not group.active:
+            return None
+        return step_proposal(group.public(), submission)
 
     def follow(
         self, tx: Tx, room: LogId, entry: Entry, submission: Submission

@@ -34,7 +34,15 @@ from client.storage.alarms import raise_alarm
 from client.storage.heads import have
 from client.storage.store import Store, Tx
 from client.storage.timeline import Status
-from client.verification.suspicion import FALSE, Suspicion, accuse, clear, suspect
+from client.verification.suspicion import (
+    FALSE,
+    Suspicion,
+    accuse,
+    accuse_returned,
+    clear,
+    is_returned,
+    suspect,
+)
 from client.verification.trust import known
 from protocol.account_log import AccountState
 from protocol.address import DeviceAddress
@@ -125,6 +133,11 @@ class Audit:
             self._online.set()
         else:
             self._online.clear()
+
+    @property
+    def is_online(self) -> bool:
+        """Whether what happened while this device was away has been read."""
+        return self._online.is_set()
 
     def wake(self) -> None:
         """Something new is due."""
@@ -278,6 +291,9 @@ class Audit:
 
     def _revoked(self, tx: Tx, room: LogId, device: str) -> None:
         since = suspect(tx, device, Suspicion.REVOKED, self._clock.now_ms())
+        if is_returned(tx, device):
+            accuse_returned(tx, room, device)
+            return
         now = self._clock.now_ms()
         if since + REVOKED_GRACE > now:
             plan(tx, Kind.ACCOUNT, device.partition("/")[0], since + REVOKED_GRACE)

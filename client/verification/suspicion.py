@@ -9,7 +9,15 @@ from client.verification.trust import touch
 from protocol.account_log import AccountState
 from protocol.log import LogId
 
-__all__ = ["FALSE", "Suspicion", "accuse", "accuse_returned", "clear", "suspect"]
+__all__ = [
+    "FALSE",
+    "Suspicion",
+    "accuse",
+    "accuse_returned",
+    "clear",
+    "is_returned",
+    "suspect",
+]
 
 FALSE = "device_list_false"
 """The alarm: a device stands in a room, and rightly in no list."""
@@ -37,6 +45,12 @@ def suspect(tx: Tx, device: str, why: Suspicion, now: int) -> int:
     tx.execute("INSERT OR REPLACE INTO suspect VALUES (?, ?, ?)", device, why, now)
     _mark(tx, device)
     return now
+
+
+def is_returned(tx: Tx, device: str) -> bool:
+    """Whether a device came into a room after it was revoked."""
+    row = tx.one("SELECT why FROM suspect WHERE device = ?", device)
+    return row is not None and row[0] == Suspicion.RETURNED
 
 
 def clear(tx: Tx, device: str) -> None:
@@ -89,9 +103,8 @@ def accuse(
     )
 
 
-def accuse_returned(tx: Tx, room: LogId, device: str, now: int) -> None:
+def accuse_returned(tx: Tx, room: LogId, device: str) -> None:
     """Alarm: a device came into a room that was revoked before."""
-    suspect(tx, device, Suspicion.RETURNED, now)
     account = device.partition("/")[0]
     raise_alarm(
         tx,

@@ -40,6 +40,7 @@ from tests.client.people import (
     ALICE,
     BOB,
     CAROL,
+    PASSWORD,
     codes,
     messages_of,
     room_of,
@@ -362,7 +363,7 @@ async def test_behind_a_gap_only_who_was_known_is_believed(
     head = fake.logs[room].head
     fake.first_page[room] = head  # how she came in is not shown
     fake.cursors[bob.device, room] = head
-    async with await Client.open(bob.profile, password="a long password") as back:
+    async with await Client.open(bob.profile, password=PASSWORD) as back:
         await alice.send_text(room, "?")
         await until(
             partial(alarms, back),
@@ -443,3 +444,25 @@ async def test_a_revoked_device_that_comes_back_is_put_out_again(
             )
             assert phone.device not in await devices(client)
         assert not set(await texts(phone, room)) & {"secret", "secret of bob"}
+
+
+async def test_who_was_revoked_while_this_device_was_away_is_no_liar(
+    join: Join, home: Home
+) -> None:
+    """The list of devices is read before the room in which they came and went."""
+    laptop, bob = home.laptop, await join("bob")
+    room = (await laptop.create_group("Garden", [BOB])).id
+    await until(partial(room_of, bob, room), lambda r: r and r.active)
+    await bob.close()
+    async with linked(await home.link("phone")) as phone:
+        await until(partial(room_of, phone, room), lambda r: r and r.active)
+        await laptop.devices.revoke(phone.device)
+        await until(partial(codes, laptop, room), lambda c: "device_removed" in c)
+    back = await Client.open(bob.profile, password=PASSWORD)
+    await back._contacts.refresh(ALICE)
+    async with back:
+        await until(partial(codes, back, room), lambda c: "device_removed" in c)
+        await back._audit.settle()
+        assert not await alarms(back)
+        await back.send_text(room, "hello")
+        await until(partial(texts, laptop, room), lambda t: t == ["hello"])
