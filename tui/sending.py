@@ -5,8 +5,8 @@ import contextlib
 from pathlib import Path
 
 from client.engine import Client
-from client.model import MessageChanged, Profile, State
-from protocol.errors import TelexError
+from client.model import ConnectionChanged, MessageChanged, Profile, State
+from protocol.errors import DeviceRevoked, TelexError
 
 __all__ = ["NotSent", "send_once"]
 
@@ -32,7 +32,7 @@ async def send_once(
         Whether it went out in time; if not, it waits in the profile.
 
     Raises:
-        NotSent: it was refused.
+        NotSent: it was refused, or this device is revoked.
         TelexError: the profile cannot be opened, or there is no such account.
     """
     client = await Client.open(Profile(directory, ca_file), password=password)
@@ -43,6 +43,8 @@ async def send_once(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 async for event in events:
+                    if _revoked(event):
+                        raise NotSent(f"Not sent: {DeviceRevoked.title}")
                     if not isinstance(event, MessageChanged):
                         continue
                     if event.message.id != message.id:
@@ -52,3 +54,9 @@ async def send_once(
                     if event.message.state is not State.PENDING:
                         return True
     return False
+
+
+def _revoked(event: object) -> bool:
+    """Whether the node said that this device is shut out for good."""
+    said = event.detail if isinstance(event, ConnectionChanged) else ""
+    return said == str(DeviceRevoked())
