@@ -9,33 +9,25 @@ import pytest
 
 from client import Client
 from client.account import self_group
-from client.content import read_content
 from client.rooms import founding
 from client.rooms.groups import group_id
 from client.storage.store import Tx
-from client.verification import audit, verification
+from client.verification import audit
 from client.verification.rules import held_by
-from client.verification.trust import check_root
-from e2ee import Extension, Group, key_package_info
-from e2ee.errors import E2eeError
-from protocol.codec import encode
+from e2ee import (
+    CommitResult,
+    Group,
+    ProposalReceived,
+)
+from e2ee.errors import BadMembershipTag, PathSecretMismatch
 from protocol.errors import NodeFault
-from protocol.key import KeyPair
 from protocol.log import (
     Kind,
-    LogId,
-    Submission,
-    mailbox_id,
     make_submission,
-    read_entry,
-    read_submission,
 )
-from protocol.policy import TELEX_ROOM, RoomPolicy, RoomValidator, account_of, device_of
-from protocol.wire import WelcomeMail
+from protocol.policy import RoomPolicy
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode
-from tests.client.home import Home, home
-from tests.client.home import running as linked
 from tests.client.people import (
     ALICE,
     BOB,
@@ -47,18 +39,9 @@ from tests.client.people import (
     texts,
     until,
 )
-
-__all__ = ["home"]
+from tests.client.plant import Lax, accounts, alarms, overhear, plant, submissions
 
 MALLORY = f"mallory@{NAME}"
-OTHER = KeyPair.from_seed(b"another root key, of nobody here").public
-
-
-class Lax(RoomValidator):
-    """The validator of who keeps to no rules."""
-
-    def authorize(self, context: object, sender: object, effects: object) -> None:
-        """Allow it."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,98 +51,6 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
     monkeypatch.setattr(audit, "SPREAD", 1)
     monkeypatch.setattr(audit, "PAUSE", 0.01)
-
-
-async def alarms(client: Client) -> set[str]:
-    """The codes of a client's alarms."""
-    return {alarm.code for alarm in await client.alarms()}
-
-
-async def accounts(client: Client, room: LogId) -> list[str]:
-    """Who is in the group that a client holds."""
-
-    def look(tx: Tx) -> list[str]:
-        group = client._groups.get(tx, room)
-        return (
-            []
-            if group is None
-            else sorted({account_of(m.identity) for m in group.members()})
-        )
-
-    return await client._store.run(look)
-
-
-def submissions(fake: FakeNode, room: LogId) -> list[Submission]:
-    """What stands in a room's log."""
-    return [
-        read_submission(read_entry(entry).submission)
-        for entry in fake.logs[room].entries
-    ]
-
-
-def overhear(group: Group, said: list[Submission], now: int) -> list[str]:
-    """What somebody reads with a group's keys."""
-    heard = []
-    for submission in said:
-        try:
-            if submission.kind == Kind.MESSAGE:
-                body = read_content(group.decrypt(submission.body).content).body
-                heard.append(repr(body))
-            elif submission.kind == Kind.COMMIT:
-                group.process_commit(submission.body, now=now)
-        except E2eeError:
-            continue
-    return heard
-
-
-async def plant(
-    fake: FakeNode, room: LogId, mallory: Client, victims: list[Client]
-) -> Group:
-    """Mallory makes a group with the room's id, and the hub sends it to all."""
-
-    def rules(tx: Tx) -> bytes:
-        group = victims[-1]._groups.get(tx, room)
-        assert group is not None
-        return next(e.data for e in group.context.extensions if e.type == TELEX_ROOM)
-
-    data = await victims[-1]._store.run(rules)
-    now = mallory._clock.now()
-    evil = Group.create(
-        group_id=group_id(room),
-        signature_private=mallory._me.mls.seed,
-        identity=mallory._me.credential,
-        extensions=[Extension(TELEX_ROOM, data)],
-        now=now,
-        validator=Lax(mallory._clock.now),
-    )
-    packages = [fake.packages[c.device].pop(0) for c in victims]
-    staged = evil.commit(add=packages, now=now)
-    txn = os.urandom(16)
-    commit = make_submission(room, mallory.device, txn, Kind.COMMIT, staged.commit)
-    receipt = fake.append(commit)
-    assert receipt.seq is not None and receipt.hash is not None
-    evil.apply_own(staged)
-    tree_hash, log = evil.context.tree_hash, fake.logs[room]
-    log.trees[tree_hash.hex()] = evil.ratchet_tree()
-    log.epoch, log.group_info = evil.epoch, staged.group_info
-    refs = {key_package_info(p).ref: c for p, c in zip(packages, victims, strict=True)}
-    for n, (ref, welcome) in enumerate(staged.welcomes):
-        client = refs[ref]
-        mail = WelcomeMail(
-            room,
-            NAME,
-            client.device,
-            ref,
-            receipt.seq,
-            receipt.hash,
-            tree_hash,
-            welcome,
-        )
-        txn = receipt.hash[:15] + bytes([n])
-        box = mailbox_id(client.account)
-        fake.append(make_submission(box, NAME, txn, Kind.WELCOME, encode(mail)))
-    await fake.flush()
-    return evil
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -372,97 +263,42 @@ async def test_behind_a_gap_only_who_was_known_is_believed(
         assert CAROL not in await accounts(back, room)
 
 
-async def test_a_leaf_under_a_key_that_was_given_up_gets_nothing(
+async def test_a_right_commit_that_does_not_open_here_is_followed(
     join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alice, bob, _ = await join("alice"), await join("bob"), await join("carol")
-    room = (await alice.create_group("Garden", [BOB, CAROL])).id
-    chat = (await alice.start_direct(BOB)).id
-    for one in (room, chat):
-        await until(partial(room_of, bob, one), lambda r: r and r.active)
-    await alice.set_refuse_unverified(room, True)
-    await until(partial(room_of, bob, room), lambda r: r and r.refuse_unverified)
-    await alice.verification.confirm(CAROL)
-    await alice._store.run(lambda tx: check_root(tx, BOB, OTHER, None))
-    await alice.verification.accept_new_key(BOB)
-    await alice.verification.confirm(BOB)
-    for one in (room, chat):
-        held = await until(partial(room_of, alice, one), lambda r: r and r.note)
-        assert held is not None and "another root key" in held.note
-    await alice.send_text(room, "for the verified bob only")
-    await alice.send_text(chat, "and this")
-    # The owner of a group takes it out, when nobody asked for its place.
-    monkeypatch.setattr(verification, "PLACE_KEPT", 0)
-    await alice._store.run(lambda tx: alice.verification._part_with(tx, BOB))
-    await until(partial(accounts, alice, room), lambda a: BOB not in a)
-    await until(
-        partial(messages_of, alice, room, "for the verified bob only"),
-        lambda m: m and m[0].seq,
+    """A member can make such a one, and no hub can tell: it is no hub's lie."""
+    alice, bob, carol = await join("alice"), await join("bob"), await join("carol")
+    room = (await alice.create_group("Garden", [BOB])).id
+    await until(partial(room_of, bob, room), lambda r: r and r.active)
+    process, receive = Group.process_commit, Group.receive_proposal
+    failed: list[str] = []
+
+    def commit(self: Group, message: bytes, *, now: int) -> CommitResult:
+        if self is bob._groups._cache.get(room) and "commit" not in failed:
+            failed.append("commit")
+            raise PathSecretMismatch("for this one only")
+        return process(self, message, now=now)
+
+    def proposal(self: Group, message: bytes) -> ProposalReceived:
+        if self is bob._groups._cache.get(room) and "proposal" not in failed:
+            failed.append("proposal")
+            raise BadMembershipTag("for this one only")
+        return receive(self, message)
+
+    monkeypatch.setattr(Group, "process_commit", commit)
+    monkeypatch.setattr(Group, "receive_proposal", proposal)
+    await alice.add_members(room, [CAROL])
+    await until(partial(codes, bob, room), lambda c: "rejoined" in c)
+    assert "added" in await codes(bob, room)
+    await until(partial(accounts, bob, room), lambda a: a == [ALICE, BOB, CAROL])
+    await until(partial(room_of, carol, room), lambda r: r and r.active)
+    await bob._store.run(
+        lambda tx: tx.execute("UPDATE room SET asked = 0 WHERE id = ?", room)
     )
-    assert await texts(bob, room) == [] == await texts(bob, chat)
-    still = await room_of(alice, chat)
-    assert still is not None and "start a new chat" in still.note
-
-
-async def test_a_revoked_device_that_comes_back_is_put_out_again(
-    join: Join, fake: FakeNode, home: Home
-) -> None:
-    async def devices(client: Client) -> list[str]:
-        def look(tx: Tx) -> list[str]:
-            group = client._groups.get(tx, room)
-            assert group is not None
-            return [device_of(m.identity) for m in group.members()]
-
-        return await client._store.run(look)
-
-    laptop, bob = home.laptop, await join("bob")
-    room = (await laptop.create_group("Garden", [BOB])).id
-    await until(partial(room_of, bob, room), lambda r: r and r.active)
-    async with linked(await home.link("phone")) as phone:
-        await until(partial(room_of, phone, room), lambda r: r and r.active)
-        await laptop.devices.revoke(phone.device)
-        for client in (laptop, bob):
-            await until(partial(devices, client), lambda d: phone.device not in d)
-        await bob._contacts.refresh(ALICE)
-
-        def force(tx: Tx) -> None:
-            phone._groups.drop(tx, room, forget=True)
-            tx.execute("UPDATE room SET status = 'asked', asked = 0 WHERE id = ?", room)
-
-        await phone._store.run(force)
-        phone._workers.poke(room)
-        for client in (laptop, bob):
-            await until(partial(alarms, client), lambda a: "device_list_false" in a)
-            (alarm,) = await client.alarms()
-            assert phone.device in alarm.text and "all the same" in alarm.text
-        await bob.send_text(room, "secret of bob")
-        await laptop.send_text(room, "secret")
-        for client in (laptop, bob):
-            await until(
-                partial(texts, client, room),
-                lambda t: {"secret", "secret of bob"} <= set(t),
-            )
-            assert phone.device not in await devices(client)
-        assert not set(await texts(phone, room)) & {"secret", "secret of bob"}
-
-
-async def test_who_was_revoked_while_this_device_was_away_is_no_liar(
-    join: Join, home: Home
-) -> None:
-    """The list of devices is read before the room in which they came and went."""
-    laptop, bob = home.laptop, await join("bob")
-    room = (await laptop.create_group("Garden", [BOB])).id
-    await until(partial(room_of, bob, room), lambda r: r and r.active)
-    await bob.close()
-    async with linked(await home.link("phone")) as phone:
-        await until(partial(room_of, phone, room), lambda r: r and r.active)
-        await laptop.devices.revoke(phone.device)
-        await until(partial(codes, laptop, room), lambda c: "device_removed" in c)
-    back = await Client.open(bob.profile, password=PASSWORD)
-    await back._contacts.refresh(ALICE)
-    async with back:
-        await until(partial(codes, back, room), lambda c: "device_removed" in c)
-        await back._audit.settle()
-        assert not await alarms(back)
-        await back.send_text(room, "hello")
-        await until(partial(texts, laptop, room), lambda t: t == ["hello"])
+    await carol.leave(room)
+    await until(partial(accounts, bob, room), lambda a: a == [ALICE, BOB])
+    assert failed == ["commit", "proposal"]
+    await alice.send_text(room, "on we go")
+    await until(partial(texts, bob, room), lambda t: t == ["on we go"])
+    assert not await alarms(bob)
+    assert not await alarms(alice)
