@@ -239,10 +239,8 @@ class Verification:
         """The people whose root key is another one than before."""
 
         def read(tx: Tx) -> list[tuple[Known, str, Sequence[LogId]]]:
-            rows = tx.all(
-                "SELECT account FROM contact WHERE other_root IS NOT NULL"
-                " ORDER BY account"
-            )
+            of = "SELECT account FROM contact WHERE other_root IS NOT NULL"
+            rows = tx.all(f"{of} ORDER BY account")
             found = [(known(tx, str(row[0])), str(row[0])) for row in rows]
             return [(k, who, _rooms_of(tx, who)) for k, who in found if k is not None]
 
@@ -256,9 +254,10 @@ class Verification:
         )
 
     async def accept_new_key(self, account: str) -> None:
-        """Believe that the new key is theirs: what waits goes out, to it too.
+        """Believe that the new key is theirs: what waits goes out, to it alone.
 
-        They are unverified then. On all devices of this account.
+        Rooms with a device under the old key wait until it is out. They are unverified
+        then. On all devices of this account.
         """
 
         def accept(tx: Tx) -> None:
