@@ -215,6 +215,7 @@ TEXT = {
     "alarm.sas_mismatch": "The emoji cannot have been the same",
     "alarm.bad_account_log": "A node shows keys that do not hold",
     "alarm.entries_withheld": "A node holds messages back",
+    "alarm.false_self_group": "A room posed as the one of your own devices",
     "alarm.forged_commit": "A change of keys that nobody signed",
     "alarm.group_rewound": "Another group than the log leads to",
     "alarm.direct_not_two": "A direct chat that is not of two",

@@ -203,6 +203,7 @@ TEXT = {
     "alarm.sas_mismatch": "表情不可能相同",
     "alarm.bad_account_log": "节点给出的密钥不成立",
     "alarm.entries_withheld": "节点扣留了消息",
+    "alarm.false_self_group": "有房间冒充连接你自己设备的房间",
     "alarm.forged_commit": "没有人签名的密钥变更",
     "alarm.group_rewound": "显示的群组与历史不符",
     "alarm.direct_not_two": "不是两个人的私聊",

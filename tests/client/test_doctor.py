@@ -192,6 +192,10 @@ async def test_nobody_can_put_words_into_anothers_mouth(join: Join) -> None:
         client._letters._handlers[ResendRequest] = lambda *ignored: None
     said = await alice.send_text(room.id, "yes")
     await until(partial(codes, bob, room.id), lambda c: "rejoined" in c)
+    await until(
+        partial(bob.messages, room.id),
+        lambda m: any(line.text.startswith("Waiting for") for line in m),
+    )
 
     def forge(tx: Tx, word: str, body: bytes) -> None:
         again = encode(Again(word, body))

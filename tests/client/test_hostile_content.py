@@ -55,6 +55,7 @@ __all__ = ["at_once", "home"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.rooms.reader.ASK_DELAY", 100)
+    monkeypatch.setattr("client.rooms.unread.ASK_DELAY", 100)
     monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
     monkeypatch.setattr("client.rooms.resending.KIN_DELAY", 200)
     monkeypatch.setattr("client.rooms.resending.COPY_DELAY", 600)
