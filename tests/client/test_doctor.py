@@ -196,6 +196,10 @@ async def test_nobody_can_put_words_into_anothers_mouth(join: Join) -> None:
         partial(bob.messages, room.id),
         lambda m: any(line.text.startswith("Waiting for") for line in m),
     )
+    # What others say of it counts once it was asked for.
+    await until(
+        bob.doctor.examine, lambda found: [a.state for a in found] == ["repairing"]
+    )
 
     def forge(tx: Tx, word: str, body: bytes) -> None:
         again = encode(Again(word, body))

@@ -351,6 +351,7 @@ async def test_a_long_log_is_verified_once_and_off_the_event_loop(
     ask, now = ask_of(home.laptop), home.laptop._clock.now()
     fill(fake, ask, now, 300)
     bob = await join("bob")
+    await home.laptop._stop()  # it would read its own log here too
     logs._states.clear()
     monkeypatch.setattr(logs, "read_account_log", watched)
     for _ in range(5):
