@@ -198,7 +198,8 @@ async def test_nobody_can_put_words_into_anothers_mouth(join: Join) -> None:
     )
     # What others say of it counts once it was asked for.
     await until(
-        bob.doctor.examine, lambda found: [a.state for a in found] == ["repairing"]
+        bob.doctor.examine,
+        lambda found: (said.id, "repairing") in {(a.message, a.state) for a in found},
     )
 
     def forge(tx: Tx, word: str, body: bytes) -> None:
