@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib
-import inspect
-import pkgutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 import pytest
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
 
-import client as package
 from client import Client, Room
 from client.account.self_group import FALSE
-from client.archive.record import read_records
 from client.content import Again, Body, Resend, ResendRequest
-from client.content.own import AHEAD, Entry, Registers, latest
 from client.rooms import founding
 from client.rooms.changes import Want, want
 from client.rooms.letters import Arrival
@@ -47,7 +39,6 @@ from tests.client.people import (
     texts,
     until,
 )
-from tests.client.test_segment import records
 
 __all__ = ["at_once", "home"]
 
@@ -469,151 +460,3 @@ async def test_of_two_who_change_it_at_once_the_later_one_wins_everywhere(
         await until(
             partial(room_of, client, room), lambda r: r and r.disappearing == 60
         )
-
-
-# --- registers ---------------------------------------------------------------------
-
-
-async def test_a_time_that_has_not_come_wins_over_nothing(home: Home) -> None:
-    laptop = home.laptop
-    async with running(await home.link("phone")) as phone:
-        ((own, _),) = await until(
-            partial(hidden, phone), lambda h: h and h[0][1] == "active"
-        )
-        now = phone._clock.now_ms()
-        bad = [
-            Entry("mute", "x", b"poison", 1 << 62),
-            Entry("mute", "y", b"poison", now + 2 * AHEAD),
-            Entry("", "z", b"poison", now),
-            Entry("mute", "fine", b"1", now),
-        ]
-        await queue(phone, own, Registers(bad))
-        await until(partial(register_of, laptop, "mute", "fine"))
-        for register, key in (("mute", "x"), ("mute", "y"), ("", "z")):
-            assert await register_of(laptop, register, key) == b""
-
-        def both(tx: Tx) -> None:
-            laptop.self_group.set(tx, "mute", "x", b"2")
-            laptop.self_group.set(tx, "mute", "important", b"yes")
-
-        await laptop._store.run(both)
-        await until(partial(register_of, phone, "mute", "important"))
-        assert await register_of(phone, "mute", "x") == b"2"
-
-
-async def test_what_we_set_is_never_later_than_the_others_believe(join: Join) -> None:
-    """A poisoned value that was kept by an older version can be changed again."""
-    alice = await join("alice")
-
-    def change(tx: Tx) -> int:
-        tx.execute(
-            "INSERT INTO own_register VALUES ('mute', 'x', x'31', ?, 0)", (1 << 53) - 1
-        )
-        alice.self_group.set(tx, "mute", "x", b"2")
-        row = tx.one("SELECT time FROM own_register WHERE key = 'x'")
-        assert row is not None
-        return int(row[0])
-
-    assert await alice._store.run(change) <= latest(alice._clock.now_ms())
-
-
-async def test_a_value_that_its_feature_refuses_takes_no_other_with_it(
-    join: Join,
-) -> None:
-    alice = await join("alice")
-
-    def refuse(tx: Tx, key: str, value: bytes) -> None:
-        raise ValueError(key)
-
-    alice.self_group.on("bad", refuse)
-    entries = [Entry("bad", "x", b"1", 5), Entry("mute", "x", b"1", 5)]
-    await alice._store.run(lambda tx: alice.self_group.adopt(tx, entries))
-    assert await register_of(alice, "bad", "x") == b""
-    assert await register_of(alice, "mute", "x") == b"1"
-
-
-async def test_an_archive_with_a_poisoned_value_is_read_without_it(
-    join: Join,
-) -> None:
-    alice = await join("alice")
-    entries = [("mute", "x", b"poison", (1 << 53) - 1), ("mute", "y", b"1", 5)]
-    found = read_records(encode(records(registers=entries))).registers
-    await alice._store.run(lambda tx: alice.self_group.adopt(tx, found))
-    assert await register_of(alice, "mute", "x") == b""
-    assert await register_of(alice, "mute", "y") == b"1"
-
-
-# --- nothing of it is printed ------------------------------------------------------
-
-SECRET = {
-    *("answer_key", "ask", "auth_seed", "backup", "body", "credential", "draft"),
-    *("key", "offer_key", "passphrase", "password", "phrase", "private", "secret"),
-    *("seed", "segment", "text", "uri", "value", "vault_key", "words"),
-}
-"""Names of fields that hold keys, codes, or what people write."""
-
-PUBLIC = {
-    ("Alarm", "text"): "what the program says",
-    ("Cause", "text"): "what the program says",
-    ("Me", "ask"): "a KeyPair, which prints no seed",
-    ("Signer", "key"): "a KeyPair, which prints no seed",
-    ("Fingerprint", "uri"): "to be shown to anybody",
-    ("ResendRequest", "key"): "a public key",
-    ("Row", "key"): "a public key",
-    ("SasAccept", "key"): "a public key",
-    ("SasReveal", "key"): "a public key",
-    ("Where", "key"): "a place in the database",
-}
-
-PLANTED = "planted secret"
-
-
-def _classes() -> Iterator[type]:
-    for module in pkgutil.walk_packages(package.__path__, "client."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if inspect.isclass(value) and value.__module__ == module.name:
-                yield value
-
-
-def _fields(kind: type) -> list[str]:
-    if issubclass(kind, msgspec.Struct):
-        return list(kind.__struct_fields__)
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind) if field.init]
-    return list(getattr(kind, "_fields", ()))
-
-
-def _holders() -> list[tuple[type, list[str]]]:
-    found = []
-    for kind in _classes():
-        names = [
-            name
-            for name in _fields(kind)
-            if name in SECRET and (kind.__name__, name) not in PUBLIC
-        ]
-        if names or kind.__name__ in ("LinkRequest", "Content", "Registers", "Records"):
-            found.append((kind, names))
-    return found
-
-
-@pytest.mark.parametrize(
-    "kind", [kind for kind, _ in _holders()], ids=lambda kind: kind.__name__
-)
-def test_what_holds_secrets_prints_none(kind: type) -> None:
-    """All values are planted, so what an inner one would print is seen as well."""
-    for planted in (PLANTED, PLANTED.encode()):
-        names = dict(_holders())[kind] or _fields(kind)
-        values = dict.fromkeys(_fields(kind), "-") | dict.fromkeys(names, planted)
-        whole = kind(**values)
-        assert PLANTED not in repr(whole), kind
-        rich = getattr(whole, "__rich_repr__", None)
-        if rich is not None:
-            assert PLANTED not in repr(list(rich()))
-
-
-def test_the_known_holders_are_among_them() -> None:
-    names = {kind.__name__ for kind, _ in _holders()}
-    assert names >= {
-        *("Answer", "LinkRequest", "Meeting", "Row", "Entry", "Registers", "Text"),
-        *("Reply", "Again", "Message", "Room", "Job", "MessageRecord", "Me"),
-    }
