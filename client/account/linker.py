@@ -358,8 +358,8 @@ class Linker:
         async def source(n: int) -> bytes | None:
             return await self._shelf.get(vault, n)
 
-        def progress(segments: int, messages: int) -> None:
-            self._publish(LinkProgress("history", messages, 0, ""))
+        def progress(segments: int, messages: int, left: int) -> None:
+            self._publish(LinkProgress("history", messages, messages + left, ""))
 
         try:
             restored = await read_archive(

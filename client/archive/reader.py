@@ -36,7 +36,7 @@ __all__ = ["Restored", "Source", "read_archive"]
 Source = Callable[[int], Awaitable[bytes | None]]
 """Gives segment n (1, 2, ...), or None where there is none (yet)."""
 
-Progress = Callable[[int, int], object]
+Progress = Callable[[int, int, int], object]
 """Gets how many segments and messages were taken in."""
 
 Adopt = Callable[[Tx, Sequence[Entry]], object]
@@ -82,7 +82,7 @@ async def read_archive(
     *,
     adopt: Adopt = lambda tx, entries: None,
     present: Collection[str] | None = None,
-    progress: Progress = lambda segments, messages: None,
+    progress: Progress = lambda segments, messages, left: None,
     salvage: Salvage | None = None,
 ) -> Restored:
     """Read an archive that was noted by `begin` (kind `RESTORE`), as far as it goes.
@@ -95,7 +95,8 @@ async def read_archive(
         source: `await source(n)` gives the bytes of segment n, or None.
         adopt: takes the registers of the self group, in the transaction that holds
             them (without it they are left out).
-        progress: gets segments and messages after each segment.
+        progress: gets segments and messages so far after each segment, and how many
+            messages come still, as its writer counted.
         salvage: is told of each segment that is damaged or lost; reading goes on
             behind it, where the next one is proof of its own place. Without it such
             a segment is raised.
@@ -126,7 +127,7 @@ async def read_archive(
         await store.run(
             partial(_taken, job=job, head=head, records=records, size=len(data))
         )
-        progress(head.count, job.messages + len(records.messages))
+        progress(head.count, job.messages + len(records.messages), records.left)
 
 
 async def _skip(store: Store, job: Job, source: Source, error: ArchiveRefused) -> None:

@@ -106,6 +106,8 @@ class Records(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """Ids of messages that were deleted: nothing brings them back."""
     registers: list[Entry] = []
     """What the account's devices share: settings, verified people, drafts."""
+    left: int = 0
+    """Messages that come behind this segment, as far as was known: for a bar."""
 
     def encode(self) -> bytes:
         """The bytes to seal."""
@@ -127,7 +129,7 @@ def read_records(data: bytes) -> Records:
 
 
 def _check(records: Records) -> None:
-    _require(0 <= records.time < TIME_MAX)
+    _require(0 <= records.time < TIME_MAX and 0 <= records.left < SEQ_MAX)
     _short(records.device, *records.names)
     _require({room.id for room in records.rooms}.issuperset(records.rooms_named))
     for room in records.rooms:

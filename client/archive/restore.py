@@ -105,7 +105,7 @@ async def restore(
         salvage = partial(outcome.faults.__setitem__, vault.vault)
         done = before
 
-        def show(segments: int, messages: int, done: int = done) -> None:
+        def show(segments: int, messages: int, left: int, done: int = done) -> None:
             progress(min(done + segments, total), total)
 
         try:

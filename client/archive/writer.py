@@ -83,7 +83,7 @@ class Draft:
         """Whether no more should go in."""
         return self.size >= SEGMENT_BYTES
 
-    def records(self, device: str, now: int, whole: bool) -> Records:
+    def records(self, device: str, now: int, whole: bool, total: int) -> Records:
         """What is in it, to be sealed."""
         return Records(
             now,
@@ -96,6 +96,7 @@ class Draft:
             self.messages,
             self.gone,
             self.registers,
+            max(0, total - len(self.messages)),
         )
 
     def add_room(self, tx: Tx, row: Sequence[Any]) -> None:
@@ -214,7 +215,9 @@ async def write_archive(
             draft, where = Draft(job.kind), job.where
             while where.part is not Part.END and not draft.full:
                 where = await store.run(partial(_page, draft=draft, where=where))
-            await store.run(partial(_seal, job=job, draft=draft, where=where))
+            await store.run(
+                partial(_seal, job=job, draft=draft, where=where, total=total)
+            )
         elif not await store.run(partial(_reopen, job=job)):
             return job.head
 
@@ -246,12 +249,12 @@ def _stored(tx: Tx, job: Job) -> None:
     )
 
 
-def _seal(tx: Tx, job: Job, draft: Draft, where: Where) -> None:
+def _seal(tx: Tx, job: Job, draft: Draft, where: Where, total: int) -> None:
     """Save the next segment, and that what is in it need not be written again."""
     now = int(time.time() * 1000)
     whole = where.part is Part.END
     device = (get_meta(tx, "device") or b"").decode()
-    records = draft.records(device, now, whole).encode()
+    records = draft.records(device, now, whole, total - job.messages).encode()
     data, head = seal_segment(job.key, job.place, records, secrets.token_bytes(24))
     tx.execute(
         "UPDATE archive SET count = ?, hash = ?, place = ?, segment = ?,"

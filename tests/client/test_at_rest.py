@@ -212,7 +212,7 @@ async def main():
     store = Store.open(Path(sys.argv[1]), "correct horse")
     async def source(n):
         return segments[n - 1] if n <= len(segments) else None
-    def progress(n, messages):
+    def progress(n, messages, left):
         print(n, flush=True)
     await read_archive(store, sys.argv[3], source, progress=progress)
 asyncio.run(main())

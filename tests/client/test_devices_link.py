@@ -18,7 +18,7 @@ from client.errors import (
     NotManager,
     ProfileExists,
 )
-from client.model import LinkChanged, LinkProgress
+from client.model import LinkChanged, LinkProgress, State
 from protocol.errors import NodeBusy, NodeFault
 from protocol.log import LogId
 from tests.client.conftest import Join
@@ -324,6 +324,14 @@ async def test_history_comes_and_goes_on_after_both_were_killed(
     monkeypatch.setattr(VaultShelf, "put", put)
     monkeypatch.setattr(VaultShelf, "get", get)
     phone = await home.link("phone", history=True)
+    shown: list[LinkProgress] = []
+
+    async def watch() -> None:
+        async for event in phone.events():
+            if isinstance(event, LinkChanged):
+                shown.append(event.progress)
+
+    watching = asyncio.create_task(watch())
     async with running(phone):
 
         async def halfway() -> bool:
@@ -331,6 +339,9 @@ async def test_history_comes_and_goes_on_after_both_were_killed(
             return busy == {"put", "get"} and 0 < come < 60
 
         await until(halfway)
+    watching.cancel()
+    # A bar that has an end: what came, of all that will.
+    assert any(p.stage == "history" and 0 < p.done < 60 <= p.total for p in shown)
     await home.laptop.close()
     stop.set()
     async with (
@@ -346,6 +357,13 @@ async def test_history_comes_and_goes_on_after_both_were_killed(
         )
         seen = await room_of(again, room.id)
         assert seen is not None and seen.title == BOB and seen.unread == 1
+
+        async def least() -> int:
+            texts = [m for m in await again.messages(room.id, limit=500) if m.own]
+            return min(int(m.state) for m in texts)
+
+        # Bob has had them all along, and so it stands here too.
+        await until(least, lambda state: state >= State.DELIVERED)
 
         async def left() -> int:
             rows = "SELECT (SELECT count(*) FROM link_job) + (SELECT count(*) FROM"
