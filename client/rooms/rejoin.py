@@ -117,7 +117,9 @@ class Rejoin:
                     await asyncio.sleep(random.uniform(0, PAUSE * 2.0**lost))
                     continue
                 if staged is None:
-                    return 0
+                    return await self._store.run(
+                        lambda tx: may_join_after(tx, self._clock, room)
+                    )
             if await self._send(room, staged):
                 continue
             await asyncio.sleep(random.uniform(0, PAUSE * 2.0**lost))

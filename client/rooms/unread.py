@@ -76,6 +76,11 @@ class Unread:
             Kind.COMMIT: "A change of the room's keys by {} could not be read ({}).",
         }
         what = texts.get(submission.kind, "Something from {} could not be read ({}).")
+        if code == FORGED:
+            what = (
+                "The hub put a change of this room's keys into the log, as if by {}, "
+                "that no member has made: it was passed over."
+            )
         add_notice(
             tx,
             room,

@@ -130,10 +130,10 @@ def _of_other_roots(tx: Tx, roots: dict[str, set[bytes]]) -> str:
     for account, root in pinned:
         if roots[account] - {bytes(root)}:
             return (
-                f"A device of {account} is in this room under another root key than "
-                "the one you believe: nothing is sent here until it is out. They can "
-                "join again with their new key, or an admin removes it; else start a "
-                "new chat."
+                f"Not all keys of {account} in this room are the ones you believe: "
+                "nothing is sent here until the device under another root key is out. "
+                "They can join again with their new key, or an admin removes it; else "
+                "start a new chat."
             )
     return ""
 
