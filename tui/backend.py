@@ -100,6 +100,10 @@ class ChatClient(Protocol):
         """`alice@example.org`."""
 
     @property
+    def device(self) -> str:
+        """This device's address: `alice@example.org/3f...`."""
+
+    @property
     def connection(self) -> Connection:
         """How things stand with the node."""
 

@@ -164,10 +164,7 @@ def register(
     if backup is None:
         question = "Keep an encrypted backup of your history at your node?"
         backup = yes or click.confirm(question, default=True, err=True)
-    if keyring is None:
-        question = "Let this system's keyring open Telex here, without the password?"
-        keyring = not yes and click.confirm(question, default=False, err=True)
-    words, trouble = run(_register(obj, account, invite, password, backup, keyring))
+    words = run(_register(obj, account, invite, password, backup))
     keep_ca_file(obj)
     click.echo(f"{account} is registered.\n", err=True)
     click.echo(
@@ -181,8 +178,10 @@ def register(
         while not click.confirm("Have you written them down?", err=True):
             pass
         quiz_words(words)
-    if trouble:
-        click.echo(f"\nThe keyring is not used: {trouble}", err=True)
+    if keyring is None:
+        keyring = not yes and _wants_keyring()
+    if keyring:
+        run(_use_keyring(obj, password))
     click.echo("\nNow start: telex", err=True)
 
 
@@ -200,13 +199,12 @@ def _columns(words: list[str]) -> str:
 
 
 async def _register(
-    obj: Place, account: str, invite: str, password: str, backup: bool, keyring: bool
-) -> tuple[list[str], str]:
-    """The words, and why the keyring is not used if that was wanted."""
+    obj: Place, account: str, invite: str, password: str, backup: bool
+) -> list[str]:
+    """The words."""
     import socket
 
     from client.engine import Client
-    from client.errors import KeyringFailed
 
     client, words = await Client.register(
         profile_of(obj),
@@ -216,15 +214,33 @@ async def _register(
         device_name=socket.gethostname(),
         backup=backup,
     )
+    await client.close()
+    return words
+
+
+def _wants_keyring() -> bool:
+    """Ask, where there is one."""
+    from client.storage import system_keyring
+
+    if not system_keyring.available():
+        return False
+    question = "Let this system's keyring open Telex here, without the password?"
+    click.echo("", err=True)
+    return click.confirm(question, default=False, err=True)
+
+
+async def _use_keyring(obj: Place, password: str) -> None:
+    """The account is made and its words are shown, whatever comes of this."""
+    from client.engine import Client
+    from client.errors import KeyringFailed
+
+    client = await Client.open(profile_of(obj), password=password)
     try:
-        if keyring:
-            await client.use_keyring(True)
+        await client.use_keyring(True)
     except KeyringFailed as error:
-        # The account is made: its words must be shown, whatever else went wrong.
-        return words, str(error)
+        click.echo(f"\nThe keyring is not used: {error}", err=True)
     finally:
         await client.close()
-    return words, ""
 
 
 @cli.command()

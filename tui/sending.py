@@ -6,7 +6,8 @@ from pathlib import Path
 
 from client.engine import Client
 from client.model import ConnectionChanged, MessageChanged, Profile, State
-from protocol.errors import DeviceRevoked, TelexError
+from protocol.errors import TelexError
+from tui.advice import advised, is_revoked
 
 __all__ = ["NotSent", "send_once"]
 
@@ -43,8 +44,10 @@ async def send_once(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait):
                 async for event in events:
-                    if _revoked(event):
-                        raise NotSent(f"Not sent: {DeviceRevoked.title}")
+                    if isinstance(event, ConnectionChanged) and is_revoked(
+                        event.detail
+                    ):
+                        raise NotSent(f"Not sent: {advised(event.detail)}")
                     if not isinstance(event, MessageChanged):
                         continue
                     if event.message.id != message.id:
@@ -54,9 +57,3 @@ async def send_once(
                     if event.message.state is not State.PENDING:
                         return True
     return False
-
-
-def _revoked(event: object) -> bool:
-    """Whether the node said that this device is shut out for good."""
-    said = event.detail if isinstance(event, ConnectionChanged) else ""
-    return said == str(DeviceRevoked())

@@ -58,6 +58,7 @@ TEXT = {
     "rooms.draft": "Draft: {text}",
     "rooms.left": "You are no longer in this room.",
     "room.encrypted": "end-to-end encrypted",
+    "room.encrypted.short": "E2E encrypted",
     "room.members.one": "1 member",
     "room.members": "{count} members",
     "room.direct": "direct chat",
@@ -159,6 +160,8 @@ TEXT = {
     "link.syncing": "fetching messages",
     "link.online": "online",
     "link.queue": "what you write is sent later",
+    "link.revoked": "This device was revoked: set it up again with `telex link` (in "
+    "another folder: --profile), or recover with your 24 words.",
     "status.help": "F1 help",
     "status.palette": "Ctrl+P commands",
     "status.unread": "{count} unread",

@@ -37,6 +37,9 @@ TEXT = {
     "link.stage.joining": "The new device joins the chats",
     "link.stage.history": "The history goes to the new device",
     "link.stage.done": "The new device has everything",
+    "link.here.joining": "This device joins the chats",
+    "link.here.history": "The history comes to this device",
+    "link.here.done": "This device has everything",
     "recover.title": "Recover an account",
     "recover.text": "Your 24 words prove that the account is yours. All other devices "
     "stay as they are; revoke those that you lost.",

@@ -55,6 +55,7 @@ TEXT = {
     "rooms.draft": "草稿：{text}",
     "rooms.left": "你已不在这个房间里。",
     "room.encrypted": "端到端加密",
+    "room.encrypted.short": "已加密",
     "room.members.one": "1 位成员",
     "room.members": "{count} 位成员",
     "room.direct": "私聊",
@@ -155,6 +156,8 @@ TEXT = {
     "link.syncing": "正在收取消息",
     "link.online": "在线",
     "link.queue": "写下的内容稍后发送",
+    "link.revoked": "本设备已被撤销：请用 `telex link` 重新设置（换个目录：--profile"
+    "），或用 24 个助记词找回账号。",
     "status.help": "F1 帮助",
     "status.palette": "Ctrl+P 命令",
     "status.unread": "{count} 条未读",

@@ -417,10 +417,14 @@ class Devices:
         for short, certificate in known.items():
             id = f"{self._account}/{short}"
             held, last = _read_seen(seen.get(id, b""))
+            name = names.get(id, b"")
+            if short == own:
+                # Until the self group is there to tell it, what it was called here.
+                name = name or get_meta(tx, "device_name") or b""
             found.append(
                 Device(
                     id=id,
-                    name=_name(names.get(id, b"")),
+                    name=_name(name),
                     created=certificate.created,
                     expires=certificate.expires,
                     own=short == own,

@@ -49,6 +49,14 @@ CHECKPOINT_DELAY = 60.0
 """Seconds that a message key which was used may stand in the write-ahead log: emptying
 it with each message would double what a message costs."""
 
+_DISK_CODES = (
+    sqlcipher3.SQLITE_FULL,
+    sqlcipher3.SQLITE_IOERR,
+    sqlcipher3.SQLITE_READONLY,
+    sqlcipher3.SQLITE_CANTOPEN,
+)
+"""SQLite's primary result codes that are the disk's doing, not the file's."""
+
 T = TypeVar("T")
 Row = tuple[Any, ...]
 _Done = tuple[T, Sequence[Event], Sequence[Callable[[], object]]]
@@ -161,7 +169,7 @@ class Store:
             _remove_database(directory)
             key = os.urandom(KEY_BYTES)
             connection = _connect(directory / DATABASE_FILE, key)
-        except ProfileDamaged as error:
+        except (ProfileDamaged, StorageFailed) as error:
             # What is new cannot be damaged: the disk did not take it.
             lock.close()
             raise StorageFailed(
@@ -184,6 +192,7 @@ class Store:
         Raises:
             NoProfile, WrongPassword, ProfileInUse, ProfileDamaged, ProfileTooNew,
             KeyringFailed.
+            StorageFailed: the disk is full, read-only or failing.
         """
         key_file = directory / KEY_FILE
         if not key_file.exists():
@@ -343,7 +352,10 @@ class Store:
 
 
 def _take_lock(directory: Path) -> IO[str]:
-    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _no_disk(directory, error) from error
     lock = os.fdopen(descriptor, "r+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -363,7 +375,10 @@ def _remove_database(directory: Path) -> None:
 
 def _connect(path: Path, key: bytes) -> Any:
     # SQLite gives its WAL and SHM files the mode of the database.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise _no_disk(path.parent, error) from error
     connection = sqlcipher3.connect(
         str(path), isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -376,8 +391,13 @@ def _connect(path: Path, key: bytes) -> Any:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
         _migrate(connection, path)
+    except OSError as error:
+        connection.close()
+        raise _no_disk(path.parent, error) from error
     except sqlcipher3.DatabaseError as error:
         connection.close()
+        if error.sqlite_errorcode & 0xFF in _DISK_CODES:
+            raise _no_disk(path.parent, error) from error
         raise ProfileDamaged(
             f"The database {path} is damaged, or belongs to another key file: put it "
             "back from a backup, or log in anew in another folder."
@@ -386,6 +406,19 @@ def _connect(path: Path, key: bytes) -> Any:
         connection.close()
         raise
     return connection
+
+
+def _no_disk(directory: Path, error: Exception) -> StorageFailed:
+    logger.error("the profile cannot be opened for writing: %s", error)
+    return StorageFailed(
+        f"The account in {directory} cannot be opened ({_reason(error)}): the disk is "
+        "full, read-only or failing; free some space, or make it writable."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Without the path, which an OSError repeats."""
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def _migrate(connection: Any, path: Path) -> None:
@@ -406,7 +439,9 @@ def _migrate(connection: Any, path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {number + 1}")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # A full disk may have rolled it back already.
+            with contextlib.suppress(sqlcipher3.Error):
+                connection.execute("ROLLBACK")
             raise
         logger.info("database migrated to version %d", number + 1)
 

@@ -73,6 +73,15 @@ def remove(name: str) -> None:
         return
 
 
+def available() -> bool:
+    """Whether this system has a keyring that can be trusted (blocking)."""
+    try:
+        _within(_backend)
+    except KeyringFailed:
+        return False
+    return True
+
+
 def _backend() -> Any:
     import keyring
     from keyring.backends.chainer import ChainerBackend

@@ -32,7 +32,7 @@ def direct(terminal: Terminal, address: str) -> None:
     terminal.wait("online").press("ctrl+n")
     terminal.wait("To whom do you want to write?").write(address)
     terminal.wait(address).press("enter")
-    terminal.wait("direct chat")
+    terminal.wait(" encrypted")
 
 
 def group(terminal: Terminal, name: str, *members: str) -> None:

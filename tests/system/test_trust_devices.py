@@ -38,7 +38,6 @@ def test_from_registering_to_two_devices(town: Town) -> None:
         "register", alice.address, "--invite", town.north.invite(), columns=80
     )
     paper.wait("Keep an encrypted backup").write("y\n")
-    paper.wait("keyring").write("n\n")
     words = acts.words_on(paper.wait("Have you written them down?"))
     paper.write("y\n")
     paper.wait("Word ")

@@ -18,12 +18,19 @@ from tests.system.world import BIN, PASSWORD, Person, seen
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
+MANY = 40
+"""Messages of sixteen kilobytes."""
+
+HISTORY_DISK = "1m"
+"""Has room for a profile, and not for these messages."""
+
+
 async def write_much(person: Person, to: str) -> None:
-    """A megabyte and a half of messages, and their backup."""
+    """Messages that are too much for a small disk, and their backup."""
     profile = Profile(person.profile, person.world.ca_file)
     async with await Client.open(profile, password=PASSWORD) as client:
         room = (await client.start_direct(to)).id
-        for _ in range(100):
+        for _ in range(MANY):
             await client.send_text(room, secrets.token_hex(8000))
 
         async def all_sent() -> bool:
@@ -32,6 +39,22 @@ async def write_much(person: Person, to: str) -> None:
 
         await seen(all_sent)
         await client.backup.now()
+
+
+def on_a_small_disk(
+    person: Person, size: str, script: str, typed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a script with a file system of its own at the person's profile."""
+    person.profile.mkdir(exist_ok=True)
+    mount = f'mount -t tmpfs -o size={size} none "{person.profile}"'
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-ec", f"{mount}\n{script}"],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **person.env},
+    )
 
 
 def test_codes_that_lead_nowhere_and_windows_that_close(town: Town) -> None:
@@ -85,33 +108,50 @@ def test_a_node_that_is_down_is_named_at_each_step(town: Town) -> None:
     assert back.returncode == 0, back.stderr
 
 
-@pytest.mark.skipif(
+small_disks = pytest.mark.skipif(
     sys.platform != "linux"
     or os.getuid() != 0
     or shutil.which("unshare") is None
     or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0,
     reason="a small file system takes root and mount namespaces",
 )
-@pytest.mark.parametrize("size", ["128k", "2m"])
-def test_a_disk_without_space_says_so(town: Town, size: str) -> None:
+
+
+@small_disks
+@pytest.mark.parametrize("what", ["profile", "history"])
+def test_a_disk_without_space_says_so(town: Town, what: str) -> None:
     """Neither for the profile, or not for the history that comes into it."""
     alice = town.settle("alice", town.north)
-    asyncio.run(write_much(alice, town.settle("bob", town.south).address))
+    if what == "history":
+        asyncio.run(write_much(alice, town.settle("bob", town.south).address))
     new = alice.machine("new")
-    new.profile.mkdir()
-    done = subprocess.run(
-        [
-            *("unshare", "-m", "sh", "-c"),
-            f'mount -t tmpfs -o size={size} none "{new.profile}"'
-            f' && exec "{BIN}/telex" recover {alice.address}',
-        ],
-        input=alice.phrase,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **new.env},
+    size = {"profile": "128k", "history": HISTORY_DISK}[what]
+    done = on_a_small_disk(
+        new, size, f'exec "{BIN}/telex" recover {alice.address}', alice.phrase
     )
-    print(size, done)
+    assert done.returncode == 1, done
     assert "Traceback" not in done.stderr and "did not expect" not in done.stderr
-    assert "disk" in done.stderr or "space" in done.stderr, done.stderr
-    assert "this device" in alice.telex("devices")
+    assert "disk" in done.stderr and "space" in done.stderr, done.stderr
+    # With room for the profile it is the history that does not fit.
+    assert ("The node knows you again" in done.stdout) == (what == "history"), done
+    listed = alice.telex("devices")
+    assert "this device" in listed
+    assert len(listed.splitlines()) == (3 if what == "history" else 2), listed
+
+
+@small_disks
+def test_a_profile_on_a_full_or_read_only_disk_is_not_called_damaged(
+    town: Town,
+) -> None:
+    alice = town.settle("alice", town.north)
+    new = alice.machine("full")
+    copy = f'cp -a "{alice.profile}/." "{new.profile}"\n'
+    fill = f'cat /dev/zero > "{new.profile}/zero" 2> /dev/null || true\n'
+    lock = f'mount -o remount,ro "{new.profile}"\n'
+    for trouble in (fill, lock):
+        done = on_a_small_disk(new, "4m", f'{copy}{trouble}exec "{BIN}/telex" devices')
+        assert done.returncode == 1, done
+        assert "damaged" not in done.stderr and "did not expect" not in done.stderr
+        assert "disk" in done.stderr and "space" in done.stderr, done.stderr
+    done = on_a_small_disk(new, "4m", f'{copy}exec "{BIN}/telex" devices')
+    assert done.returncode == 0 and "this device" in done.stdout, done.stderr

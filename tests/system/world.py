@@ -327,9 +327,8 @@ async def ready(client: Client) -> None:
     """Wait until a client is online and has the room of its own devices."""
 
     async def is_ready() -> bool:
-        return client.connection is Connection.ONLINE and any(
-            device.own and device.name for device in await client.devices.list()
-        )
+        room = await client._store.run(client.self_group.room)
+        return client.connection is Connection.ONLINE and room is not None
 
     await seen(is_ready)
 

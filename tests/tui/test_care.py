@@ -1,5 +1,6 @@
 """Doctor, deleting, timers, drafts, backup: what a person sees and does."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +140,47 @@ async def test_room_settings(client: FakeClient, tmp_path: Path) -> None:
         client.hear(other, CAROL, "psst")
         await sight.sees("psst")
         assert sight.text.count("psst") == 1
+
+
+@pytest.mark.parametrize("way", ["signal", "ctrl+q"])
+async def test_what_was_typed_last_is_kept_when_the_window_closes(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("tui.screens.open_room.DRAFT_SECONDS", 600.0)
+    async with looking(tmp_path, client=client, first_room=BOB) as sight:
+        await sight.until(lambda: sight.chat.room_id is not None)
+        await sight.type("half a thought")
+        await sight.until(lambda: sight.chat.composer.text == "half a thought")
+        assert not any(call.startswith("draft") for call in client.calls)
+        if way == "signal":
+            sight.app.exit()  # what the handlers of SIGHUP and SIGTERM do
+        else:
+            await sight.press("ctrl+q")
+    assert client.closed and client.calls.count("draft half a thought") == 1
+    assert [room.draft for room in await client.rooms() if room.direct].count(
+        "half a thought"
+    ) == 1
+
+
+async def test_a_draft_that_was_being_stored_survives_the_exit(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, begun = client.set_draft, asyncio.Event()
+
+    async def slow(room: LogId, text: str) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()  # until the exit ends this worker
+        await kept(room, text)
+
+    monkeypatch.setattr(client, "set_draft", slow)
+    monkeypatch.setattr("tui.screens.open_room.DRAFT_SECONDS", 0.01)
+    async with looking(tmp_path, client=client, first_room=BOB) as sight:
+        await sight.until(lambda: sight.chat.room_id is not None)
+        await sight.type("half a thought")
+        await sight.until(begun.is_set)
+        sight.app.exit()
+    assert client.closed and "draft half a thought" in client.calls
 
 
 async def test_drafts_are_kept_shown_and_brought_back(

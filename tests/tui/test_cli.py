@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from client.errors import KeyringFailed, NodeUnreachable
+from client.storage import system_keyring
 from tests.tui.fake_client import WORDS, FakeClient
 from tui import cli
 from tui.config import ConfigError, Settings, load_settings, save_settings
@@ -139,23 +140,39 @@ def test_register_asks_for_the_password_twice_and_for_paper(
         asked.append(values["backup"])
         return client, list(WORDS)
 
+    async def reopen(*_: object, **__: object) -> object:
+        return client
+
+    there = [True]
     monkeypatch.setattr("client.engine.Client.register", classmethod(register))
+    monkeypatch.setattr("client.engine.Client.open", classmethod(reopen))
+    monkeypatch.setattr(system_keyring, "available", lambda: there[0])
     monkeypatch.setattr("client.enrol.quiz", lambda words: [1, 9, 24])
     run = CliRunner().invoke(
         cli.cli,
         ["--profile", str(tmp_path), "register", "a@b.example", "--invite", "x"],
-        input="secret one\nsecret two\nsecret one\nsecret one\n\ny\nn\ny\n"
-        "wrong\nword1\nWORD9\n word24 \n",
+        input="secret one\nsecret two\nsecret one\nsecret one\n\nn\ny\n"
+        "wrong\nword1\nWORD9\n word24 \ny\n",
     )
     assert run.exit_code == 0, run.output
     assert "do not match" in run.output
     assert run.output.count("Have you written them down?") == 2
     assert run.output.count("This is not word 1;") == 1
     assert "secret" not in run.output
-    # Both are offered; a keyring that fails does not cost the words.
+    # Both are offered, the keyring after the words: it does not cost them.
     assert asked == [True] and client.closed
     assert "Keep an encrypted backup" in run.output
     assert "The keyring is not used: There is no keyring here." in run.output
+    assert run.output.index("word24") < run.output.index("keyring open Telex here")
+    # Without a keyring there is nothing to ask.
+    there[0] = False
+    run = CliRunner().invoke(
+        cli.cli,
+        ["--profile", str(tmp_path), "register", "a@b.example", "--invite", "x"],
+        input="secret one\nsecret one\n\ny\nword1\nword9\nword24\n",
+    )
+    assert run.exit_code == 0, run.output
+    assert "keyring" not in run.output and "Now start: telex" in run.output
 
 
 def test_a_node_that_does_not_answer_is_one_sentence(

@@ -165,6 +165,7 @@ def test_link_prints_code_and_picture_and_follows(
     assert "telex:link:alice@example.org" in run.output
     assert "█████" in run.output and "\x1b" not in run.output
     assert max(len(line) for line in run.output.splitlines()) <= 80
+    assert "This device has everything" in run.output
     assert "This device belongs to alice@example.org now." in run.output
     assert linking.closed and client.closed
     assert PASSWORD not in run.output
@@ -191,13 +192,17 @@ def test_recover_and_drill(
     assert "Your history is back." in run.output
     client.closed = False
     run = telex(tmp_path, "recover", account, "--drill", typed=PHRASE + "\n")
-    assert run.exit_code == 0 and "Everything would come back." in run.output
+    assert run.exit_code == 0
+    # The verdict first, then what it rests on.
+    assert run.stdout.splitlines()[0] == "Everything would come back."
+    assert "rooms     3" in run.stdout
     assert f"drill {PHRASE}" in client.calls
     client.backup.report = replace(
         client.backup.report, ok=False, lost=["10 messages of Garden."]
     )
     run = telex(tmp_path, "recover", account, "--drill", typed=PHRASE + "\n")
     assert run.exit_code == 1 and "! 10 messages of Garden." in run.output
+    assert run.stdout.splitlines()[0] == "Not all would come back."
     run = telex(tmp_path, "recover", "dora@example.org", "--drill", typed="x\n")
     assert run.exit_code == 1 and "This profile is of alice" in run.output
 
@@ -257,6 +262,9 @@ def test_doctor_says_what_is_open(client: FakeClient, tmp_path: Path) -> None:
         "device  none at fault",
         "repair  Join.",
     ]
+    one = replace(client.doctor.ailments["1"], device=client.device)
+    client.doctor.ailments["1"] = one
+    assert "device  this device\n" in telex(tmp_path, "doctor").output
     run = telex(tmp_path, "doctor", "--repair")
     assert run.exit_code == 0 and "repair_all" in client.calls
 

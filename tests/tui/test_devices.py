@@ -1,6 +1,7 @@
 """Devices: the list, names, revoking, letting a new one in; seen from both sides."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.tui.fake_client import FakeBackend, FakeClient
 from tests.tui.fake_trust import CODE, Wrong
 from tests.tui.looking import looking
 from tui.screens.chat import ChatScreen
-from tui.widgets.top_line import bar
+from tui.widgets.top_line import bar, link_text, newest_here
 
 BOB = "bob@example.org"
 PHONE = "alice@example.org/bbbbbbbbbbbbbbbb"
@@ -46,8 +47,6 @@ async def test_list_and_rename(client: FakeClient, tmp_path: Path) -> None:
 async def test_revoking_a_device_that_manages_takes_the_words(
     client: FakeClient, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     own, phone = client.devices.all
     client.devices.all = [own, replace(phone, manager=True)]
     async with looking(tmp_path, client=client) as sight:
@@ -187,15 +186,17 @@ async def test_a_new_device_shows_its_code_and_waits(tmp_path: Path) -> None:
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
         await sight.rest()
         client = backend.client
+        own, phone = client.devices.all
+        client.devices.all = [replace(own, created=phone.created + 60), phone]
         client.tell_link(LinkProgress("joining", 0, 0, ""))
-        await sight.sees("The new device joins the chats")
+        await sight.sees("This device joins the chats")
         client.tell_link(LinkProgress("history", 600, 1200, ""))
         await sight.sees("50%", "600 of 1,200")
         # The receiving side counts messages and does not know how many there are.
         client.tell_link(LinkProgress("history", 900, 0, ""))
         await sight.sees("900 messages so far")
         client.tell_link(LinkProgress("done", 0, 0, ""))
-        await sight.sees("✓ The new device has everything")
+        await sight.sees("✓ This device has everything")
 
 
 async def test_a_code_that_nobody_takes_is_replaced(tmp_path: Path) -> None:
@@ -226,3 +227,16 @@ def test_the_bar_is_blocks_and_a_number() -> None:
     assert bar(5, 10, 4) == "██░░  50%"
     assert bar(99, 10, 4) == "████ 100%"
     assert bar(1, 0) == ""
+
+
+def test_the_device_that_came_last_is_the_new_one(client: FakeClient) -> None:
+    own, phone = client.devices.all
+    assert not newest_here([own, phone])
+    late = replace(own, created=phone.created + 1)
+    assert newest_here([late, phone])
+    assert newest_here([own, replace(phone, revoked=True)])
+    # Within one second nobody can tell.
+    assert not newest_here([replace(own, created=phone.created), phone])
+    history = LinkProgress("history", 600, 1200, "")
+    assert "to this device" in link_text(history, here=True)
+    assert "to the new device" in link_text(history, here=False)

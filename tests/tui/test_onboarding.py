@@ -3,10 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from textual.widgets import Input
 
 from client.enrol import PASSWORD_MIN
 from client.errors import KeyringFailed, NodeUnreachable, WrongPhrase
+from client.storage import system_keyring
 from protocol.errors import AccountTaken, BadInvite, BadLogin
 from tests.tui.fake_client import WORDS, FakeBackend, FakeClient
 from tests.tui.looking import Sight, looking
@@ -211,7 +213,10 @@ async def test_the_keyring_opens_or_the_password_does(tmp_path: Path) -> None:
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
 
 
-async def test_protection_is_chosen_once(tmp_path: Path) -> None:
+async def test_protection_is_chosen_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_keyring, "available", lambda: True)
     client = FakeClient()
     async with looking(tmp_path, backend=FakeBackend(client)) as sight:
         await to_register(sight)
@@ -231,3 +236,26 @@ async def test_protection_is_chosen_once(tmp_path: Path) -> None:
         await sight.pilot.click("#go")
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
     assert "keyring True" in client.calls and "disable" in client.calls
+
+
+async def test_without_a_keyring_none_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+
+    def available() -> bool:
+        looked.append(True)
+        return False
+
+    monkeypatch.setattr(system_keyring, "available", available)
+    client = FakeClient()
+    async with looking(tmp_path, backend=FakeBackend(client)) as sight:
+        await to_register(sight)
+        await fill(sight, "alice@example.org", "code", PASSWORD, PASSWORD)
+        await sight.sees("Write down these 24 words")
+        await sight.press("enter")
+        await answer_quiz(sight)
+        await sight.sees("[x] Keep an encrypted backup")
+        await sight.until(lambda: looked)
+        await sight.rest()
+        assert "without the password" not in sight.text

@@ -46,6 +46,19 @@ async def test_badges_say_it_by_sign_and_word(
     assert all(cell_len(sign) == 1 for sign in SIGNS.values())
 
 
+async def test_at_80_columns_a_direct_chat_says_badge_and_encryption(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    dora = "dora3@localhost:45679"
+    room = client.add_room(dora, direct=True)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        sight.chat.open_room(room)
+        await sight.sees(f"{dora}  ◇ unverified · E2E encrypted")
+        client.trust(dora, Trust.VERIFIED)
+        await sight.sees(f"{dora}  ◆ verified · ")
+        assert "encrypted" in sight.row("◆ verified")
+
+
 async def test_digits_are_compared_by_eye(client: FakeClient, tmp_path: Path) -> None:
     client.add_room(BOB, direct=True)
     rows = digit_rows(fingerprint(BOB).digits)

@@ -79,7 +79,7 @@ async def _link(
     async with client:
         click.echo("This device is let in.", err=True)
         await connected(client)
-        return await follow(client, progress)
+        return await follow(client, progress, here=True)
 
 
 def show_qr(text: str, *, plain: bool) -> None:
@@ -144,7 +144,7 @@ async def _recover(
     async with client:
         click.echo("The node knows you again; your history is being looked for.")
         await connected(client)
-        return await follow(client, Progress())
+        return await follow(client, Progress(), here=True)
 
 
 async def _drill(
@@ -162,6 +162,9 @@ async def _drill(
             progress=lambda done, total: progress.show("Trying it out", done, total),
         )
     progress.end()
+    click.echo(
+        "Everything would come back." if report.ok else "Not all would come back."
+    )
     newest = f"{clock(report.newest):%Y-%m-%d %H:%M}" if report.newest else "none"
     click.echo(f"rooms     {report.rooms}")
     click.echo(f"messages  {report.messages}")
@@ -169,9 +172,6 @@ async def _drill(
     click.echo(f"newest    {newest}")
     for sentence in report.lost:
         click.echo(f"! {sentence}")
-    click.echo(
-        "Everything would come back." if report.ok else "Not all would come back."
-    )
     return 0 if report.ok else 1
 
 

@@ -196,6 +196,7 @@ async def _doctor(
     from tui.commands.running import opened
 
     async with opened(place, password_file, online=repair) as client:
+        own = client.device
         titles = {room.id: room.title for room in await client.rooms()}
         found = await client.doctor.examine()
         if repair and found:
@@ -213,7 +214,8 @@ async def _doctor(
         click.echo("Everything can be read and sent.")
         return 0
     for one in left:
-        click.echo("\n".join(ailment_text(one, titles.get(one.room, str(one.room)))))
+        room = titles.get(one.room, str(one.room))
+        click.echo("\n".join(ailment_text(one, room, own)))
     return 1
 
 
@@ -222,14 +224,15 @@ def under_way(one: "Ailment") -> bool:
     return one.state != "repaired" and one.repair in ("rejoin", "ask_resend", "wait")
 
 
-def ailment_text(one: "Ailment", room: str) -> list[str]:
-    """An ailment as a small table."""
+def ailment_text(one: "Ailment", room: str, own: str) -> list[str]:
+    """An ailment as a small table; `own` is this device's address."""
     from tui.cells import one_line
 
+    device = "this device" if one.device == own else one_line(one.device)
     rows = [
         ("what", f"{one.code} in {one_line(room)} ({one.state})"),
         ("cause", one_line(one.cause)),
-        ("device", one_line(one.device) or "none at fault"),
+        ("device", device or "none at fault"),
         ("repair", one_line(one.repair_text)),
     ]
     return [*(f"{name:8}{text}" for name, text in rows), ""]

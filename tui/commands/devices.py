@@ -233,6 +233,6 @@ async def _approve(
             raise click.Abort
         await client.devices.approve(offer, manager=manager, history=history)
         click.echo("Let in. It is brought into your chats now ...", err=True)
-        done = await follow(client, Progress())
+        done = await follow(client, Progress(), here=False)
     if not done:
         click.echo("What is left goes on whenever Telex runs here.", err=True)

@@ -12,9 +12,10 @@ import click
 
 from client.errors import KeyringFailed, NodeUnreachable
 from client.model import Connection, LinkChanged, Profile, RestoreProgress
+from tui.advice import advised
 from tui.commands.asking import Place, ask_password, password_in_env, profile_of
 from tui.text import say
-from tui.widgets.top_line import RESTORED, bar
+from tui.widgets.top_line import RESTORED, bar, stage_text
 
 if TYPE_CHECKING:
     from client.engine import Client
@@ -105,11 +106,14 @@ async def connected(client: "Client") -> None:
                 await anext(events)
     except TimeoutError as error:
         detail = client.connection_detail
-        raise NodeUnreachable(detail or "The node does not answer.") from error
+        raise NodeUnreachable(advised(detail) or "The node does not answer.") from error
 
 
-async def follow(client: "Client", progress: Progress) -> bool:
+async def follow(client: "Client", progress: Progress, *, here: bool) -> bool:
     """Show how devices are linked and history comes, until it is all there.
+
+    Args:
+        here: whether it is this device that is new.
 
     Returns:
         Whether it ended; if not, it goes on at the next start.
@@ -121,7 +125,7 @@ async def follow(client: "Client", progress: Progress) -> bool:
                 event = await anext(events)
             if isinstance(event, LinkChanged):
                 step = event.progress
-                progress.show(say(f"link.stage.{step.stage}"), step.done, step.total)
+                progress.show(stage_text(step, here=here), step.done, step.total)
                 if step.stage == "done":
                     return True
             elif isinstance(event, RestoreProgress):

@@ -30,7 +30,7 @@ from tui.screens.settings import (
 )
 from tui.screens.verify import KeyChangedScreen, PeopleScreen, VerifyScreen
 from tui.text import say
-from tui.widgets.top_line import RESTORED, TopLine
+from tui.widgets.top_line import RESTORED, TopLine, newest_here
 
 __all__ = ["MENU", "Care"]
 
@@ -79,6 +79,8 @@ class Care(OpenRoom):
         ):
             self.look_around()
         if batch.link is not None:
+            if news.link is None:
+                self._look_who_is_linked()
             news.link = batch.link
             if batch.link.stage == "done":
                 self.set_timer(DONE_SECONDS, self._link_done)
@@ -101,6 +103,14 @@ class Care(OpenRoom):
         for screen in self.app.screen_stack:
             if isinstance(screen, Panel) and screen.is_mounted:
                 screen.changed(batch)
+
+    @work(group="care-link", exclusive=True)
+    async def _look_who_is_linked(self) -> None:
+        try:
+            self.top.news.here = newest_here(await self.client.devices.list())
+        except Exception:
+            LOG.exception("one's own devices could not be read")
+        self.top.draw()
 
     def _link_done(self) -> None:
         link = self.top.news.link

@@ -22,7 +22,7 @@ from tui.screens.panel import ListPanel, Panel
 from tui.text import say
 from tui.widgets.phrase import PhraseField, phrase_errors
 from tui.widgets.tick import Tick
-from tui.widgets.top_line import link_text
+from tui.widgets.top_line import link_text, newest_here
 
 __all__ = ["ApproveScreen", "DevicesScreen", "device_title"]
 
@@ -90,7 +90,8 @@ class DevicesScreen(ListPanel):
         if batch.devices:
             self.reload()
         if batch.link is not None:
-            self.note(link_text(batch.link))
+            here = newest_here(self._devices.values())
+            self.note(link_text(batch.link, here=here))
 
     def pointed(self) -> None:
         """What was revoked stays as it is."""
@@ -269,4 +270,4 @@ class ApproveScreen(Panel):
         """How far the new device is."""
         if batch.link is None or not self._sent:
             return
-        self.note(link_text(batch.link))
+        self.note(link_text(batch.link, here=False))

@@ -63,7 +63,7 @@ class DoctorScreen(ListPanel):
         """What, whose, what helps."""
         room = one_line(self._titles.get(one.room, ""))
         head = f"{_MARKS[one.state]} {say(f'doctor.state.{one.state}')}"
-        who = say("doctor.device", device=one.device)
+        who = say("doctor.device", device=device_word(self.client, one.device))
         return Content.assemble(
             (head, f"bold {_COLOURS[one.state]}"),
             f"  {room} · {one.code}" if room else f"  {one.code}",
@@ -127,6 +127,11 @@ class DoctorScreen(ListPanel):
         self.reload()
 
 
+def device_word(client: ChatClient, device: str) -> str:
+    """A device at fault: its address, or that it is this one."""
+    return say("device.own") if device == client.device else one_line(device)
+
+
 def repairable(ailment: Ailment) -> bool:
     """Whether there is something to do from here."""
     return ailment.state == "open" and ailment.repair not in ("none", "wait")
@@ -160,7 +165,7 @@ class ExplainScreen(Panel):
 
     def _draw(self) -> None:
         one = self._ailment
-        device = one_line(one.device) or say("explain.nobody")
+        device = device_word(self.client, one.device) or say("explain.nobody")
         parts: list[Content] = []
         for name, text in (
             ("cause", f"{one_line(one.cause)} ({one.code})"),

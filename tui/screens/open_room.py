@@ -67,6 +67,8 @@ class OpenRoom(RoomActions):
         self._sending = asyncio.Lock()
         self._members_wanted: bool | None = None
         self._draft_timer: Timer | None = None
+        self._unstored: dict[LogId, str] = {}
+        """Drafts that the client was not told yet."""
 
     def _arrange(self) -> None:
         """Show the columns that belong to the open room."""
@@ -185,16 +187,34 @@ class OpenRoom(RoomActions):
         self._draft = text
         if (known := self.rooms.get(room)) is not None:
             self.rooms[room] = replace(known, draft=text)
-        self._store_draft(room, text)
+        self._unstored[room] = text
+        self._store_draft(room)
 
     @work(group="draft")
-    async def _store_draft(self, room: LogId, text: str) -> None:
+    async def _store_draft(self, room: LogId) -> None:
         async with self._sending:
-            try:
-                await self.client.set_draft(room, text)
-            except Exception:
-                # Nobody asked for it, so nobody is told: the text stands there.
-                LOG.exception("a draft was not stored")
+            await self._store(room)
+
+    async def _store(self, room: LogId) -> None:
+        text = self._unstored.get(room)
+        if text is None:
+            return
+        try:
+            await self.client.set_draft(room, text)
+        except Exception:
+            # Nobody asked for it, so nobody is told: the text stands there.
+            LOG.exception("a draft was not stored")
+        if self._unstored.get(room) == text:
+            del self._unstored[room]
+
+    async def on_unmount(self) -> None:
+        """Keep what was typed last: the window is closed, and the timer with it.
+
+        Workers are ended by now, maybe one that was about to store a draft.
+        """
+        self._keep_draft()
+        for room in list(self._unstored):
+            await self._store(room)
 
     @on(TextArea.Changed)
     def _draft_changed(self) -> None:

@@ -1,5 +1,6 @@
 """After the 24 words: three of them asked back, then what protects the account."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -96,7 +97,11 @@ class ProtectScreen(Onboarding):
             yield Tick(say("protect.backup"), True, id="backup")
             yield Static(Content(say("protect.backup.why")), classes="form-text")
             yield Tick(say("protect.keyring"), False, id="keyring")
-            yield Static(Content(say("protect.keyring.why")), classes="form-text")
+            yield Static(
+                Content(say("protect.keyring.why")),
+                id="keyring-why",
+                classes="form-text",
+            )
             yield Static("", classes="form-note", markup=False)
             with Horizontal(classes="form-buttons"):
                 yield Button(
@@ -105,7 +110,19 @@ class ProtectScreen(Onboarding):
 
     def on_mount(self) -> None:
         """Enter goes on with what is best for most."""
+        for part in self.query("#keyring, #keyring-why"):
+            part.display = False
+        self._offer_keyring()
         self.query_one("#go", Button).focus()
+
+    @work(group="keyring")
+    async def _offer_keyring(self) -> None:
+        """Only where there is one."""
+        from client.storage import system_keyring
+
+        if await asyncio.to_thread(system_keyring.available):
+            for part in self.query("#keyring, #keyring-why"):
+                part.display = True
 
     @on(Button.Pressed, "#go")
     @work(group="form", exclusive=True)

@@ -5,6 +5,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from client.model import Connection, Message, MessageId, Room, State
+from tui.advice import advised
 from tui.amounts import span
 from tui.badges import COLOURS, SIGNS, badge
 from tui.cells import cell_len, fit, one_line
@@ -55,20 +56,11 @@ class RoomHeader(Static):
         timer = ""
         if room.disappearing:
             timer = f" · {say('room.timer', span=span(room.disappearing))}"
-        encrypted = say("room.encrypted")
         width = max(1, self.size.width)
         title = fit(name, min(cell_len(name), width))
         rest = fit(rest, min(cell_len(rest), max(0, width - cell_len(title))))
         left = width - cell_len(title) - cell_len(rest) - cell_len(trust) - 2
-        before = after = ""
-        for before, after in (
-            (f"{kind} · ", f"{timer} · {encrypted}"),
-            (f"{kind} · ", timer),
-            ("", timer),
-            ("", ""),
-        ):
-            if cell_len(before) + cell_len(after) <= left:
-                break
+        before, after = _fitting(room, f"{kind} · ", timer, left)
         # Who it is and how sure that is stay to the last.
         trust = trust if left >= 0 else SIGNS[room.trust]
         self.update(
@@ -81,6 +73,20 @@ class RoomHeader(Static):
                 end="",
             )
         )
+
+
+def _fitting(room: Room, kind: str, timer: str, left: int) -> tuple[str, str]:
+    """What stands before and after the badge, as much as there is room for."""
+    full = f"{timer} · {say('room.encrypted')}"
+    short = f"{timer} · {say('room.encrypted.short')}"
+    ways = [(kind, full), (kind, short), (kind, timer)]
+    if room.direct and room.active:
+        # That it is of two is seen anyway: the address is its title.
+        ways = [(kind, full), (kind, short), ("", full), ("", short)]
+    for before, after in (*ways, ("", timer)):
+        if cell_len(before) + cell_len(after) <= left:
+            return before, after
+    return "", ""
 
 
 class ReplyBar(Static):
@@ -188,7 +194,7 @@ class StatusBar(Static):
 
     def show(self, link: Connection, detail: str, account: str, unread: int) -> None:
         """Show how things stand."""
-        self._link = (link, one_line(detail))
+        self._link = (link, one_line(advised(detail)))
         self._account = account
         self._unread = unread
         self._draw()

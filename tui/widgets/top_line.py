@@ -4,6 +4,7 @@ Somebody who waits for an answer, a key that changed, history that is coming bac
 warnings. A click or F7 does something about it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from textual import events
@@ -11,11 +12,20 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from client.model import KeyChange, LinkProgress, RestoreProgress, Sas
+from client.model import Device, KeyChange, LinkProgress, RestoreProgress, Sas
 from tui.cells import cell_len, fit, one_line
 from tui.text import say
 
-__all__ = ["RESTORED", "News", "TopLine", "bar", "link_text", "progress_text"]
+__all__ = [
+    "RESTORED",
+    "News",
+    "TopLine",
+    "bar",
+    "link_text",
+    "newest_here",
+    "progress_text",
+    "stage_text",
+]
 
 RESTORED = ("done", "none", "failed")
 """Stages at which no more history comes back."""
@@ -32,6 +42,8 @@ class News:
     changed: tuple[KeyChange, ...] = ()
     alarms: int = 0
     link: LinkProgress | None = None
+    here: bool = False
+    """Whether this device is the one that is linked."""
     restore: RestoreProgress | None = None
     skipped: set[str] = field(default_factory=set)
     """Accounts whose changed key was looked at and left for later."""
@@ -96,7 +108,7 @@ class TopLine(Static):
         if (change := news.pressing) is not None:
             return say("top.changed", who=one_line(change.account)), "urgent"
         if (link := news.link) is not None:
-            return link_text(link), ""
+            return link_text(link, here=news.here), ""
         if (restore := news.restore) is not None:
             return progress_text(say("top.restore"), restore.done, restore.total), ""
         if news.alarms:
@@ -113,9 +125,22 @@ class TopLine(Static):
         self.post_message(self.Pressed())
 
 
-def link_text(link: LinkProgress) -> str:
-    """How far the linking of a device is; the same words on both devices."""
-    text = say(f"link.stage.{link.stage}")
+def newest_here(devices: Iterable[Device]) -> bool:
+    """Whether this device came last: then it is the one that is linked just now."""
+    there = [one for one in devices if not one.revoked]
+    own = next((one.created for one in there if one.own), 0)
+    return all(one.own or one.created < own for one in there)
+
+
+def stage_text(link: LinkProgress, *, here: bool) -> str:
+    """How far the linking of a device is; `here`: of this one."""
+    mine = here and link.stage in ("joining", "history", "done")
+    return say(f"link.{'here' if mine else 'stage'}.{link.stage}")
+
+
+def link_text(link: LinkProgress, *, here: bool) -> str:
+    """The same with a bar, or with what there is to say at the end."""
+    text = stage_text(link, here=here)
     if link.stage == "done":
         detail = one_line(link.detail)
         return f"✓ {text}" + (f" · {detail}" if detail else "")
