@@ -205,9 +205,8 @@ async def _doctor(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     # What was asked of others still is "open" for a moment.
-                    while any(under_way(one) for one in found):
+                    while any(map(under_way, await client.doctor.examine())):
                         await anext(events)
-                        found = await client.doctor.examine()
             found = await client.doctor.examine()
     left = [one for one in found if one.state != "repaired"]
     if not left:
