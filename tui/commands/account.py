@@ -52,7 +52,7 @@ async def _link(
     import socket
 
     from client.engine import Client
-    from tui.commands.running import Progress, connected, follow, simple_terminal
+    from tui.commands.running import Progress, connected, follow_here, simple_terminal
 
     progress = Progress()
     linking = Client.link(
@@ -79,7 +79,7 @@ async def _link(
     async with client:
         click.echo("This device is let in.", err=True)
         await connected(client)
-        return await follow(client, progress, here=True)
+        return await follow_here(client, progress, place[0].profile)
 
 
 def show_qr(text: str, *, plain: bool) -> None:
@@ -132,7 +132,7 @@ async def _recover(
     import socket
 
     from client.engine import Client
-    from tui.commands.running import Progress, connected, follow
+    from tui.commands.running import Progress, connected, follow_here
 
     client = await Client.recover(
         profile_of(place),
@@ -144,7 +144,7 @@ async def _recover(
     async with client:
         click.echo("The node knows you again; your history is being looked for.")
         await connected(client)
-        return await follow(client, Progress(), here=True)
+        return await follow_here(client, Progress(), place[0].profile)
 
 
 async def _drill(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client.errors import KeyringFailed, NodeUnreachable
+from client.errors import KeyringFailed, NodeUnreachable, StorageFailed
 from client.model import Connection, LinkChanged, Profile, RestoreProgress
 from tui.advice import advised
 from tui.commands.asking import Place, ask_password, password_in_env, profile_of
@@ -20,13 +21,26 @@ from tui.widgets.top_line import RESTORED, bar, stage_text
 if TYPE_CHECKING:
     from client.engine import Client
 
-__all__ = ["Progress", "connected", "follow", "opened", "simple_terminal"]
+__all__ = [
+    "Progress",
+    "connected",
+    "follow",
+    "follow_here",
+    "opened",
+    "simple_terminal",
+]
 
 ONLINE_SECONDS = 20.0
 """For the node to answer; who starts a command waits for it."""
 
 QUIET_SECONDS = 20.0
 """Without any progress, after which the rest is left to the next start."""
+
+FULL_BYTES = 1 << 16
+"""With less than this a disk is full: the database grows by some pages at a time."""
+
+FULL_TIMES = 3
+"""Seconds without room, one look each, after which nothing is waited for."""
 
 
 def simple_terminal() -> bool:
@@ -107,6 +121,37 @@ async def connected(client: "Client") -> None:
     except TimeoutError as error:
         detail = client.connection_detail
         raise NodeUnreachable(advised(detail) or "The node does not answer.") from error
+
+
+async def follow_here(client: "Client", progress: Progress, folder: Path) -> bool:
+    """`follow` on the device that is new, with an eye on its disk.
+
+    Raises:
+        StorageFailed: the disk is full; it would never go on.
+    """
+    following = asyncio.create_task(follow(client, progress, here=True))
+    full = asyncio.create_task(_disk_full(folder))
+    try:
+        tasks = {following, full}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            return following.result()
+    finally:
+        following.cancel()
+        full.cancel()
+        await asyncio.wait(tasks)
+    raise StorageFailed(
+        f"The account is on this device, but the disk of {folder} is full and your "
+        "history does not fit: free some space and start telex, it comes then."
+    )
+
+
+async def _disk_full(folder: Path) -> None:
+    """Wait until there is no room, and none is made."""
+    times = 0
+    while times < FULL_TIMES:
+        await asyncio.sleep(1)
+        times = times + 1 if shutil.disk_usage(folder).free < FULL_BYTES else 0
 
 
 async def follow(client: "Client", progress: Progress, *, here: bool) -> bool:
