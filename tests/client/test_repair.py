@@ -102,6 +102,11 @@ async def test_a_device_comes_in_again_at_most_once_an_hour(
     await lose_keys(bob, room.id)
     await alice.send_text(room.id, "anybody?")
     await until(partial(codes, bob, room.id), lambda c: "rejoined" in c)
+    # Its coming in is over once what it missed was sent again, and acknowledged.
+    await until(
+        partial(messages_of, alice, room.id, "anybody?"),
+        lambda found: found[0].state >= State.DELIVERED,
+    )
     await lose_keys(bob, room.id)
     await alice.send_text(room.id, "still there?")
     await until(
