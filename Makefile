@@ -8,7 +8,7 @@ PACKAGES := protocol e2ee client federation node tui
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check style types arrows tests system fuzz format bench-e2ee lock clean
+.PHONY: help setup demo test check style types arrows tests stories fuzz format bench-e2ee lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +46,12 @@ types: setup
 arrows: setup
 	$(BIN)/lint-imports
 
-# Two workers, a file to each: half of the time the tests wait for processes.
+# A file to each worker; three for two cores, as they often wait for processes.
 tests: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long"
+
+stories: setup  ## the long stories over real processes that `make test` leaves out
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 fuzz: setup  ## fuzz every decoder for longer
 	TELEX_FUZZ=1 $(BIN)/python -m pytest -m fuzz --timeout=3600

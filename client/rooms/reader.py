@@ -47,6 +47,7 @@ from protocol.log import (
     Entry,
     Kind,
     LogId,
+    RoomSeed,
     Submission,
     read_entry,
     read_submission,
@@ -273,9 +274,11 @@ class RoomReader:
         self, tx: Tx, room: LogId, entry: Entry, submission: Submission, due: Due
     ) -> None:
         body = decode(submission.body, CreateRoom)
+        creator = submission.sender.partition("/")[0]
         if entry.seq != 1 or room_id(body.seed) != room:
             raise Malformed("A room begins with its own seed.")
-        creator = submission.sender.partition("/")[0]
+        if decode(body.seed, RoomSeed).creator != creator:
+            raise Malformed("A room is created by whom its seed names.")
         Lines(tx, room, entry).say(
             submission.sender, "created", f"{creator} made this room."
         )

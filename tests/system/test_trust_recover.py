@@ -60,6 +60,7 @@ def test_everything_comes_back_with_the_words(town: Town) -> None:
     assert "new" in listed and "desk" in listed, listed
 
 
+@pytest.mark.long
 def test_nodes_are_killed_during_a_link_and_a_recovery(town: Town) -> None:
     alice, bob = town.settle("alice", town.north), town.settle("bob", town.south)
     right = bob.terminal()

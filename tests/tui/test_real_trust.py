@@ -8,7 +8,7 @@ import pytest
 from tests.system.terminal import Terminal
 from tests.system.world import BIN, Person, world
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(240)]
 
 
 F7 = "\x1b[18~"
