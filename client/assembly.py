@@ -126,6 +126,7 @@ class Assembly:
             self._me, self._groups, self._clock, welcomes, self._letters, self._talk
         )
         self._reader.changed.append(self.self_group.committed)
+        self._reader.changed.append(self.devices.committed)
         self._reader.changed.append(self._linker.committed)
         self._reader.changed.append(self._removing.committed)
         self._uplink = Uplink(self._transport)

@@ -10,7 +10,7 @@ the lost device knew opens nothing that comes later.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -282,6 +282,17 @@ class Devices:
     def entered(self, tx: Tx, room: LogId, group: Group) -> None:
         """This device came into a room: maybe one of ours that is revoked is there."""
         self._eviction.check(tx, room, group, self._state(tx), at_once=False)
+
+    def committed(
+        self,
+        tx: Tx,
+        room: LogId,
+        sender: str,
+        added: Collection[str],
+        removed: Collection[str],
+    ) -> None:
+        """A commit changed a room: maybe one of ours went."""
+        self._eviction.committed(tx, room, sender, added, removed)
 
     async def _abandon(self, device: str) -> None:
         """Nobody waits for an answer any more, so nobody may come by it later."""

@@ -5,7 +5,7 @@ a revoked one out, in the order of their ranks, and give their own leaves new ke
 room's admins do it where none of those is there. Members without that right wait.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from client.account.linker import Linker
@@ -46,6 +46,7 @@ class Eviction:
         self._own = own
         self._linker = linker
         self._account = str(me.account)
+        self._device = str(me.device)
         self._clock = clock
         self._poke = poke
 
@@ -91,15 +92,28 @@ class Eviction:
         delay = 0 if at_once else int(ranking.delay_for(group, without=others) * 1000)
         for device in gone:
             want(tx, room, Want.REMOVE_DEVICE, device, due=now + delay)
-        if gone:
-            # Ours is new already if it is our commit that takes the device out.
-            later = now + delay + int(ranking.STEP * 1000)
-            want(tx, room, Want.UPDATE, due=later)
         if room == self._own.room(tx):
             for address in state.addresses():
                 if str(address) not in leaves:
                     due = now + delay
                     want(tx, room, Want.ADD_DEVICE, str(address), due=due)
+
+    def committed(
+        self,
+        tx: Tx,
+        room: LogId,
+        sender: str,
+        added: Collection[str],
+        removed: Collection[str],
+    ) -> None:
+        """A device of ours went out of a room: it may know keys of our leaf's path."""
+        ours = {d for d in removed if d.partition("/")[0] == self._account}
+        # Our leaf is new already if it is our commit that took the device out.
+        if not ours - set(added) or sender == self._device:
+            return
+        due = self._clock.now_ms() + int(ranking.STEP * 1000)
+        want(tx, room, Want.UPDATE, due=due)
+        tx.after.append(partial(self._poke, room))
 
     def settle_others(self, tx: Tx, state: AccountState) -> None:
         """Somebody revoked a device: admins see that it goes, if nobody else does."""
