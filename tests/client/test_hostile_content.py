@@ -342,6 +342,8 @@ async def test_nobody_hides_a_line_of_our_other_device(join: Join, home: Home) -
     await active(bob, room)
     async with running(await home.link("phone")) as phone:
         await active(phone, room)
+        # On a busy machine it came in by itself, which it may do once an hour.
+        await phone._store.run(lambda tx: tx.execute("UPDATE room SET asked = 0"))
         real = laptop._letters._handlers[ResendRequest]
         asked: list[tuple[ResendRequest, Arrival]] = []
         laptop._letters._handlers[ResendRequest] = lambda tx, body, arrival: (

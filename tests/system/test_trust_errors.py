@@ -15,7 +15,7 @@ from tests.system import acts
 from tests.system.conftest import Town
 from tests.system.world import BIN, PASSWORD, Person, seen
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(120)]
 
 
 MANY = 40
