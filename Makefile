@@ -1,5 +1,5 @@
 # make demo   set everything up, start two nodes, open a chat between them
-# make test   every check: format, lint, types, import arrows, tests
+# make test   every check: format, lint, types, import arrows, tests (`make stories`: the long ones)
 # make help   the rest
 
 PYTHON ?= python3
