@@ -103,6 +103,7 @@ def test_from_registering_to_two_devices(town: Town) -> None:
     assert "who waters" in acts.chats(left)
 
 
+@pytest.mark.long
 def test_a_stolen_laptop_is_shut_out(town: Town) -> None:
     alice, bob = town.settle("alice", town.north), town.settle("bob", town.south)
     right = bob.terminal(columns=140)

@@ -7,7 +7,7 @@ import pytest
 from tests.system import acts
 from tests.system.conftest import Town
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(120)]
 
 
 def test_everything_comes_back_with_the_words(town: Town) -> None:
@@ -60,7 +60,6 @@ def test_everything_comes_back_with_the_words(town: Town) -> None:
     assert "new" in listed and "desk" in listed, listed
 
 
-@pytest.mark.long
 def test_nodes_are_killed_during_a_link_and_a_recovery(town: Town) -> None:
     alice, bob = town.settle("alice", town.north), town.settle("bob", town.south)
     right = bob.terminal()

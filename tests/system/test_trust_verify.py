@@ -8,7 +8,7 @@ from tests.system import acts
 from tests.system.conftest import Town
 from tests.system.terminal import Terminal
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.timeout(120)]
 
 
 def emoji_on(terminal: Terminal) -> list[str]:
