@@ -71,6 +71,8 @@ class Terminal:
             stderr=slave,
             env=merged,
             start_new_session=True,
+            # A terminal's own: it is ignored where the tests run under nohup.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
