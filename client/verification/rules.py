@@ -46,24 +46,8 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
             "nothing is sent here. Tell the others, and make a new room without it.",
             False,
         )
-    rows = tx.all("SELECT account FROM contact WHERE other_root IS NOT NULL")
-    for account in sorted(str(row[0]) for row in rows if row[0] in accounts):
-        found = known(tx, account)
-        if found is None or found.other is None:
-            continue
-        if not found.kept:
-            return (
-                f"The keys of {account} changed: nothing is sent here until you "
-                "accept the new key or keep the old one.",
-                False,
-            )
-        if found.other in roots[account]:
-            return (
-                f"You kept the old key of {account}, and a device with the new one is "
-                "in this room: nothing is sent here until you remove them or accept "
-                "the new key.",
-                False,
-            )
+    if held := _of_changed_keys(tx, roots):
+        return held, False
     if held := _returned(tx, members):
         return held, False
     if held := _of_other_roots(tx, roots):
@@ -86,6 +70,26 @@ def held_by(tx: Tx, me: str, group: Group) -> tuple[str, bool]:
                 True,
             )
     return "", True
+
+
+def _of_changed_keys(tx: Tx, roots: dict[str, set[bytes]]) -> str:
+    rows = tx.all("SELECT account FROM contact WHERE other_root IS NOT NULL")
+    for account in sorted(str(row[0]) for row in rows if row[0] in roots):
+        found = known(tx, account)
+        if found is None or found.other is None:
+            continue
+        if not found.kept:
+            return (
+                f"The keys of {account} changed: nothing is sent here until you "
+                "accept the new key or keep the old one."
+            )
+        if found.other in roots[account]:
+            return (
+                f"You kept the old key of {account}, and a device with the new one is "
+                "in this room: nothing is sent here until you remove them or accept "
+                "the new key."
+            )
+    return ""
 
 
 def unverified_in(tx: Tx, me: str, accounts: list[str]) -> str:

@@ -121,3 +121,8 @@ async def opened(tmp_path: Path, name: str, url: str | None) -> AsyncIterator[Cl
         profile(tmp_path, name, url), password=PASSWORD
     ) as client:
         yield client
+
+
+async def lose_keys(client: Client, room: LogId) -> None:
+    """As if the room's keys were gone from the disk."""
+    await client._store.run(lambda tx: client._groups.drop(tx, room))

@@ -25,7 +25,7 @@ from client.rooms.letters import Arrival
 from client.storage.store import Tx
 from protocol.codec import encode
 from protocol.errors import NodeFault
-from protocol.log import GENESIS, Kind, LogId, make_submission
+from protocol.log import GENESIS, Kind, make_submission
 from tests.client.conftest import Join
 from tests.client.fake_node import FakeNode
 from tests.client.own_devices import pair as own_devices
@@ -35,6 +35,7 @@ from tests.client.people import (
     CAROL,
     PASSWORD,
     codes,
+    lose_keys,
     messages_of,
     online,
     room_of,
@@ -50,11 +51,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.network.sync.JOIN_GRACE", 0.1)
     monkeypatch.setattr(resending, "KIN_DELAY", 200)
     monkeypatch.setattr(resending, "COPY_DELAY", 600)
-
-
-async def lose_keys(client: Client, room: LogId) -> None:
-    """As if the room's keys were gone from the disk."""
-    await client._store.run(lambda tx: client._groups.drop(tx, room))
 
 
 async def test_what_was_missed_is_sent_again_into_its_old_place(join: Join) -> None:

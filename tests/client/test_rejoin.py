@@ -21,6 +21,7 @@ from tests.client.people import (
     CAROL,
     PASSWORD,
     codes,
+    lose_keys,
     messages_of,
     online,
     room_of,
@@ -38,11 +39,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Killed(BaseException):
     """What happens to a process that is killed: nothing after it runs."""
-
-
-async def lose_keys(client: Client, room: LogId) -> None:
-    """As if the room's keys were gone from the disk."""
-    await client._store.run(lambda tx: client._groups.drop(tx, room))
 
 
 def kinds(fake: FakeNode, room: LogId, sender: str) -> list[str]:

@@ -19,7 +19,14 @@ from protocol.policy import device_of
 from protocol.wire import Claimed
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode
-from tests.client.people import codes, messages_of, room_of, texts, until
+from tests.client.people import (
+    codes,
+    lose_keys,
+    messages_of,
+    room_of,
+    texts,
+    until,
+)
 
 
 class Killed(BaseException):
@@ -27,11 +34,6 @@ class Killed(BaseException):
 
 
 ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
-
-
-async def lose_keys(client: Client, room: LogId) -> None:
-    """As if the database came back from a backup without the room's keys."""
-    await client._store.run(lambda tx: client._groups.drop(tx, room))
 
 
 async def test_what_came_between_the_commit_and_the_welcome_is_read_after(
