@@ -157,7 +157,8 @@ async def test_seven_emoji_from_both_sides(client: FakeClient, tmp_path: Path) -
         await sight.sees("Do both screens show the same")
         await sight.press("r")
         await sight.sees("The comparison was refused", "Nobody was verified.")
-        assert client.calls[-2:] == ["accept sas-2", "refuse sas-2"]
+        asked = [call for call in client.calls if "sas-2" in call]
+        assert asked == ["accept sas-2", "refuse sas-2"]
 
 
 async def test_people_of_a_group_are_chosen_first(
