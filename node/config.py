@@ -221,6 +221,34 @@ class Limits:
         unit="bytes",
         check=_between(0, 1 << 50),
     )
+    blob_quota: int = setting(
+        1024 * 1024 * 1024,
+        help="Files (pictures, documents, voice) that one account may keep here, "
+        "encrypted: they lie under data_dir/blobs. 0: no files.",
+        unit="bytes",
+        check=_between(0, 1 << 50),
+    )
+    blob_max: int = setting(
+        256 * 1024 * 1024,
+        help="The largest file that is taken from an account, or fetched for one "
+        "from another node.",
+        unit="bytes",
+        check=_between(0, 1 << 40),
+    )
+    blob_days: int = setting(
+        90,
+        help="How long a file is kept after it was uploaded or last asked for. 0: "
+        "until it is deleted.",
+        unit="days",
+        check=_between(0, 36_500),
+    )
+    blob_cache: int = setting(
+        2 * 1024 * 1024 * 1024,
+        help="Copies of files that lie on other nodes, in all; what was asked for "
+        "least lately goes first. 0: each is fetched anew.",
+        unit="bytes",
+        check=_between(0, 1 << 50),
+    )
 
 
 @dataclass(frozen=True, slots=True)

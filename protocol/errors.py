@@ -281,6 +281,31 @@ class QuotaExceeded(Refused):
     title = "The node keeps no more backups for this account; delete an old one."
 
 
+class UnknownBlob(Refused):
+    code, status = "unknown_blob", 404
+    title = "The node does not have this file; it may have expired."
+
+
+class UploadConflict(Refused):
+    code, status = "upload_conflict", 409
+    title = "This does not continue the upload that the node has."
+
+
+class BlobMismatch(Refused):
+    code, status = "blob_mismatch", 422
+    title = "The file that arrived is not the one that was announced; send it again."
+
+
+class BlobQuotaExceeded(Refused):
+    code, status = "blob_quota_exceeded", 413
+    title = "The node keeps no more files for this account; delete an old one."
+
+
+class RangeUnsatisfiable(Refused):
+    code, status = "range_unsatisfiable", 416
+    title = "The file does not reach as far as the part that was asked for."
+
+
 # --- rooms -------------------------------------------------------------------
 
 

@@ -75,3 +75,7 @@ SEGMENT_MAX = 1024 * 1024
 
 VAULTS_MAX = 16
 """Vaults of an account: a backup, the one it replaces, and devices being linked."""
+
+BLOB_PART_MAX = 1024 * 1024
+"""Bytes of one part of a blob's upload: sent again whole when a line breaks, and
+held in memory until its digest is checked."""

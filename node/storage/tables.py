@@ -8,6 +8,8 @@
          ├─ room, tree, roster   what the hub knows of a room's MLS group
          ├─ member               who may read from where to where
          └─ outcome              submissions that another hub refused
+    blob ─── blob_holder          files, by the hash of their bytes; who keeps them
+    blob_upload                   files that have come in part
     invite, link, claim, peer, setting
 
 The hot path (append, read after a cursor, ack) uses `core(...)`: SQLAlchemy Core on
@@ -33,6 +35,9 @@ __all__ = [
     "METADATA",
     "AccountEntryRow",
     "AccountRow",
+    "BlobHolderRow",
+    "BlobRow",
+    "BlobUploadRow",
     "ClaimRow",
     "CursorRow",
     "DeviceRow",
@@ -206,6 +211,53 @@ class SegmentRow(Row, table=True):
     size: int
     digest: bytes = Field(sa_column=_bytes())
     """BLAKE2b-256 of the bytes, to know a repeat."""
+
+
+class BlobRow(Row, table=True):
+    """A blob that is here whole; its bytes lie in the file that `token` names.
+
+    One that nobody holds is a copy of what another node keeps.
+    """
+
+    __tablename__ = "blob"
+    __table_args__ = (UniqueConstraint("token"), Index(None, "touched"))
+
+    id: str = Field(sa_column=_key(64))
+    """BLAKE2b-256 of the bytes, in hex."""
+    size: int = Field(sa_column=_seq())
+    token: str = Field(sa_column=Column(String(32), nullable=False))
+    created: int = Field(sa_column=_seq())
+    touched: int = Field(sa_column=_seq())
+    """When it was last uploaded or asked for, to the day."""
+
+
+class BlobHolderRow(Row, table=True):
+    """An account that uploaded a blob, against whose quota it counts."""
+
+    __tablename__ = "blob_holder"
+    __table_args__ = (Index(None, "blob"),)
+
+    name: str = Field(sa_column=_key(64))
+    """The account's, without its node."""
+    blob: str = Field(sa_column=_key(64))
+    size: int = Field(sa_column=_seq())
+    created: int = Field(sa_column=_seq())
+
+
+class BlobUploadRow(Row, table=True):
+    """An upload that is not finished."""
+
+    __tablename__ = "blob_upload"
+    __table_args__ = (UniqueConstraint("token"), Index(None, "changed"))
+
+    name: str = Field(sa_column=_key(64))
+    blob: str = Field(sa_column=_key(64))
+    size: int = Field(sa_column=_seq())
+    """Of the whole; counted against the quota from the beginning."""
+    received: int = Field(sa_column=_seq())
+    """Bytes that are on the disk."""
+    token: str = Field(sa_column=Column(String(32), nullable=False))
+    changed: int = Field(sa_column=_seq())
 
 
 class LinkRow(Row, table=True):
