@@ -12,6 +12,7 @@ import msgspec
 from protocol.errors import Problem
 from protocol.key import Signed
 from protocol.log import LogId
+from protocol.presence import People, Presence, Typing, Typist
 
 VERSION = "1"
 """The version of the wire that this code speaks; it stands in every path."""
@@ -405,8 +406,8 @@ class ProblemFrame(msgspec.Struct, tag_field="t", tag="problem"):
     problem: Problem
 
 
-FromNode = Ready | Entries | ResultFrame | OutcomeFrame | ProblemFrame
-FromDevice = SubmitFrame | AckFrame
+FromNode = Ready | Entries | ResultFrame | OutcomeFrame | ProblemFrame | People | Typist
+FromDevice = SubmitFrame | AckFrame | Presence | Typing
 
 # --- between nodes, /telex/fed/v1 --------------------------------------------
 
