@@ -355,6 +355,21 @@ def check_config(context: click.Context) -> None:
     click.echo(f"{context.obj} is fine.")
 
 
+@main.command(
+    "bench",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+    short_help="Measure what a node does on this machine.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure what a node does on this machine (options: `bench --help`)."""
+    from node.bench.command import main as measure
+
+    with _one_sentence():
+        measure(list(arguments), prog_name="telex-node bench")
+
+
 def _certificate(end: int | None) -> str:
     if end is None:
         return "none (plain HTTP, for behind a proxy)"

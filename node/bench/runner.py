@@ -1,0 +1,171 @@
+"""Runs workloads one after the other: scratch nodes, what is in them, the load."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from node.bench.load import Outcome
+from node.bench.meter import Figure
+from node.bench.plan import Job, Options, RoomPlan, rooms_of
+from node.bench.scratch import (
+    BenchProblem,
+    Scratch,
+    make_certificate,
+    make_scratch,
+    pin,
+)
+from node.bench.seed import Seeder
+
+__all__ = ["WORKLOADS", "run"]
+
+WORKLOADS = ("dm", "fanout", "paced", "idle", "resume", "history", "federation")
+
+_PARTS: dict[str, tuple[str, ...]] = {"idle": ("idle", "idle_tls")}
+"""A workload that is measured in more than one way."""
+
+_TLS = ("idle_tls", "federation")
+"""Those that run on nodes with TLS; federation on two."""
+
+
+def run(
+    names: Sequence[str],
+    options: Options,
+    directory: Path | None,
+    say: Callable[[str], None],
+) -> Iterator[tuple[str, list[Figure] | BenchProblem]]:
+    """Measure, and give back each workload's figures, or why it has none.
+
+    Args:
+        names: of `WORKLOADS`, in the order in which to run them.
+        options: how large and how long.
+        directory: where the scratch nodes' files go; None: /var/tmp, which is a
+            disk where /tmp may be memory.
+        say: told what happens now.
+
+    Raises:
+        BenchProblem: nothing can be measured here.
+    """
+    if not Path("/proc/self/stat").exists():
+        raise BenchProblem("telex-node bench reads /proc, which only Linux has.")
+    parts = [part for name in names for part in _PARTS.get(name, (name,))]
+    with _directory(directory) as home, _nodes(home, parts, options, say) as nodes:
+        for part in parts:
+            say(f"{part} ...")
+            try:
+                yield part, _measure(part, _chosen(part, nodes), options)
+            except BenchProblem as problem:
+                yield part, problem
+
+
+@contextmanager
+def _directory(parent: Path | None) -> Iterator[Path]:
+    if parent is None and os.access("/var/tmp", os.W_OK):
+        parent = Path("/var/tmp")
+    try:
+        home = Path(tempfile.mkdtemp(prefix="telex-bench-", dir=parent))
+    except OSError as error:
+        raise BenchProblem(
+            f"Nothing can be written in {parent}: {error.strerror}; choose another "
+            "place with --directory."
+        ) from error
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _nodes(
+    home: Path, parts: Sequence[str], options: Options, say: Callable[[str], None]
+) -> Iterator[list[Scratch]]:
+    """The nodes that the parts need, seeded: a plain one, then those with TLS."""
+    nodes = [make_scratch(home)]
+    if any(part in _TLS for part in parts):
+        tls = make_certificate(home / "tls")
+        nodes += [make_scratch(home, tls=tls) for _ in range(2)]
+    _raise_files()
+    plans: dict[str, dict[str, RoomPlan]] = {node.name: {} for node in nodes}
+    for part in (*parts, "before"):
+        names = [node.name for node in _chosen(part, nodes)]
+        for plan in rooms_of(part, names, options):
+            for name in names:
+                plans[name][plan.id] = plan
+    for node in nodes:
+        rooms = plans[node.name]
+        if rooms:
+            entries = sum(plan.head for plan in rooms.values())
+            say(f"filling {node.name}: {len(rooms):,} rooms, {entries:,} entries ...")
+            with Seeder(node.settings.database, node.name) as seeder:
+                seeder.rooms(rooms.values())
+    try:
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def _chosen(part: str, nodes: list[Scratch]) -> list[Scratch]:
+    if part == "federation":
+        return nodes[1:]
+    return [nodes[1 if part in _TLS else 0]]
+
+
+def _measure(part: str, nodes: list[Scratch], options: Options) -> list[Figure]:
+    """One workload on nodes that were just started, so none inherits another's heap.
+
+    Raises:
+        BenchProblem: why it has no figures.
+    """
+    first, second = _cores()
+    try:
+        for node in nodes:
+            node.start(first)
+        job = Job(part, [node.place for node in nodes], options)
+        return _load(job, second)
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def _load(job: Job, core: int | None) -> list[Figure]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "node.bench.load"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    pin(process.pid, core)
+    try:
+        answer, _ = process.communicate(msgspec.json.encode(job))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if process.returncode != 0:
+        raise BenchProblem(f"The load process ended with {process.returncode}.")
+    outcome = msgspec.json.decode(answer, type=Outcome)
+    if outcome.problem:
+        raise BenchProblem(outcome.problem)
+    return outcome.figures
+
+
+def _cores() -> tuple[int | None, int | None]:
+    """A core for the nodes, and one for the load; None: any."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+
+
+def _raise_files() -> None:
+    """The nodes inherit how many files they may have open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
