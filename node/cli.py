@@ -343,6 +343,30 @@ def _ask(settings: "Settings", url: str) -> str:
     return f"{document.software} at {url}, as {document.base_url}"
 
 
+@main.command()
+@click.argument(
+    "database", type=click.Path(path_type=Path, dir_okay=False), required=False
+)
+@click.option("--quick", is_flag=True, help="Compare only the sizes of files.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def verify(
+    context: click.Context, database: Path | None, quick: bool, as_json: bool
+) -> None:
+    """Check every hash chain, account and file against what was stored.
+
+    Of this node, which may run meanwhile, or of a copy at DATABASE. Exit status 1 if
+    anything is wrong; nothing is changed.
+    """
+    from node.checkup import print_report, verify_node
+
+    with _one_sentence():
+        path = database if database is not None else _settings(context).database
+        found = verify_node(path, quick=quick)
+    print_report(found, as_json)
+    sys.exit(1 if found.findings else 0)
+
+
 @main.command("check-config")
 @click.pass_context
 def check_config(context: click.Context) -> None:
