@@ -1,6 +1,8 @@
 """What an admin types after `telex-node bench`, and what is printed."""
 
+import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -46,13 +48,16 @@ def _bench(
         raise click.UsageError("--senders cannot be more than --members.")
     figures: list[Figure] = []
     failed = False
-    chosen = names or WORKLOADS
-    for part, outcome in run(chosen, options, directory, _say):
-        if isinstance(outcome, BenchProblem):
-            click.echo(f"telex-node: {part}: {outcome}", err=True)
-            failed = True
-            continue
-        figures += outcome
+    chosen = tuple(dict.fromkeys(names)) or WORKLOADS
+    # Like Ctrl-C, so that the nodes are stopped and their files removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with closing(run(chosen, options, directory, _say)) as parts:
+        for part, outcome in parts:
+            if isinstance(outcome, BenchProblem):
+                click.echo(f"telex-node: {part}: {outcome}", err=True)
+                failed = True
+            else:
+                figures += outcome
     if json:
         click.echo(msgspec.json.format(msgspec.json.encode(figures), indent=2))
     else:

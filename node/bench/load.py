@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from node.bench.meter import Figure
+from node.bench.pace import federation, paced
 from node.bench.plan import Job
+from node.bench.rest import history, idle, resume
 from node.bench.talk import dm, fanout
 from protocol.errors import TelexError
 
@@ -28,6 +30,12 @@ class Outcome(msgspec.Struct):
 WORK: dict[str, Callable[[Job], Awaitable[list[Figure]]]] = {
     "dm": dm,
     "fanout": fanout,
+    "paced": paced,
+    "idle": idle,
+    "idle_tls": idle,
+    "resume": resume,
+    "history": history,
+    "federation": federation,
 }
 """By workload; `idle_tls` is `idle` at another place."""
 

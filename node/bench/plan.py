@@ -146,7 +146,7 @@ def rooms_of(workload: str, names: list[str], options: Options) -> Iterator[Room
     home, away = names[0], names[-1]
     match workload:
         case "dm" | "paced" | "federation":
-            yield from _pairs("dm", options.pairs, home, away)
+            yield from _pairs(workload, options.pairs, home, away)
         case "idle":
             yield from _pairs("idle", (options.connections + 101) // 2, home, home)
         case "idle_tls":

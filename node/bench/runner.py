@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def run(
     options: Options,
     directory: Path | None,
     say: Callable[[str], None],
-) -> Iterator[tuple[str, list[Figure] | BenchProblem]]:
+) -> Generator[tuple[str, list[Figure] | BenchProblem], None, None]:
     """Measure, and give back each workload's figures, or why it has none.
 
     Args:

@@ -11,7 +11,7 @@ from collections import deque
 
 import msgspec
 
-from node.bench.line import Line, connect, frame, header
+from node.bench.line import Line, connect, frame, header, trust
 from node.bench.meter import Figure, per_cpu, watch
 from node.bench.plan import (
     Job,
@@ -100,6 +100,11 @@ class Tongue(Line):
         self._acked = self.received
         self._ack_timer = False
         self.ended.add_done_callback(lambda end: self.fail(end.result()))
+
+    @property
+    def next_number(self) -> int:
+        """What the next message to be owed will be called."""
+        return self._next + self._owed
 
     def owe(self, count: int) -> None:
         """Send so many messages with the next write."""
@@ -254,8 +259,9 @@ class _Hall:
 
 async def open_all(lines: list[Tongue]) -> None:
     """Connect devices one after the other and wait until each session stands."""
+    contexts = {line.place.name: trust(line.place) for line in lines}
     for number, line in enumerate(lines):
-        await connect(line, number)
+        await connect(line, number, contexts[line.place.name])
         await line.ready
 
 
