@@ -1,7 +1,7 @@
 """What happened in the database, as told to the rest of the node after the commit.
 
 Events are hints: whoever misses one finds the same by reading the log from its
-cursor. They carry the entry's bytes only to spare that read to those who are up to
+cursor. They carry the entries' bytes only to spare that read to those who are up to
 date.
 """
 
@@ -12,7 +12,7 @@ from protocol.wire import Receipt
 
 __all__ = [
     "AccountChanged",
-    "EntryAppended",
+    "EntriesAppended",
     "Event",
     "MembersChanged",
     "OutcomeStored",
@@ -21,12 +21,13 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class EntryAppended:
-    """A log has a new head; `destination` is set for an outgoing log."""
+class EntriesAppended:
+    """A log has grown; `destination` is set for an outgoing log."""
 
     log: LogId
-    seq: int
-    data: bytes
+    after: int
+    """The seq before the first of them."""
+    entries: list[bytes]
     destination: str = ""
 
 
@@ -64,4 +65,6 @@ class AccountChanged:
     """Devices that were ended by it."""
 
 
-Event = EntryAppended | MembersChanged | ReadingStarted | OutcomeStored | AccountChanged
+Event = (
+    EntriesAppended | MembersChanged | ReadingStarted | OutcomeStored | AccountChanged
+)

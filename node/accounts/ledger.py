@@ -151,16 +151,17 @@ def store_devices(transaction: Transaction, state: AccountState, now: int) -> No
                 reader=address, log=mailbox_id(str(state.account)), seq=0
             )
         )
-    ended = _end_devices(connection, state)
+    ended = _end_devices(transaction, state)
     transaction.events.append(AccountChanged(str(state.account), ended))
 
 
-def _end_devices(connection: Connection, state: AccountState) -> tuple[str, ...]:
+def _end_devices(transaction: Transaction, state: AccountState) -> tuple[str, ...]:
     """End the devices that were revoked and still stand; their addresses.
 
     A device stays in the MLS groups until members remove it, but from now on it reads
     and writes nothing here, and its account's other devices see it in no roster.
     """
+    connection = transaction.connection
     standing = set(
         connection.scalars(
             select(_device.c.address).where(
@@ -176,4 +177,6 @@ def _end_devices(connection: Connection, state: AccountState) -> tuple[str, ...]
         connection.execute(delete(_cursor).where(_cursor.c.reader == address))
         connection.execute(delete(_package).where(_package.c.device == address))
         connection.execute(delete(_roster).where(_roster.c.device == address))
+    if ended:
+        transaction.known.clear()
     return tuple(sorted(ended))

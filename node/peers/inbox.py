@@ -230,7 +230,7 @@ class PeerInbox(PeerLogs):
                 raise LogForked()
         last = stream.after + len(stream.entries)
         if last > log.head:
-            move_head(connection, replace(log, head=last, hash=digest))
+            move_head(transaction, replace(log, head=last, hash=digest))
         return max(last, log.head)
 
     async def _apply(self, peer: str, items: Sequence[_Item]) -> list[Receipt]:

@@ -21,10 +21,12 @@ from node.storage.chain import (
     OUTGOING,
     ROOM,
     Log,
+    event_key,
     find_entry,
     floor,
     get_log,
     list_entries,
+    log_number,
 )
 from node.storage.store import Store, Transaction
 from node.storage.tables import (
@@ -203,7 +205,8 @@ class PeerLogs:
         """Store that the hub refused something, the first time it says so."""
         data: bytes | None = transaction.connection.scalar(
             select(_entry.c.data).where(
-                _entry.c.log == found.id, _entry.c.event_id == receipt.event_id
+                _entry.c.log == log_number(found.id),
+                _entry.c.event == event_key(receipt.event_id),
             )
         )
         if data is None:

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, bindparam, delete, select
 from node.clock import Clock
 from node.rooms.member import get_cursor, peer_reader
 from node.rooms.submission import find_outcome
-from node.storage.chain import OUTGOING, find_entry, get_log
+from node.storage.chain import OUTGOING, find_entry, get_log, log_number
 from node.storage.store import Store, Transaction
 from node.storage.tables import EntryRow, LogRow, core
 from protocol.errors import Malformed
-from protocol.log import Kind, LogId, read_entry, read_submission
+from protocol.log import Kind, LogId, event_id, read_entry, read_submission
 
 __all__ = ["KEPT", "Pruner"]
 
@@ -32,7 +32,7 @@ _log = core(LogRow)
 _entry = core(EntryRow)
 
 _OLDEST = (
-    select(_entry.c.seq, _entry.c.event_id, _entry.c.data)
+    select(_entry.c.seq, _entry.c.data)
     .where(_entry.c.log == bindparam("log"), _entry.c.seq <= bindparam("acked"))
     .order_by(_entry.c.seq)
     .limit(BATCH)
@@ -70,15 +70,17 @@ class Pruner:
         assert found is not None
         acked = get_cursor(connection, peer_reader(found.party), name) or 0
         upto, before = 0, int((self._clock() - KEPT) * 1000)
-        rows = connection.execute(_OLDEST, {"log": name, "acked": acked}).all()
-        for seq, event_id, data in rows:
-            if not _may_go(connection, event_id, data, before):
+        rows = connection.execute(
+            _OLDEST, {"log": log_number(name), "acked": acked}
+        ).all()
+        for seq, data in rows:
+            if not _may_go(connection, data, before):
                 break
             upto = seq
         return upto
 
 
-def _may_go(connection: Connection, event_id: bytes, data: bytes, before: int) -> bool:
+def _may_go(connection: Connection, data: bytes, before: int) -> bool:
     try:
         entry = read_entry(data)
         submission = read_submission(entry.submission)
@@ -86,11 +88,12 @@ def _may_go(connection: Connection, event_id: bytes, data: bytes, before: int) -
         return False
     if entry.time >= before:
         return False
+    event = event_id(entry.submission)
     # A Welcome is ours: the commit that made it is never applied again.
     return (
         submission.kind == Kind.WELCOME
-        or find_entry(connection, submission.log, event_id) is not None
-        or find_outcome(connection, submission.log, event_id) is not None
+        or find_entry(connection, submission.log, event) is not None
+        or find_outcome(connection, submission.log, event) is not None
     )
 
 
@@ -100,6 +103,5 @@ def _drop(transaction: Transaction, name: LogId, upto: int) -> int:
     found = get_log(connection, name)
     assert found is not None
     acked = get_cursor(connection, peer_reader(found.party), name) or 0
-    return connection.execute(
-        delete(_entry).where(_entry.c.log == name, _entry.c.seq <= min(upto, acked))
-    ).rowcount
+    old = _entry.c.log == log_number(name), _entry.c.seq <= min(upto, acked)
+    return connection.execute(delete(_entry).where(*old)).rowcount

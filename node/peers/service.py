@@ -1,7 +1,11 @@
 """What other nodes may ask of this one: the port `federation.ports.Services`."""
 
+from aiohttp import web
+
 from node.accounts.account import Accounts
 from node.accounts.key_package import KeyPackages
+from node.api.blob import BlobSender
+from node.blobs.keeper import BlobKeeper
 from node.peers.log import PeerLogs
 from node.rooms.hub import Hub
 from node.rooms.incoming import read_incoming
@@ -37,6 +41,8 @@ class PeerServices:
         pages: Pages,
         states: RoomStates,
         logs: PeerLogs,
+        blobs: BlobKeeper,
+        blob_sender: BlobSender,
     ) -> None:
         self._accounts = accounts
         self._key_packages = key_packages
@@ -44,6 +50,8 @@ class PeerServices:
         self._pages = pages
         self._states = states
         self._logs = logs
+        self._blobs = blobs
+        self._blob_sender = blob_sender
 
     async def claim(self, peer: str, claim: Claim) -> Claimed:
         """Key packages of accounts of ours."""
@@ -85,6 +93,12 @@ class PeerServices:
     async def roster(self, peer: str, log: LogId) -> Roster:
         """To which devices the entries of a room of ours go."""
         return await self._states.roster_for_peer(peer, log)
+
+    async def blob(self, peer: str, request: web.Request) -> web.StreamResponse:
+        """A blob that an account of ours keeps here."""
+        blob = request.match_info["blob"]
+        opened = self._blobs.open(blob, held=True)
+        return await self._blob_sender.send(request, blob, opened, f"peer:{peer}")
 
     async def hello(self, peer: str, hello: Hello) -> None:
         """Move the peer's cursors to where it says it is."""

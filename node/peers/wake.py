@@ -9,7 +9,7 @@ from functools import partial
 
 from sqlalchemy import Connection, select
 
-from node.event import EntryAppended, MembersChanged
+from node.event import EntriesAppended, MembersChanged
 from node.rooms.member import peer_reader
 from node.storage.store import Store
 from node.storage.tables import MemberRow, core
@@ -37,13 +37,13 @@ class PeerWake:
         """Read all rooms with peers, once at the start."""
         self._peers = await self._store().read(partial(_read, room=None))
 
-    def on_event(self, event: EntryAppended | MembersChanged) -> None:
+    def on_event(self, event: EntriesAppended | MembersChanged) -> None:
         """A log has grown, or a room has other members."""
         match event:
             case MembersChanged():
                 self._changed[event.log] = None
                 self._work.set()
-            case EntryAppended():
+            case EntriesAppended():
                 if event.destination:
                     self._wake(event.destination)
                 for peer in self._peers.get(event.log, ()):

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from e2ee.public_group import E2eeError, PublicGroup, key_package_info
 from node.clock import Clock
+from node.rooms.appending import EPOCHS_BEHIND
 from node.rooms.group import Change, commit, found, open_group, propose
 from node.rooms.incoming import Incoming
 from node.rooms.mailbox import deliver_welcome
@@ -50,10 +51,6 @@ from protocol.wire import Bundle, Receipt
 __all__ = ["Hub", "check_shape"]
 
 T = TypeVar("T")
-
-EPOCHS_BEHIND = 2
-"""A message may be two epochs old: its sender encrypted it while commits were on
-their way. Members keep the keys of as many."""
 
 GROUPS_KEPT = 64
 """Groups kept decoded; one of a thousand devices takes some megabytes."""

@@ -26,10 +26,12 @@ __all__ = [
     "check_local_newcomers",
     "check_local_sender",
     "count_created",
+    "get_epoch",
     "get_room",
     "get_tree",
     "insert_room",
     "roster_epoch",
+    "stands_in_roster",
 ]
 
 TREE_KEPT = 30 * 24 * 3600
@@ -72,6 +74,22 @@ def roster_epoch(connection: Connection, room: LogId, device: str) -> int | None
     values = {"room": room, "device": device}
     epoch: int | None = connection.scalar(_ROSTER_EPOCH, values)
     return epoch
+
+
+def get_epoch(connection: Connection, room: LogId) -> int | None:
+    """The epoch of a room that this node is the hub of."""
+    epoch: int | None = connection.scalar(
+        select(_room.c.epoch).where(_room.c.id == room)
+    )
+    return epoch
+
+
+def stands_in_roster(connection: Connection, room: LogId, device: str) -> bool:
+    """Whether a device stands in a room's tree."""
+    query = select(_roster.c.device).where(
+        _roster.c.room == room, _roster.c.device == device
+    )
+    return connection.execute(query).first() is not None
 
 
 def count_created(connection: Connection, account: str) -> int:

@@ -5,6 +5,7 @@ The same bytes may be submitted any number of times and answer what became of th
 if they are on this node's disk on their way there.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -14,6 +15,7 @@ from node.accounts.device import Device
 from node.clock import Clock
 from node.limit import Buckets
 from node.peers.outgoing import is_waiting, send
+from node.rooms.appending import Appending, Pending, Reply
 from node.rooms.hub import Hub, check_shape
 from node.rooms.incoming import Incoming, read_incoming
 from node.rooms.member import is_member
@@ -21,7 +23,13 @@ from node.storage.chain import ROOM, Log, find_entry, get_log
 from node.storage.store import Store, Transaction
 from node.storage.tables import OutcomeRow, core
 from protocol.codec import decode
-from protocol.errors import BadRequest, NotAllowed, PeerRefused, UnknownRoom
+from protocol.errors import (
+    BadRequest,
+    NotAllowed,
+    PeerRefused,
+    Refused,
+    UnknownRoom,
+)
 from protocol.log import Kind, LogId
 from protocol.wire import Receipt, Submit
 
@@ -31,6 +39,9 @@ ForwardSubmit = Callable[[str, LogId, Submit], Awaitable[Receipt]]
 """Asks a room's hub to append now."""
 
 _outcome = core(OutcomeRow)
+
+_HANDSHAKES = frozenset({Kind.CREATE, Kind.COMMIT, Kind.PROPOSAL})
+"""What is worked out in a thread before it is written."""
 
 
 class Submissions:
@@ -52,14 +63,43 @@ class Submissions:
         self._clock = clock
         self._forward = forward
         self._limit = limit
+        self._appending = Appending(node, clock, self._carry)
+
+    def read(self, device: Device, submission: bytes) -> Incoming:
+        """Count and read what a device submits.
+
+        Raises:
+            Refused: there were too many, or it is not well formed or not its own.
+        """
+        self._limit.take(device.address, self._clock())
+        incoming = read_incoming(submission)
+        if incoming.submission.sender != device.address:
+            raise NotAllowed("A device writes in its own name alone.")
+        return incoming
+
+    def put(self, incoming: Incoming, reply: Reply) -> bool:
+        """Queue what is no handshake; False, and nothing was done, if it is one.
+
+        Messages are appended in the order in which they are put here.
+
+        Args:
+            incoming: as `read`.
+            reply: is told on the event loop what became of it.
+
+        Raises:
+            Refused: why not; nothing was stored, and nobody is told.
+        """
+        if incoming.submission.kind in _HANDSHAKES:
+            return False
+        check_shape(incoming)
+        pending = Pending(incoming, reply)
+        self._store.put(self._appending, pending, len(incoming.data))
+        return True
 
     async def submit(
         self, device: Device, submit: Submit, log: LogId | None = None
     ) -> Receipt:
         """Append, carry or forward; answer what became of it.
-
-        What is no handshake is queued before the first suspension, so it keeps the
-        order in which a device sends it.
 
         Args:
             device: who signed the request or opened the session.
@@ -69,29 +109,26 @@ class Submissions:
         Raises:
             Refused: why not; nothing was stored.
         """
-        self._limit.take(device.address, self._clock())
-        incoming = read_incoming(submit.submission)
-        if incoming.submission.sender != device.address:
-            raise NotAllowed("A device writes in its own name alone.")
+        incoming = self.read(device, submit.submission)
         if log is not None and log != incoming.submission.log:
             raise BadRequest("The submission is for another log than the request.")
-        match incoming.submission.kind:
-            case Kind.CREATE:
-                return await self._hub.create(incoming)
-            case Kind.COMMIT | Kind.PROPOSAL:
-                return await self._handshake(incoming, submit)
-            case _:
-                check_shape(incoming)
-        operation = partial(self._append, incoming)
-        return await self._store.write(operation, size=len(incoming.data))
+        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        if self.put(incoming, partial(_resolve, done)):
+            return await done
+        return await self.shake(incoming, submit)
 
-    def _append(self, incoming: Incoming, transaction: Transaction) -> Receipt:
-        """In the writer: to the room if this node is its hub, else on its way."""
-        log = get_log(transaction.connection, incoming.submission.log)
-        if log is None or log.kind != ROOM:
-            raise UnknownRoom()
-        if log.owner == self._node:
-            return self._hub.append(incoming, transaction)
+    async def shake(self, incoming: Incoming, submit: Submit) -> Receipt:
+        """Do what `put` does not take: a handshake, or a new room.
+
+        Raises:
+            Refused: why not; nothing was stored.
+        """
+        if incoming.submission.kind == Kind.CREATE:
+            return await self._hub.create(incoming)
+        return await self._handshake(incoming, submit)
+
+    def _carry(self, log: Log, incoming: Incoming, transaction: Transaction) -> Receipt:
+        """In the writer: put it on its way to the room's hub."""
         known = self._state(transaction.connection, log, incoming)
         if known is not None:
             return known
@@ -119,12 +156,18 @@ class Submissions:
         if known is not None:
             return known
         if incoming.submission.kind == Kind.PROPOSAL:
-            operation = partial(self._append, incoming)
+            operation = partial(self._propose, incoming)
             return await self._store.write(operation, size=len(incoming.data))
         receipt = await self._forward(owner, incoming.submission.log, submit)
         if receipt.event_id != incoming.event_id:
             raise PeerRefused("Its answer is about another submission.")
         return receipt
+
+    def _propose(self, incoming: Incoming, transaction: Transaction) -> Receipt:
+        log = get_log(transaction.connection, incoming.submission.log)
+        if log is None or log.kind != ROOM or log.owner == self._node:
+            raise UnknownRoom()
+        return self._carry(log, incoming, transaction)
 
     def _state(
         self, connection: Connection, log: Log, incoming: Incoming
@@ -144,6 +187,15 @@ class Submissions:
         if not is_member(connection, log.id, incoming.account):
             raise UnknownRoom()
         return None
+
+
+def _resolve(done: asyncio.Future[Receipt], outcome: Receipt | Refused) -> None:
+    if done.done():  # who asked has gone
+        return
+    if isinstance(outcome, Refused):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
 
 
 def find_outcome(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:

@@ -14,7 +14,7 @@ from node.accounts.device import Device, Devices, list_refused
 from node.clock import Clock
 from node.event import (
     AccountChanged,
-    EntryAppended,
+    EntriesAppended,
     Event,
     MembersChanged,
     OutcomeStored,
@@ -66,7 +66,7 @@ class Delivery:
         clock: Clock,
         node: str,
         *,
-        wake_peers: Callable[[EntryAppended | MembersChanged], None],
+        wake_peers: Callable[[EntriesAppended | MembersChanged], None],
         sessions_max: int,
         per_address: int,
     ) -> None:
@@ -210,10 +210,11 @@ class Delivery:
         """What a batch of writes did; called on the event loop."""
         for event in events:
             match event:
-                case EntryAppended():
-                    self._tail.add(event.log, event.seq, event.data)
+                case EntriesAppended():
+                    self._tail.add(event.log, event.after, event.entries)
+                    head = event.after + len(event.entries)
                     for session in self._readers.get(event.log, ()):
-                        session.entry_appended(event.log, event.seq)
+                        session.entries_appended(event.log, head)
                     self._wake_peers(event)
                 case MembersChanged():
                     for session in self._readers.get(event.log, ()):

@@ -116,7 +116,7 @@ class Session:
         self._over.set()
         self._wake.set()
 
-    def entry_appended(self, name: LogId, seq: int) -> None:
+    def entries_appended(self, name: LogId, seq: int) -> None:
         """A log that it reads has a new head."""
         reading = self._readings.get(name)
         if reading is None:

@@ -33,17 +33,18 @@ class Tail:
         self._logs: OrderedDict[LogId, _Recent] = OrderedDict()
         self._size = 0
 
-    def add(self, log: LogId, seq: int, data: bytes) -> None:
-        """An entry was appended."""
+    def add(self, log: LogId, after: int, entries: list[bytes]) -> None:
+        """Entries were appended after a seq."""
         recent = self._logs.pop(log, None)
-        if recent is None or seq != recent.first + len(recent.entries):
+        if recent is None or after + 1 != recent.first + len(recent.entries):
             if recent is not None:
                 self._size -= recent.size
-            recent = _Recent(seq)
+            recent = _Recent(after + 1)
         self._logs[log] = recent
-        recent.entries.append(data)
-        recent.size += len(data)
-        self._size += len(data)
+        recent.entries += entries
+        size = sum(map(len, entries))
+        recent.size += size
+        self._size += size
         while recent.size > LOG_BYTES and len(recent.entries) > 1:
             self._drop_first(recent)
         while self._size > BYTES_MAX:

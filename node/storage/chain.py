@@ -7,12 +7,13 @@ was read is the head that is written.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from node.event import EntryAppended, MembersChanged
+from node.event import EntriesAppended, MembersChanged
 from node.storage.store import Transaction
-from node.storage.tables import EntryRow, LogRow, core
+from node.storage.tables import EntryRow, LogRow, core, to_sql
 from protocol.codec import encode
 from protocol.log import GENESIS, Entry, LogId, chain
 from protocol.wire import Receipt
@@ -23,15 +24,20 @@ __all__ = [
     "OUTGOING",
     "ROOM",
     "Log",
+    "NewEntry",
     "Run",
     "append",
     "create_log",
+    "event_key",
     "find_entry",
     "floor",
     "get_log",
     "hash_at",
+    "insert_entries",
     "list_entries",
+    "log_number",
     "move_head",
+    "move_heads",
     "start_before",
     "store_copies",
 ]
@@ -55,7 +61,7 @@ _GET_LOG = select(
     _log.c.hash,
 ).where(_log.c.id == bindparam("id"))
 _FIND = select(_entry.c.seq, _entry.c.hash).where(
-    _entry.c.log == bindparam("log"), _entry.c.event_id == bindparam("event_id")
+    _entry.c.log == bindparam("log"), _entry.c.event == bindparam("event")
 )
 _HASH_AT = select(_entry.c.hash).where(
     _entry.c.log == bindparam("log"), _entry.c.seq == bindparam("seq")
@@ -82,6 +88,7 @@ _SIZES_BEFORE = (
 )
 _INSERT_LOG = insert(_log)
 _INSERT_ENTRY = insert(_entry)
+_INSERT_ENTRIES = to_sql(_INSERT_ENTRY)
 _MOVE_HEAD = (
     update(_log)
     .where(_log.c.id == bindparam("log_id"))
@@ -91,6 +98,14 @@ _MOVE_HEAD = (
         hash=bindparam("new_hash"),
     )
 )
+_MOVE_HEADS = to_sql(
+    update(_log)
+    .where(_log.c.id == bindparam("log_id"))
+    .values(head=bindparam("new_head"), hash=bindparam("new_hash"))
+)
+
+NewEntry = tuple[int, int, bytes, bytes, bytes, bytes]
+"""A row to be: log number, seq, event key, previous hash, hash, entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +173,7 @@ def create_log(
         _INSERT_LOG,
         {
             "id": log,
+            "number": log_number(log),
             "kind": kind,
             "owner": owner,
             "party": party,
@@ -170,9 +186,25 @@ def create_log(
     return Log(log, kind, owner, party, 1, head, hash)
 
 
+def log_number(log: LogId) -> int:
+    """What stands for a log in its entries' rows: 63 bits of a hash of its id.
+
+    A short key in three places of each entry instead of 52 characters. It is unique
+    among the logs of a database: a log whose number is taken cannot be made.
+    """
+    digest = blake2b(log.encode(), digest_size=8, person=b"telex log number").digest()
+    return int.from_bytes(digest) >> 1
+
+
+def event_key(event_id: bytes) -> bytes:
+    """What stands for an event id in its entry's row: its first half, 128 bits."""
+    return event_id[:16]
+
+
 def find_entry(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
     """The receipt of a submission that the log already holds."""
-    row = connection.execute(_FIND, {"log": log, "event_id": event_id}).first()
+    values = {"log": log_number(log), "event": event_key(event_id)}
+    row = connection.execute(_FIND, values).first()
     if row is None:
         return None
     return Receipt(event_id, "committed", seq=row[0], hash=row[1])
@@ -208,20 +240,25 @@ def append(
     transaction.connection.execute(
         _INSERT_ENTRY,
         {
-            "log": log.id,
+            "log": log_number(log.id),
             "seq": seq,
-            "event_id": event_id,
+            "event": event_key(event_id),
             "previous": log.hash,
             "hash": digest,
             "data": data,
         },
     )
-    move_head(transaction.connection, replace(log, head=seq, hash=digest))
-    destination = log.party if log.kind == OUTGOING else ""
+    move_head(transaction, replace(log, head=seq, hash=digest))
     if added or removed:
         transaction.events.append(MembersChanged(log.id))
-    transaction.events.append(EntryAppended(log.id, seq, data, destination))
+    transaction.events.append(
+        EntriesAppended(log.id, log.head, [data], _destination(log))
+    )
     return Receipt(event_id, "committed", seq=seq, hash=digest)
+
+
+def _destination(log: Log) -> str:
+    return log.party if log.kind == OUTGOING else ""
 
 
 def store_copies(
@@ -238,30 +275,50 @@ def store_copies(
         The log with its new head.
     """
     rows = []
-    seq, digest = log.head, log.hash
+    seq, digest, number = log.head, log.hash, log_number(log.id)
     for data, event_id, _ in entries:
         seq += 1
         previous, digest = digest, chain(digest, data)
         rows.append(
             {
-                "log": log.id,
+                "log": number,
                 "seq": seq,
-                "event_id": event_id,
+                "event": event_key(event_id),
                 "previous": previous,
                 "hash": digest,
                 "data": data,
             }
         )
-        transaction.events.append(EntryAppended(log.id, seq, data))
     transaction.connection.execute(_INSERT_ENTRY, rows)
     moved = replace(log, head=seq, hash=digest, term=entries[-1][2])
-    move_head(transaction.connection, moved)
+    move_head(transaction, moved)
+    stored = [data for data, _, _ in entries]
+    transaction.events.append(EntriesAppended(log.id, log.head, stored))
     return moved
 
 
-def move_head(connection: Connection, log: Log) -> None:
+def insert_entries(transaction: Transaction, rows: Sequence[NewEntry]) -> None:
+    """Insert entries that were chained already; `move_heads` goes with it.
+
+    Raises:
+        IntegrityError: a log holds one of the submissions.
+    """
+    if rows:
+        transaction.connection.exec_driver_sql(_INSERT_ENTRIES, list(rows))
+
+
+def move_heads(
+    transaction: Transaction, heads: Sequence[tuple[int, bytes, LogId]]
+) -> None:
+    """Write heads (seq, hash, log) of what `Transaction.known` has already."""
+    if heads:
+        transaction.connection.exec_driver_sql(_MOVE_HEADS, list(heads))
+
+
+def move_head(transaction: Transaction, log: Log) -> None:
     """Write a log's head as it stands in `log`."""
-    connection.execute(
+    transaction.changed.add(log.id)
+    transaction.connection.execute(
         _MOVE_HEAD,
         {
             "log_id": log.id,
@@ -276,7 +333,7 @@ def hash_at(connection: Connection, log: Log, seq: int) -> bytes | None:
     """The chain's hash after an entry; None if this node does not hold it."""
     if seq == log.head:
         return log.hash
-    values = {"log": log.id, "seq": seq}
+    values = {"log": log_number(log.id), "seq": seq}
     found: bytes | None = connection.scalar(_HASH_AT, values)
     if found is None:
         values["seq"] = seq + 1
@@ -288,7 +345,7 @@ def hash_at(connection: Connection, log: Log, seq: int) -> bytes | None:
 
 def floor(connection: Connection, log: Log) -> int:
     """The seq before the first entry that is held: 0 if none was ever dropped."""
-    first: int | None = connection.scalar(_FIRST, {"log": log.id})
+    first: int | None = connection.scalar(_FIRST, {"log": log_number(log.id)})
     return log.head if first is None else first - 1
 
 
@@ -301,7 +358,7 @@ def start_before(
         The `after` of the page; `before - 1` if nothing lies before.
     """
     after, size = before - 1, 0
-    values = {"log": log, "before": before, "limit": limit}
+    values = {"log": log_number(log), "before": before, "limit": limit}
     for seq, length in connection.execute(_SIZES_BEFORE, values):
         size += length
         if seq != after or (size > max_bytes and after != before - 1):
@@ -334,7 +391,8 @@ def list_entries(
     """
     size, entries = 0, list[bytes]()
     previous, last_hash = b"", b""
-    values = {"log": log.id, "after": after, "upto": upto, "limit": limit}
+    number = log_number(log.id)
+    values = {"log": number, "after": after, "upto": upto, "limit": limit}
     # One row at a time: rows beyond the byte limit are never loaded.
     with connection.execute(_AFTER, values) as result:
         for seq, before, digest, data in result:

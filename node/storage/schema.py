@@ -16,7 +16,7 @@ from protocol.errors import TelexError
 
 __all__ = ["CURRENT", "DatabaseProblem", "check_schema", "migrate"]
 
-CURRENT = "0003"
+CURRENT = "0004"
 """The migration that this code's tables stand at."""
 
 _SCRIPTS = Path(__file__).parent / "migrations"

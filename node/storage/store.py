@@ -5,7 +5,8 @@ bytes) for one thread that owns one connection; it takes what is there, runs eac
 function in a savepoint of its own inside one transaction, commits, and only then
 are the waiting tasks told, all of them in one call into the event loop. So a
 thousand writers share the disk's one sync (group commit), a function that fails
-harms no other, and nothing is answered that is not on disk.
+harms no other, and nothing is answered that is not on disk. What comes by the
+thousand a second is `Batched`: neighbours in the queue are one function's work.
 
 Reads run on a few threads with read-only connections, each in a transaction of its
 own, so that what one function reads is one moment of the database.
@@ -19,11 +20,12 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -37,18 +39,21 @@ from protocol.errors import (
     StorageFailed,
     StorageFull,
 )
+from protocol.log import LogId
 
-__all__ = ["Store", "Transaction"]
+__all__ = ["Batched", "Store", "Transaction"]
 
 T = TypeVar("T")
+Item = TypeVar("Item", contravariant=True)
+Outcome = TypeVar("Outcome")
 
 log = logging.getLogger(__name__)
 
-BATCH_MAX = 256
-"""Operations in one transaction: a hundred milliseconds of work at most, and beyond
-this the disk's sync no longer counts for the single one."""
+BATCH_MAX = 1024
+"""Operations in one transaction: of messages 20 ms of work, and beyond this the
+disk's sync no longer counts for the single one."""
 
-QUEUE_MAX = 4096
+QUEUE_MAX = 16384
 """Operations that may wait: half a second of work; beyond it a refusal is kinder."""
 
 QUEUE_BYTES = 64 * 1024 * 1024
@@ -68,16 +73,93 @@ class Transaction:
     connection: Connection
     events: list[Event] = field(default_factory=list)
     """What the node is told once this is on disk, and never if it fails."""
+    changed: set[LogId] = field(default_factory=set)
+    """Logs whose heads were moved."""
+    known: dict[LogId, Any] = field(default_factory=dict)
+    """What batches remember of logs from one transaction to the next: the writer is
+    the only one to change them. Who changes what is remembered takes it out."""
+
+    def undo(self) -> None:
+        """Take back what was written here so far."""
+        self.connection.exec_driver_sql("ROLLBACK TO job")
+        self.events.clear()
+        self.known.clear()
+
+
+class Batched(Protocol[Item, Outcome]):
+    """A kind of write of which many come at once."""
+
+    def write(
+        self, transaction: Transaction, items: Sequence[Item]
+    ) -> Sequence[Outcome]:
+        """In the writer's thread: do them, in order; an outcome for each.
+
+        What it raises is a fault, and refuses all of them.
+        """
+
+    def done(
+        self, items: Sequence[Item], outcomes: Sequence[Outcome | Refused]
+    ) -> None:
+        """On the event loop: they are on disk, or refused."""
 
 
 @dataclass(slots=True)
 class _Job:
+    """A function that somebody waits for."""
+
     operation: Callable[[Transaction], Any]
     future: asyncio.Future[Any]
     size: int
     events: list[Event] = field(default_factory=list)
     result: Any = None
     error: BaseException | None = None
+
+    def run(self, transaction: Transaction) -> None:
+        self.result = self.operation(transaction)
+
+    def refuse(self, error: BaseException) -> None:
+        self.error = error
+        self.events = []
+
+    def tell(self) -> None:
+        if self.future.done():  # its task was cancelled meanwhile
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class _Item:
+    """One of a batch: as small as can be, they come by the thousand."""
+
+    __slots__ = ("batched", "item", "size")
+
+    def __init__(self, batched: Batched[Any, Any], item: Any, size: int) -> None:
+        self.batched = batched
+        self.item = item
+        self.size = size
+
+
+@dataclass(slots=True)
+class _Run:
+    """Neighbours of one kind, done together."""
+
+    batched: Batched[Any, Any]
+    items: list[Any]
+    events: list[Event] = field(default_factory=list)
+    outcomes: Sequence[Any] = ()
+
+    def run(self, transaction: Transaction) -> None:
+        self.outcomes = self.batched.write(transaction, self.items)
+
+    def refuse(self, error: BaseException) -> None:
+        refused = error if isinstance(error, Refused) else NodeFault()
+        self.outcomes = [refused] * len(self.items)
+        self.events = []
+
+    def tell(self) -> None:
+        self.batched.done(self.items, self.outcomes)
 
 
 class Store:
@@ -103,7 +185,8 @@ class Store:
         self._on_events = on_events
         self._on_foreign_change = on_foreign_change
         self._idle = idle
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[_Job | _Item] = deque()
+        self._known: dict[LogId, Any] = {}
         self._bytes = 0
         self._wake = threading.Condition()
         self._stopping = True
@@ -191,15 +274,27 @@ class Store:
         """
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
+        self._queue(_Job(operation, future, size))
+        return await future
+
+    def put(self, batched: Batched[T, Any], item: T, size: int) -> None:
+        """Queue one of many; `batched.done` is called when it is on disk.
+
+        Raises:
+            NodeBusy: too much is queued, or the node stops; nothing was done.
+        """
+        self._queue(_Item(batched, item, size))
+
+    def _queue(self, job: _Job | _Item) -> None:
         with self._wake:
             if self._stopping:
                 raise NodeBusy("It is stopping.")
-            if len(self._jobs) >= QUEUE_MAX or self._bytes + size > QUEUE_BYTES:
+            if len(self._jobs) >= QUEUE_MAX or self._bytes + job.size > QUEUE_BYTES:
                 raise NodeBusy("Too many writes are waiting.", retry_after=1)
-            self._jobs.append(_Job(operation, future, size))
-            self._bytes += size
-            self._wake.notify()
-        return await future
+            self._jobs.append(job)
+            self._bytes += job.size
+            if len(self._jobs) == 1:  # else the writer has been woken already
+                self._wake.notify()
 
     def _run(self) -> None:
         engine = open_engine(self._path)
@@ -211,62 +306,96 @@ class Store:
                 if batch is None:
                     return
                 if batch:
-                    self._commit(connection, batch)
-                    self._tell(batch)
+                    runs = _runs(batch)
+                    self._commit(connection, runs)
+                    self._tell(runs)
                 now = _data_version(connection)
                 if now != version:
                     version = now
+                    self._known.clear()
                     self._call(self._on_foreign_change)
         finally:
             connection.close()
             engine.dispose()
 
-    def _take(self) -> list[_Job] | None:
+    def _take(self) -> list[_Job | _Item] | None:
         """The next batch; empty after an idle second, None at the end."""
         with self._wake:
             if not self._jobs and not self._stopping:
                 self._wake.wait(self._idle)
             if not self._jobs:
                 return None if self._stopping else []
-            batch: list[_Job] = []
+            batch: list[_Job | _Item] = []
             while self._jobs and len(batch) < BATCH_MAX:
                 job = self._jobs.popleft()
                 self._bytes -= job.size
                 batch.append(job)
             return batch
 
-    def _commit(self, connection: Connection, batch: list[_Job]) -> None:
+    def _commit(self, connection: Connection, runs: "list[_Job | _Run]") -> None:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)
-            for job in batch:
-                _run_job(connection, raw, job)
+            for run in runs:
+                self._run_one(connection, raw, run)
             connection.commit()
         except BaseException as error:  # whatever it was: nothing is on disk
-            log.error("a batch of %d writes failed: %s", len(batch), _reason(error))
+            log.error("a batch of %d writes failed: %s", len(runs), _reason(error))
+            self._known.clear()
             try:
                 connection.rollback()
             except DBAPIError as second:
                 log.error("the rollback failed too: %s", _reason(second))
-            for job in batch:
-                job.error = _refusal(error)
-                job.events = []
+            for run in runs:
+                run.refuse(_refusal(error))
 
-    def _tell(self, batch: list[_Job]) -> None:
+    def _run_one(
+        self, connection: Connection, raw: sqlite3.Connection, run: "_Job | _Run"
+    ) -> None:
+        """Run one in a savepoint; raise only what ends the whole batch."""
+        transaction = Transaction(connection, known=self._known)
+        raw.execute("SAVEPOINT job")
+        try:
+            run.run(transaction)
+        except Exception as error:
+            if isinstance(error, DBAPIError) and _ends_batch(error):
+                raise
+            raw.execute("ROLLBACK TO job")
+            raw.execute("RELEASE job")
+            if isinstance(run, _Run):
+                self._known.clear()
+                if len(run.items) > 1:
+                    self._one_by_one(connection, raw, run)
+                    return
+            run.refuse(_refusal(error) if isinstance(error, DBAPIError) else error)
+        else:
+            raw.execute("RELEASE job")
+            run.events = transaction.events
+        for name in transaction.changed:
+            self._known.pop(name, None)
+
+    def _one_by_one(
+        self, connection: Connection, raw: sqlite3.Connection, run: "_Run"
+    ) -> None:
+        """A fault of one of many must not be the others'."""
+        outcomes: list[Any] = []
+        for item in run.items:
+            single = _Run(run.batched, [item])
+            self._run_one(connection, raw, single)
+            outcomes += single.outcomes
+            run.events += single.events
+        run.outcomes = outcomes
+
+    def _tell(self, runs: "list[_Job | _Run]") -> None:
         def tell() -> None:
-            events = [event for job in batch for event in job.events]
+            events = [event for run in runs for event in run.events]
             try:
                 self._on_events(events)
             except Exception:  # they are hints; the writers must be told all the same
                 log.exception("what was written could not be made known")
-            for job in batch:
-                if job.future.done():  # its task was cancelled meanwhile
-                    continue
-                if job.error is not None:
-                    job.future.set_exception(job.error)
-                else:
-                    job.future.set_result(job.result)
+            for run in runs:
+                run.tell()
 
         self._call(tell)
 
@@ -278,21 +407,15 @@ class Store:
             log.debug("the event loop ended before the writer")
 
 
-def _run_job(connection: Connection, raw: sqlite3.Connection, job: _Job) -> None:
-    """Run one operation in a savepoint; raise only what ends the whole batch."""
-    transaction = Transaction(connection)
-    raw.execute("SAVEPOINT job")
-    try:
-        job.result = job.operation(transaction)
-    except Exception as error:
-        if isinstance(error, DBAPIError) and _ends_batch(error):
-            raise
-        raw.execute("ROLLBACK TO job")
-        raw.execute("RELEASE job")
-        job.error = _refusal(error) if isinstance(error, DBAPIError) else error
-    else:
-        raw.execute("RELEASE job")
-        job.events = transaction.events
+def _runs(batch: "list[_Job | _Item]") -> "list[_Job | _Run]":
+    """The batch in order, neighbours of one kind together."""
+    runs: list[_Job | _Run] = []
+    for batched, jobs in groupby(batch, lambda job: getattr(job, "batched", None)):
+        if batched is None:
+            runs += cast("list[_Job]", list(jobs))
+        else:
+            runs.append(_Run(batched, [cast("_Item", job).item for job in jobs]))
+    return runs
 
 
 _BATCH_ENDING = frozenset(

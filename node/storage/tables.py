@@ -28,7 +28,9 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.orm import registry
+from sqlalchemy.sql import ClauseElement
 from sqlmodel import Field, SQLModel
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "TreeRow",
     "VaultRow",
     "core",
+    "to_sql",
 ]
 
 # Names for every constraint, so that a migration can name what it changes.
@@ -76,6 +79,15 @@ def core(model: type[Row]) -> Table:
     """The Core table of a model."""
     table = METADATA.tables[str(model.__tablename__)]
     return table
+
+
+def to_sql(statement: ClauseElement) -> str:
+    """The text of a statement for the driver's `executemany`, which takes tuples.
+
+    For the few statements that run tens of thousands of times a second: building
+    a dictionary for each row would cost as much as the row.
+    """
+    return str(statement.compile(dialect=sqlite.dialect()))
 
 
 def _key(length: int) -> Column[str]:
@@ -278,6 +290,8 @@ class LogRow(Row, table=True):
     __tablename__ = "log"
 
     id: str = Field(sa_column=_key(52))
+    number: int = Field(sa_column=Column(BigInteger, nullable=False, unique=True))
+    """`chain.log_number` of the id: what its entries are stored under."""
     kind: str = Field(sa_column=Column(String(16), nullable=False))
     """room, mailbox or outgoing."""
     owner: str = Field(sa_column=Column(String(300), nullable=False))
@@ -292,14 +306,16 @@ class LogRow(Row, table=True):
 
 
 class EntryRow(Row, table=True):
-    """One entry of a log."""
+    """One entry of a log. Its keys are short: each stands in three places on disk."""
 
     __tablename__ = "entry"
-    __table_args__ = (UniqueConstraint("log", "event_id"),)
+    __table_args__ = (UniqueConstraint("log", "event"),)
 
-    log: str = Field(sa_column=_key(52))
+    log: int = Field(sa_column=_seq(primary_key=True))
+    """The number of the log."""
     seq: int = Field(sa_column=_seq(primary_key=True))
-    event_id: bytes = Field(sa_column=_bytes())
+    event: bytes = Field(sa_column=_bytes())
+    """`chain.event_key` of the submission: no log takes the same bytes twice."""
     previous: bytes = Field(sa_column=_bytes())
     """The chain's hash before this entry."""
     hash: bytes = Field(sa_column=_bytes())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert, select, text
 
-from node.event import EntryAppended, Event
+from node.event import EntriesAppended, Event
 from node.storage import store as store_module
 from node.storage.chain import (
     ROOM,
@@ -118,11 +118,12 @@ async def test_the_log_keeps_its_invariants(
                 for data, receipt in zip(batch, receipts, strict=True):
                     # The same submission answers the same, for ever.
                     assert told.setdefault(data, receipt) == receipt
-                appended = [e for e in events if isinstance(e, EntryAppended)]
+                appended = [e for e in events if isinstance(e, EntriesAppended)]
                 # A reader with a cursor sees each entry once, in order.
                 while page := await entries_of(store, len(read), limit):
                     read += page
-                assert [e.data for e in appended] == read[len(read) - len(appended) :]
+                told_of = [data for e in appended for data in e.entries]
+                assert told_of == read[len(read) - len(told_of) :]
             if not texts:
                 break
         digest = GENESIS

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from client import Client, Message, Profile, State
+from node.storage.chain import log_number
 from protocol.log import GENESIS, LogId, chain, read_entry, read_submission
 from protocol.wire import Receipt, Submit
 from tests.helpers.fuzz import LONG
@@ -193,7 +194,8 @@ def stored(node: Node, room: LogId) -> list[tuple[int, bytes, bytes]]:
     address = f"file:{node.data / 'node.db'}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as database:
         return database.execute(
-            "SELECT seq, hash, data FROM entry WHERE log = ? ORDER BY seq", (room,)
+            "SELECT seq, hash, data FROM entry WHERE log = ? ORDER BY seq",
+            (log_number(room),),
         ).fetchall()
 
 
