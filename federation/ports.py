@@ -19,6 +19,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from aiohttp import web
+
 from protocol.log import LogId
 from protocol.wire import (
     AccountLog,
@@ -250,6 +252,11 @@ class Services(Protocol):
 
     async def roster(self, peer: str, log: LogId) -> Roster:
         """To which devices the entries of a room of ours go."""
+
+    async def blob(self, peer: str, request: web.Request) -> web.StreamResponse:
+        """The blob that `{blob}` in the request's path names, if an account of ours
+        keeps it, streamed as the request's `Range` asks. Not signed: its id, which
+        the asker holds it against, is the hash of its bytes."""
 
     async def hello(self, peer: str, hello: Hello) -> None:
         """The peer is back, and says how far it has our logs.

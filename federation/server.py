@@ -97,27 +97,29 @@ class Server:
             web.get(log + "/roster", self._handler(self._roster)),
             web.post(PREFIX + "/key-packages/claim", self._handler(self._claim)),
             web.get(account, self._handler(self._account_log)),
+            web.get(PREFIX + "/blobs/{blob}", _refusing(self._blob), allow_head=False),
         ]
 
     def _handler(self, handle: Callable[[Asked], Awaitable[object]]) -> _Handler:
         """Authenticate before and sign after a handler; turn errors into problems."""
 
-        async def handler(request: web.Request) -> web.StreamResponse:
-            try:
-                asked = await self._gate.admit(request)
-                with self._gate.slot(asked.peer):
-                    await self._book.heard(asked.peer)
-                    self._sender.nudge(asked.peer)
-                    return self._answer(asked, await handle(asked))
-            except Refused as error:
-                return problem_response(error)
-            except (Malformed, AddressError) as error:
-                return problem_response(BadRequest(str(error)))
-            except Exception:
-                _log.exception("a request of a peer failed: %s", request.path)
-                return problem_response(NodeFault())
+        async def answer(request: web.Request) -> web.StreamResponse:
+            asked = await self._gate.admit(request)
+            with self._gate.slot(asked.peer):
+                await self._heard(asked)
+                return self._answer(asked, await handle(asked))
 
-        return handler
+        return _refusing(answer)
+
+    async def _heard(self, asked: Asked) -> None:
+        await self._book.heard(asked.peer)
+        self._sender.nudge(asked.peer)
+
+    async def _blob(self, request: web.Request) -> web.StreamResponse:
+        """Streamed; it may take long, so it holds no slot but one of the service's."""
+        asked = await self._gate.admit(request)
+        await self._heard(asked)
+        return await self._services.blob(asked.peer, request)
 
     def _answer(self, asked: Asked, answer: object) -> web.Response:
         if JSON in asked.request.headers.get("Accept", ""):
@@ -203,6 +205,23 @@ class Server:
         address = str(parse_account(asked.request.match_info["address"]))
         after = _number(asked, "after", 0, 0, ACCOUNT_LOG_ENTRIES)
         return await self._services.account_log(asked.peer, address, after)
+
+
+def _refusing(answer: _Handler) -> _Handler:
+    """A handler whose errors become problems."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            return await answer(request)
+        except Refused as error:
+            return problem_response(error)
+        except (Malformed, AddressError) as error:
+            return problem_response(BadRequest(str(error)))
+        except Exception:
+            _log.exception("a request of a peer failed: %s", request.path)
+            return problem_response(NodeFault())
+
+    return handler
 
 
 def problem_response(error: Refused) -> web.Response:

@@ -10,10 +10,13 @@ await federation.stop()
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import aiohttp
 from aiohttp import web
 
 from federation.checkpoint import check_stream
@@ -36,7 +39,14 @@ from federation.server import PREFIX, Server
 from federation.signer import NodeSigner
 from federation.transport import Call, Transport
 from protocol.address import parse_account, parse_node
-from protocol.errors import IdentityError, PeerRefused, PeerUntrusted, Refused
+from protocol.blob import parse_blob_id, read_content_range
+from protocol.errors import (
+    IdentityError,
+    Malformed,
+    PeerRefused,
+    PeerUntrusted,
+    Refused,
+)
 from protocol.key import KeyPair
 from protocol.log import LogId, parse_log_id
 from protocol.wire import (
@@ -51,7 +61,7 @@ from protocol.wire import (
     Tree,
 )
 
-__all__ = ["Federation"]
+__all__ = ["BlobStream", "Federation"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +75,15 @@ SUBMIT_TIMEOUT = 30.0
 """Seconds for a commit at its hub, which checks a large tree before it answers."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStream:
+    """A blob of another node, on its way."""
+
+    size: int
+    """Bytes of the whole, as that node says."""
+    pieces: AsyncIterator[bytes]
 
 
 class Federation:
@@ -207,6 +226,27 @@ class Federation:
         path = f"{PREFIX}/logs/{parse_log_id(log)}/roster"
         return await self._ask(node, Call("GET", path), Roster)
 
+    @asynccontextmanager
+    async def blob(
+        self, node: str, blob: str, offset: int
+    ) -> AsyncIterator[BlobStream]:
+        """The bytes of a blob from an offset on; the caller checks their hash.
+
+        Raises:
+            Refused: as every method here, also while the bytes are read.
+        """
+        path = f"{PREFIX}/blobs/{parse_blob_id(blob)}"
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if node == self.name:
+            raise ValueError("a node does not ask itself over the network")
+        try:
+            async with self._transport.stream(node, path, headers) as response:
+                size = _size_from(response, node, offset)
+                yield BlobStream(size, response.content.iter_any())
+        except Refused as error:
+            shown = for_local_user(node, error)
+            raise shown from (None if shown is error else error)
+
     async def page(self, node: str, log: LogId, after: int, limit: int) -> Page:
         """A page of a log from its hub; chain and checkpoint are verified here.
 
@@ -246,6 +286,21 @@ class Federation:
 
     def _want(self, peer: str, log: LogId, have: int, upto: int) -> None:
         self._puller.want(peer, log, have, upto, self._inbox.take)
+
+
+def _size_from(response: aiohttp.ClientResponse, node: str, offset: int) -> int:
+    """The size of the whole whose bytes from `offset` on an answer holds."""
+    try:
+        if response.status == 206:
+            field = response.headers.get("Content-Range", "")
+            first, end, size = read_content_range(field)
+            if (first, end) == (offset, size):
+                return size
+        elif offset == 0 and response.content_length is not None:
+            return response.content_length
+    except Malformed as error:
+        raise PeerRefused(f"{node} sent no part of a file.") from error
+    raise PeerRefused(f"{node} sent another part of the file than was asked for.")
 
 
 def _note_end(task: asyncio.Task[None]) -> None:

@@ -15,6 +15,8 @@ import secrets
 import ssl
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -80,6 +82,15 @@ OFFSET_MAX: Final = 24 * 3600
 HEADERS_MAX: Final = 16 * 1024
 """Bytes of an answer's header line and field, twice what aiohttp takes by itself."""
 
+STREAMS_PER_PEER: Final = 4
+"""Connections to one peer for blobs, so that pushes never wait behind a film."""
+
+STREAMS_MAX: Final = 16
+"""Such connections in all."""
+
+STREAM_IDLE: Final = 30.0
+"""Seconds without a byte after which a stream is given up."""
+
 T = TypeVar("T")
 
 
@@ -121,6 +132,7 @@ class Transport:
     _tls: ssl.SSLContext = field(init=False)
     _lines: OrderedDict[str, _Line] = field(default_factory=OrderedDict)
     _documents: aiohttp.ClientSession | None = None
+    _streams: aiohttp.ClientSession | None = None
     _closed: bool = False
 
     def __post_init__(self) -> None:
@@ -157,6 +169,52 @@ class Transport:
         finally:
             line.calls -= 1
 
+    @asynccontextmanager
+    async def stream(
+        self, peer: str, path: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask a peer for something long: its answer, whose body is yet to be read.
+
+        The answer is not signed. Ask so only for what its own hash vouches for.
+
+        Args:
+            peer: whom.
+            path: what it has to GET.
+            headers: besides the signature's; they are not signed.
+
+        Raises:
+            PeerUnreachable: no answer, or it breaks off while the body is read.
+            Refused: as of `call`.
+        """
+        record = await self.directory.resolve(peer)
+        line, call = await self._line(peer), Call("GET", path)
+        if self._streams is None:
+            self._streams = self._session(STREAMS_MAX, per_host=STREAMS_PER_PEER)
+        url = URL(f"{record.base_url}{path}", encoded=True)
+        for last in (False, True):
+            signed, _ = self._sign(record, line, call, b"")
+            request = self._streams.request(
+                call.method,
+                url,
+                headers={**signed, **headers},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_TIMEOUT, sock_read=STREAM_IDLE
+                ),
+            )
+            with _reaching(peer):
+                async with request as response:
+                    if response.status in (200, 206):
+                        yield response
+                        return
+                    data = await _read(response, peer, BODY_MAX)
+                    fields = _first_lines(response)
+            refused = read_refusal(response.status, fields, data)
+            if last or not isinstance(refused, SignatureExpired):
+                raise refused
+            if not self._learn(line, refused):
+                raise refused
+
     async def fetch_document(self, name: str) -> NodeDocument:
         """A node's document, unsigned; `Directory` decides when.
 
@@ -189,8 +247,7 @@ class Transport:
         self._closed = True
         sessions = [line.session for line in self._lines.values()]
         self._lines.clear()
-        if self._documents is not None:
-            sessions.append(self._documents)
+        sessions += [s for s in (self._documents, self._streams) if s is not None]
         for session in sessions:
             await session.close()
 
@@ -200,19 +257,8 @@ class Transport:
         self, record: PeerRecord, line: _Line, call: Call, answer: type[T]
     ) -> T:
         body = b"" if call.body is None else encode(call.body)
-        nonce = secrets.token_bytes(NONCE_BYTES)
         keyid = self.signer.keyid
-        headers = self.signer.request(
-            method=call.method,
-            authority=base_authority(record.base_url),
-            path=call.path,
-            query=call.query,
-            content_type=None if call.body is None else MSGPACK,
-            body=body,
-            destination=record.name,
-            created=int(self.clock.time()) + line.offset,
-            nonce=nonce,
-        )
+        headers, nonce = self._sign(record, line, call, body)
         headers["Accept"] = MSGPACK
         status, fields, data = await self._exchange(
             line.session, record.name, record.base_url, call, headers, body
@@ -228,6 +274,24 @@ class Transport:
                 f"{record.name} answered something that is no {answer.__name__}."
             ) from error
 
+    def _sign(
+        self, record: PeerRecord, line: _Line, call: Call, body: bytes
+    ) -> tuple[dict[str, str], bytes]:
+        """The headers of a call by our key, and its fresh nonce."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        headers = self.signer.request(
+            method=call.method,
+            authority=base_authority(record.base_url),
+            path=call.path,
+            query=call.query,
+            content_type=None if call.body is None else MSGPACK,
+            body=body,
+            destination=record.name,
+            created=int(self.clock.time()) + line.offset,
+            nonce=nonce,
+        )
+        return headers, nonce
+
     async def _exchange(
         self,
         session: aiohttp.ClientSession,
@@ -240,7 +304,7 @@ class Transport:
         """Send and read; every failure on the way is `PeerUnreachable`."""
         query = f"?{call.query}" if call.query else ""
         url = URL(f"{base_url}{call.path}{query}", encoded=True)
-        try:
+        with _reaching(name):
             async with (
                 asyncio.timeout(call.timeout),
                 session.request(
@@ -253,21 +317,6 @@ class Transport:
             ):
                 data = await _read(response, name, call.answer_max)
                 return response.status, _first_lines(response), data
-        except TimeoutError as error:
-            raise PeerUnreachable(f"{name} did not answer in time.") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise PeerUnreachable(
-                f"The TLS certificate of {name} is not one that is trusted here; "
-                "its CA can be added as ca_file."
-            ) from error
-        except ssl.SSLError as error:
-            raise PeerUnreachable(f"TLS with {name} failed.") from error
-        except aiohttp.ClientConnectorDNSError as error:
-            raise PeerUnreachable(f"The name {name} does not resolve.") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise PeerUnreachable(
-                f"The connection to {name} failed ({type(error).__name__})."
-            ) from error
 
     async def _check_answer(
         self, record: PeerRecord, value: str, keyid: str, nonce: bytes, data: bytes
@@ -335,6 +384,28 @@ class Transport:
             max_line_size=HEADERS_MAX,
             max_field_size=HEADERS_MAX,
         )
+
+
+@contextmanager
+def _reaching(name: str) -> Iterator[None]:
+    """Whatever goes wrong on the way to a node is `PeerUnreachable`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise PeerUnreachable(f"{name} did not answer in time.") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise PeerUnreachable(
+            f"The TLS certificate of {name} is not one that is trusted here; "
+            "its CA can be added as ca_file."
+        ) from error
+    except ssl.SSLError as error:
+        raise PeerUnreachable(f"TLS with {name} failed.") from error
+    except aiohttp.ClientConnectorDNSError as error:
+        raise PeerUnreachable(f"The name {name} does not resolve.") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise PeerUnreachable(
+            f"The connection to {name} failed ({type(error).__name__})."
+        ) from error
 
 
 async def _read(response: aiohttp.ClientResponse, name: str, limit: int) -> bytes:

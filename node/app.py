@@ -28,6 +28,7 @@ from node.accounts.password import Hasher
 from node.accounts.recovery import Recovery
 from node.accounts.vault import VaultKeeper
 from node.api.account import AccountApi
+from node.api.blob import BlobApi, BlobSender
 from node.api.discovery import DiscoveryApi
 from node.api.gate import Gate
 from node.api.log import LogApi
@@ -35,6 +36,8 @@ from node.api.middleware import answer_errors
 from node.api.patience import IDLE, Patience
 from node.api.socket import SocketApi
 from node.api.vault import LinkApi, VaultApi
+from node.blobs.fetch import BlobFetcher
+from node.blobs.keeper import BlobKeeper
 from node.clock import Clock, system_clock
 from node.config import ConfigProblem, Settings
 from node.housekeeping import keep_house
@@ -137,6 +140,20 @@ class Node:
             clock,
             settings.limits.vault_quota,
         )
+        self.blobs = BlobKeeper(
+            self.store,
+            settings.data_dir / "blobs",
+            clock,
+            quota=settings.limits.blob_quota,
+            largest=settings.limits.blob_max,
+            days=settings.limits.blob_days,
+            copies=settings.limits.blob_cache,
+        )
+        self.blob_sender = BlobSender()
+        self.blob_fetcher = BlobFetcher(
+            self.blobs,
+            lambda node, blob, offset: self.federation.blob(node, blob, offset),
+        )
         self.key_packages = KeyPackages(
             self.store,
             settings.name,
@@ -180,6 +197,8 @@ class Node:
                 self.pages,
                 self.states,
                 inbox,
+                self.blobs,
+                self.blob_sender,
             ),
             policy=_policy(settings),
             ca_file=settings.ca_file,
@@ -209,6 +228,7 @@ class Node:
             await self._check_name()
             await self.peer_wake.load()
             await self.vaults.sweep()
+            await self.blobs.sweep()
             await self._listen()
         except BaseException:
             await self._close()
@@ -217,7 +237,12 @@ class Node:
         assert self._runner is not None and self._runner.server is not None
         self._spawn(self._patience.watch(self._runner.server))
         self._spawn(self.peer_wake.watch())
-        chores = (self._pruner.prune, self.vaults.prune, self.links.prune)
+        chores = (
+            self._pruner.prune,
+            self.vaults.prune,
+            self.links.prune,
+            self.blobs.prune,
+        )
         self._spawn(keep_house(chores))
         await self.federation.start()
         scheme = "https" if self._tls is not None else "http"
@@ -240,6 +265,7 @@ class Node:
         log.info("%s stops", self.settings.name)
         self.delivery.stop()
         self.links.stop()
+        await self.blob_fetcher.stop()
         await self.federation.stop()
         await self._close()
 
@@ -254,6 +280,7 @@ class Node:
         self.hub.close()
         self.accounts.close()
         self.vaults.close()
+        self.blobs.close()
         if self._data_lock is not None:
             self._data_lock.release()
             self._data_lock = None
@@ -333,6 +360,11 @@ class Node:
         app.add_routes(LogApi(gate, self.submissions, self.pages, self.states).routes())
         app.add_routes(VaultApi(gate, self.vaults).routes())
         app.add_routes(LinkApi(gate, self.links).routes())
+        app.add_routes(
+            BlobApi(
+                gate, self.blobs, self.blob_fetcher, self.blob_sender, name
+            ).routes()
+        )
         socket = SocketApi(
             gate, self.delivery, self.submissions, clock, limits.events_per_second
         )

@@ -1,37 +1,29 @@
 """Vaults: sealed segments that accounts keep here, as files with rows that name them.
 
-A segment's bytes are a file under a random name that only its row knows, so nothing
-that a client writes ever becomes a part of a path. The file is whole on the disk
-before the row is; the row is gone before the file is. Whatever happens in between
-leaves a file that no row names, and `sweep` takes those away when the node starts.
+A segment's bytes are a file that its row names (`node.storage.files`): whole on the
+disk before the row is, and gone after it.
 """
 
 import asyncio
-import errno
 import logging
-import os
 import re
-import secrets
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.clock import Clock
 from node.limit import Buckets
+from node.storage.files import Files, new_token, write_new
 from node.storage.store import Store, Transaction
 from node.storage.tables import SegmentRow, VaultRow, core
 from protocol.errors import (
     BadRequest,
-    NodeBusy,
     QuotaExceeded,
     StorageFailed,
-    StorageFull,
     TooLarge,
     UnknownVault,
     VaultConflict,
@@ -43,7 +35,6 @@ __all__ = ["VaultKeeper", "parse_vault"]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Kind = Literal["backup", "transfer"]
 
 TRANSFER_KEPT = 7 * 24 * 3600
@@ -66,11 +57,7 @@ what a slow disk writes beside everything else."""
 PRUNE_BATCH = 10
 """Vaults dropped in one write; a large one has thousands of rows."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""The disk, or our share of it, is full."""
-
 _VAULT = re.compile(r"[0-9a-f]{32}")
-_TOKEN = re.compile(r"[0-9a-f]{32}")
 
 _vault = core(VaultRow)
 _segment = core(SegmentRow)
@@ -106,18 +93,16 @@ class VaultKeeper:
     def __init__(self, store: Store, directory: Path, clock: Clock, quota: int) -> None:
         """`directory` is made when it is needed; `quota` is in bytes per account."""
         self._store = store
-        self._directory = directory
+        self._files = Files(directory, threads=THREADS, waiting=WAITING_MAX)
         self._clock = clock
         self._quota = quota
-        self._threads = ThreadPoolExecutor(THREADS, "telex-vault")
-        self._waiting = 0
         self._puts = Buckets(
             PUTS_RATE, PUTS_BURST, "This account stores too much at once."
         )
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._files.close()
 
     # --- writing ------------------------------------------------------------------
 
@@ -144,7 +129,7 @@ class VaultKeeper:
             parse_vault(vault),
             n,
             cast(Kind, kind),
-            secrets.token_hex(16),
+            new_token(),
             len(data),
             blake2b(data, digest_size=32).digest(),
         )
@@ -152,7 +137,9 @@ class VaultKeeper:
         known = await self._store.read(partial(self._judge, arrival))
         if known is not None:
             return known
-        await self._work(partial(_write_file, self._path(arrival.token), data))
+        await self._files.work(
+            partial(write_new, self._files.path(arrival.token), data)
+        )
         stored = False
         try:
             found, stored = await self._store.write(partial(self._record, arrival))
@@ -162,7 +149,7 @@ class VaultKeeper:
             raise
         finally:
             if not stored:
-                await self._unlink([arrival.token])
+                await self._files.unlink([arrival.token])
         return found
 
     def _judge(self, arrival: _Arrival, connection: Connection) -> Vault | None:
@@ -240,7 +227,7 @@ class VaultKeeper:
         """End a vault; one that is not there is ended already."""
         parse_vault(vault)
         tokens = await self._store.write(lambda t: _drop(t.connection, [(name, vault)]))
-        await self._unlink(tokens)
+        await self._files.unlink(tokens)
 
     # --- reading ------------------------------------------------------------------
 
@@ -263,8 +250,8 @@ class VaultKeeper:
         )
         if token is None:
             raise UnknownVault()
-        path = self._path(token)
-        if not await self._work(path.is_file):
+        path = self._files.path(token)
+        if not await self._files.work(path.is_file):
             log.error("a segment's file is missing: %s", path.name)
             raise StorageFailed("A part of this backup was lost.")
         return path
@@ -315,47 +302,17 @@ class VaultKeeper:
             return _drop(connection, [(row[0], row[1]) for row in old])
 
         while tokens := await self._store.write(write):
-            await self._unlink(tokens)
+            await self._files.unlink(tokens)
 
     async def sweep(self) -> int:
-        """Delete files that no row names; how many. Call it before the node listens:
-        a file under way has no row yet.
+        """Delete files that no row names; how many. Call it before the node listens.
 
         Raises:
             Refused: the database's trouble.
         """
-        files = await self._work(partial(_list_files, self._directory))
-        if not files:
-            return 0
-        known = await self._store.read(
-            lambda c: set(c.scalars(select(_segment.c.token)))
+        return await self._files.sweep(
+            lambda: self._store.read(lambda c: set(c.scalars(select(_segment.c.token))))
         )
-        left = [path for path in files if path.name not in known]
-        await self._work(partial(_delete, left))
-        if left:
-            log.info("%d files of broken uploads were deleted", len(left))
-        return len(left)
-
-    def _path(self, token: str) -> Path:
-        assert _TOKEN.fullmatch(token)
-        return self._directory / token[:2] / token
-
-    async def _unlink(self, tokens: "Iterable[str]") -> None:
-        paths = [self._path(token) for token in tokens]
-        if paths:
-            # Already decided and never to be refused: not counted as waiting.
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._threads, partial(_delete, paths))
-
-    async def _work(self, work: Callable[[], T]) -> T:
-        if self._waiting >= WAITING_MAX:
-            raise NodeBusy("Too many backups are being written.", retry_after=2)
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, work)
-        finally:
-            self._waiting -= 1
 
 
 # --- rows -------------------------------------------------------------------------
@@ -396,52 +353,3 @@ def _drop(connection: Connection, vaults: list[tuple[str, str]]) -> list[str]:
             delete(_vault).where(_vault.c.name == name, _vault.c.vault == vault)
         )
     return tokens
-
-
-# --- files, in a thread -------------------------------------------------------------
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and have it on the disk."""
-    part = path.with_suffix(".part")
-    try:
-        if not path.parent.is_dir():
-            for directory in (path.parent.parent, path.parent):
-                directory.mkdir(mode=0o700, exist_ok=True)
-                _sync_directory(directory.parent)
-        with open(part, "xb", opener=_private) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        log.error("a segment could not be written: %s", error.strerror or error)
-        _delete([part, path])
-        if error.errno in _FULL:
-            raise StorageFull() from error
-        raise StorageFailed() from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _list_files(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("*/*") if path.is_file()]
-
-
-def _delete(paths: Iterable[Path]) -> None:
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:  # what stays is swept at the next start
-            log.warning("%s could not be deleted: %s", path.name, error.strerror)

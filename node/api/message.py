@@ -16,9 +16,11 @@ from protocol.codec import (
 from protocol.errors import BadRequest, Refused, TooLarge, UnsupportedMedia
 from protocol.limits import BODY_MAX
 
-__all__ = ["PROBLEM", "answer", "number", "problem", "read", "read_body"]
+__all__ = ["OCTETS", "PROBLEM", "answer", "number", "problem", "read", "read_body"]
 
 PROBLEM = "application/problem+json"
+
+OCTETS = "application/octet-stream"
 
 SEQ_MAX = 1 << 53
 """Beyond every log; JSON numbers stay exact below it."""

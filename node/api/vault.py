@@ -7,14 +7,12 @@ from aiohttp import web
 from node.accounts.link import Links
 from node.accounts.vault import VaultKeeper
 from node.api.gate import Gate
-from node.api.message import answer, number, read, read_body
+from node.api.message import OCTETS, answer, number, read, read_body
 from protocol.errors import BadRequest, TooLarge, UnsupportedMedia
 from protocol.limits import SEGMENT_MAX
 from protocol.wire import Empty, LinkSlot
 
 __all__ = ["LinkApi", "VaultApi"]
-
-OCTETS = "application/octet-stream"
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
