@@ -17,7 +17,9 @@ from protocol.log import LogId
 __all__ = [
     "LEASE",
     "PEER_LEASE",
+    "PEER_PAIRS",
     "PEER_PEOPLE",
+    "PEER_RESAY",
     "PEER_TYPING",
     "PEOPLE_MAX",
     "SHOW_MAX",
@@ -25,6 +27,7 @@ __all__ = [
     "TYPING_LEASE",
     "TYPING_MEMBERS",
     "Availability",
+    "Mode",
     "PeerPresence",
     "PeerPresenceAnswer",
     "PeerTyping",
@@ -37,7 +40,11 @@ __all__ = [
 ]
 
 Availability = Literal["online", "away", "dnd", "offline"]
-"""How somebody is. Of a device's own, `offline` means: shown to nobody as there."""
+"""How somebody is, as others see it."""
+
+Mode = Literal["online", "away", "dnd", "hidden", "gone"]
+"""How a device is. `hidden`: its person is shown to nobody as there, whatever the
+person's other devices say. `gone`: goodbye; the others count from here on."""
 
 SHOW_MAX: Final = 1000
 """Accounts that a device shows itself to: all the people somebody knows, or the
@@ -64,8 +71,15 @@ PEER_LEASE: Final = 600
 """Seconds that a node's word about its people holds. Each request renews it for all;
 a node that has nothing to say renews it with an empty one."""
 
+PEER_RESAY: Final = 30
+"""Seconds in which a node says everything anew: some requests, one after the other."""
+
 PEER_PEOPLE: Final = 500
 """People in one request between nodes, and accounts it probes for."""
+
+PEER_PAIRS: Final = 20_000
+"""Names in all `to` of one request between nodes; half a megabyte. One person alone,
+with `SHOW_MAX` of them, always fits."""
 
 PEER_TYPING: Final = 200
 """Typists in one request between nodes."""
@@ -75,10 +89,10 @@ PEER_TYPING: Final = 200
 
 
 class Presence(msgspec.Struct, tag_field="t", tag="presence"):
-    """Device to node: how this device is. A device that says goodbye says `offline`
-    before it closes; one that falls silent is there for `LEASE` seconds more."""
+    """Device to node: how this device is. A device that says `gone` before it closes
+    is gone at once; one that falls silent is there for `LEASE` seconds more."""
 
-    state: Availability
+    mode: Mode
     show: list[str] | None = None
     """The accounts that it may be shown to, at most `SHOW_MAX`; None: those of the
     frame before in this session (at its beginning: nobody)."""
@@ -99,7 +113,8 @@ class People(msgspec.Struct, tag_field="t", tag="people"):
 
     people: list[Person]
     fresh: bool = False
-    """These are all: whoever is not named does not show itself (any more)."""
+    """All that was said before in this session is void: whoever is not named here, or
+    in the frames that follow, shows nothing."""
 
 
 class Typing(msgspec.Struct, tag_field="t", tag="typing"):
@@ -148,7 +163,7 @@ class PeerPresence(msgspec.Struct):
 
     run: int
     """Names what the receiver should hold: another number than before means that
-    nothing of before counts unless it is said again within `RESAY` seconds."""
+    nothing of before counts unless it is said again within `PEER_RESAY` seconds."""
     fresh: bool = False
     """The receiver need not know this run yet."""
     people: list[ShownPerson] = []

@@ -1,0 +1,178 @@
+"""What other nodes told of their people, for those who are here now and nobody else.
+
+It holds as long as the node renews it. What is told for somebody who is not here is not
+kept: whoever comes asks for it again. So it costs memory for people here, however much
+other nodes say.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from protocol.presence import (
+    PEER_LEASE,
+    PEER_RESAY,
+    Availability,
+    Person,
+    ShownPerson,
+)
+
+__all__ = ["SEEN_MAX", "Hearsay", "Told"]
+
+SEEN_MAX = 2000
+"""People of other nodes that one person here is told of: twice as many as it may show
+itself to."""
+
+Told = list[tuple[str, Person]]
+"""Accounts here, each with what it is to be told."""
+
+
+@dataclass(slots=True)
+class _Remote:
+    state: Availability
+    since: int
+    run: int
+    to: set[str] = field(default_factory=set)
+    """Accounts here."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    run: int
+    expires: float
+    settled: float | None = None
+    """When those of another run are over."""
+    people: dict[str, _Remote] = field(default_factory=dict)
+
+
+class Hearsay:
+    """By node: its people, as it told of them."""
+
+    def __init__(self, node: str, here: Callable[[str], bool]) -> None:
+        """`here`: whether an account of this node (`node`) listens now."""
+        self._node = node
+        self._here = here
+        self._peers: dict[str, _Peer] = {}
+        self._seen: dict[str, set[tuple[str, str]]] = {}
+        """By account here: (node, account) of whom it was told."""
+
+    def take(
+        self,
+        peer: str,
+        run: int,
+        people: Collection[ShownPerson],
+        now: float,
+        *,
+        fresh: bool,
+    ) -> tuple[Told, bool]:
+        """A node told of its people (it was checked that they are its own).
+
+        Returns:
+            Who is to be told what, and whether the run is known.
+        """
+        known = self._peers.get(peer)
+        if known is None:
+            known = self._peers[peer] = _Peer(run, now + PEER_LEASE)
+            lost = not fresh
+        elif known.run != run:
+            known.run, known.settled = run, now + PEER_RESAY
+            lost = not fresh
+        else:
+            lost = False
+        known.expires = now + PEER_LEASE
+        told: Told = []
+        for person in people:
+            told += self._hear(peer, known, person)
+        if not known.people:
+            del self._peers[peer]
+        return told, not lost
+
+    def _hear(self, peer: str, known: _Peer, person: ShownPerson) -> Told:
+        told: Told = []
+        key = (peer, person.account)
+        # Nothing is known of it: it does not show itself (any more) to these.
+        hides = person.state == "offline" and not person.since
+        remote = known.people.get(person.account)
+        for name in person.to:
+            viewer = f"{name}@{self._node}"
+            if not self._here(viewer):
+                continue
+            seen = self._seen.setdefault(viewer, set())
+            if hides:
+                if key not in seen or remote is None:
+                    continue
+                seen.discard(key)
+                remote.to.discard(viewer)
+            elif key not in seen:
+                if len(seen) >= SEEN_MAX:
+                    continue
+                if remote is None:
+                    remote = _Remote(person.state, person.since, known.run)
+                    known.people[person.account] = remote
+                seen.add(key)
+                remote.to.add(viewer)
+            told.append((viewer, Person(person.account, person.state, person.since)))
+        if remote is not None:
+            remote.run = known.run
+            if not hides:
+                remote.state, remote.since = person.state, person.since
+            if not remote.to:
+                del known.people[person.account]
+        return told
+
+    def listens(self, peer: str) -> bool:
+        """Whether somebody here looks at what a node tells."""
+        return peer in self._peers
+
+    def seen_by(self, viewer: str) -> list[Person]:
+        """Whom an account here was told of."""
+        found: list[Person] = []
+        for peer, account in self._seen.get(viewer, ()):
+            remote = self._peers[peer].people[account]
+            found.append(Person(account, remote.state, remote.since))
+        return found
+
+    def forget(self, viewer: str) -> None:
+        """An account here listens no more."""
+        for peer, account in self._seen.pop(viewer, set()):
+            people = self._peers[peer].people
+            remote = people[account]
+            remote.to.discard(viewer)
+            if not remote.to:
+                del people[account]
+                if not people:
+                    del self._peers[peer]
+
+    # --- leases -----------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """When something ends by itself."""
+        times = [
+            peer.expires if peer.settled is None else min(peer.settled, peer.expires)
+            for peer in self._peers.values()
+        ]
+        return min(times, default=None)
+
+    def expire(self, now: float) -> Told:
+        """End what was not renewed: these people count as offline."""
+        told: Told = []
+        for name, peer in list(self._peers.items()):
+            if peer.expires <= now:
+                told += self._end(name, peer, list(peer.people))
+            elif peer.settled is not None and peer.settled <= now:
+                peer.settled = None
+                old = [a for a, r in peer.people.items() if r.run != peer.run]
+                told += self._end(name, peer, old)
+        return told
+
+    def _end(self, name: str, peer: _Peer, accounts: Iterable[str]) -> Told:
+        told: Told = []
+        for account in accounts:
+            remote = peer.people.pop(account)
+            # Nobody knows when it left: its node is away.
+            word = Person(account, "offline", 0)
+            for viewer in remote.to:
+                told.append((viewer, word))
+                self._seen[viewer].discard((name, account))
+        if not peer.people:
+            del self._peers[name]
+        return told
