@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 from aiohttp import web
 
 from protocol.log import LogId
+from protocol.presence import PeerPresence, PeerPresenceAnswer
 from protocol.wire import (
     AccountLog,
     Claim,
@@ -257,6 +258,10 @@ class Services(Protocol):
         """The blob that `{blob}` in the request's path names, if an account of ours
         keeps it, streamed as the request's `Range` asks. Not signed: its id, which
         the asker holds it against, is the hash of its bytes."""
+
+    async def presence(self, peer: str, body: PeerPresence) -> PeerPresenceAnswer:
+        """Who of the peer's people is there, and who types; who of ours shows itself
+        to those that it asks for. Never stored, never waited for."""
 
     async def hello(self, peer: str, hello: Hello) -> None:
         """The peer is back, and says how far it has our logs.

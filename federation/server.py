@@ -38,6 +38,7 @@ from protocol.errors import (
 )
 from protocol.limits import ACCOUNT_LOG_ENTRIES, BATCH_ENTRIES, CLAIM_ACCOUNTS
 from protocol.log import LogId, chain, parse_log_id, read_entry, read_submission
+from protocol.presence import PeerPresence
 from protocol.wire import (
     Claim,
     Empty,
@@ -97,6 +98,7 @@ class Server:
             web.get(log + "/roster", self._handler(self._roster)),
             web.post(PREFIX + "/key-packages/claim", self._handler(self._claim)),
             web.get(account, self._handler(self._account_log)),
+            web.post(PREFIX + "/presence", self._handler(self._presence)),
             web.get(PREFIX + "/blobs/{blob}", _refusing(self._blob), allow_head=False),
         ]
 
@@ -186,6 +188,9 @@ class Server:
 
     async def _roster(self, asked: Asked) -> object:
         return await self._services.roster(asked.peer, _log_id(asked))
+
+    async def _presence(self, asked: Asked) -> object:
+        return await self._services.presence(asked.peer, _body(asked, PeerPresence))
 
     # --- accounts ------------------------------------------------------------
 

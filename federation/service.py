@@ -49,6 +49,7 @@ from protocol.errors import (
 )
 from protocol.key import KeyPair
 from protocol.log import LogId, parse_log_id
+from protocol.presence import PeerPresence, PeerPresenceAnswer
 from protocol.wire import (
     AccountLog,
     Claim,
@@ -73,6 +74,9 @@ TREE_MAX = 8 * 1024 * 1024
 
 SUBMIT_TIMEOUT = 30.0
 """Seconds for a commit at its hub, which checks a large tree before it answers."""
+
+PRESENCE_TIMEOUT = 10.0
+"""Seconds for what is stale after as many."""
 
 T = TypeVar("T")
 
@@ -113,7 +117,7 @@ class Federation:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = parse_node(name)
-        clock = clock or SystemClock()
+        clock = self._clock = clock or SystemClock()
         policy = policy or PeerPolicy()
         self._signer = NodeSigner(name, key)
         self._book = PeerBook(peer_store, clock, jitter)
@@ -246,6 +250,18 @@ class Federation:
         except Refused as error:
             shown = for_local_user(node, error)
             raise shown from (None if shown is error else error)
+
+    async def knows(self, node: str) -> bool:
+        """Whether a node was met, is trusted and is not being waited for: whether
+        something that is not worth an attempt of its own may be said to it."""
+        record = await self._book.get(node)
+        return record.trusted == "ok" and record.next_try <= self._clock.time()
+
+    async def presence(self, node: str, body: PeerPresence) -> PeerPresenceAnswer:
+        """Tell a node who of our people is there; tried once."""
+        path = f"{PREFIX}/presence"
+        call = Call("POST", path, body=body, timeout=PRESENCE_TIMEOUT)
+        return await self._ask(node, call, PeerPresenceAnswer)
 
     async def page(self, node: str, log: LogId, after: int, limit: int) -> Page:
         """A page of a log from its hub; chain and checkpoint are verified here.

@@ -49,6 +49,7 @@ from node.peers.pruning import Pruner
 from node.peers.service import PeerServices
 from node.peers.store import Peers
 from node.peers.wake import PeerWake
+from node.presence.service import PresenceService
 from node.rooms.hub import Hub
 from node.rooms.page import Pages
 from node.rooms.state import RoomStates
@@ -169,6 +170,13 @@ class Node:
         self.pages = Pages(self.store, name)
         self.states = RoomStates(self.store, self.hub, name, lambda: self.federation)
         self._pruner = Pruner(self.store, name, clock)
+        self.presence = PresenceService(
+            name,
+            clock,
+            self.delivery,  # type: ignore[arg-type]
+            lambda: self.federation,
+            lambda: self.store,
+        )
         self.federation = self._federation(PeerInbox(self.store, self.hub, name, clock))
         self.submissions = Submissions(
             self.store,
@@ -199,6 +207,7 @@ class Node:
                 inbox,
                 self.blobs,
                 self.blob_sender,
+                self.presence,
             ),
             policy=_policy(settings),
             ca_file=settings.ca_file,
@@ -237,6 +246,7 @@ class Node:
         assert self._runner is not None and self._runner.server is not None
         self._spawn(self._patience.watch(self._runner.server))
         self._spawn(self.peer_wake.watch())
+        self._spawn(self.presence.run())
         chores = (
             self._pruner.prune,
             self.vaults.prune,

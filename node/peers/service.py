@@ -7,6 +7,7 @@ from node.accounts.key_package import KeyPackages
 from node.api.blob import BlobSender
 from node.blobs.keeper import BlobKeeper
 from node.peers.log import PeerLogs
+from node.presence.service import PresenceService
 from node.rooms.hub import Hub
 from node.rooms.incoming import read_incoming
 from node.rooms.page import Pages
@@ -14,6 +15,7 @@ from node.rooms.state import RoomStates
 from protocol.address import parse_account
 from protocol.errors import BadRequest, NotAllowed
 from protocol.log import LogId
+from protocol.presence import PeerPresence, PeerPresenceAnswer
 from protocol.wire import (
     AccountLog,
     Claim,
@@ -43,6 +45,7 @@ class PeerServices:
         logs: PeerLogs,
         blobs: BlobKeeper,
         blob_sender: BlobSender,
+        presence: PresenceService,
     ) -> None:
         self._accounts = accounts
         self._key_packages = key_packages
@@ -52,6 +55,7 @@ class PeerServices:
         self._logs = logs
         self._blobs = blobs
         self._blob_sender = blob_sender
+        self._presence = presence
 
     async def claim(self, peer: str, claim: Claim) -> Claimed:
         """Key packages of accounts of ours."""
@@ -99,6 +103,10 @@ class PeerServices:
         blob = request.match_info["blob"]
         opened = self._blobs.open(blob, held=True)
         return await self._blob_sender.send(request, blob, opened, f"peer:{peer}")
+
+    async def presence(self, peer: str, body: PeerPresence) -> PeerPresenceAnswer:
+        """Who of its people is there, and who of ours shows itself to them."""
+        return self._presence.receive(peer, body)
 
     async def hello(self, peer: str, hello: Hello) -> None:
         """Move the peer's cursors to where it says it is."""

@@ -67,7 +67,7 @@ class Typings:
         self._lookups = 0
 
     def heard(self, device: Device, frame: Typing) -> None:
-        """A device says that its person types; passed by without a word if too often."""
+        """A device says that its person types; too often is passed by in silence."""
         account = str(device.account)
         self._pass(self._frames, device.address, frame.log, account, frame.on, "")
 
@@ -122,9 +122,12 @@ class Typings:
             return
         hub = room.owner == self._node
         if peer and not hub:
-            if room.owner != peer:
-                return  # only its hub speaks for a room's members elsewhere
-        elif account not in (room.others if peer else room.here) or (peer and account.partition("@")[2] != peer):
+            allowed = room.owner == peer  # only the hub knows who is in it elsewhere
+        elif peer:
+            allowed = account in room.others and account.partition("@")[2] == peer
+        else:
+            allowed = account in room.here
+        if not allowed:
             return
         frame = Typist(log, account, lease)
         for member in room.here:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from aiohttp import web
+
 from federation.ports import PeerRecord, PendingStream
 from protocol.codec import encode
 from protocol.errors import (
@@ -18,6 +20,7 @@ from protocol.errors import (
     Problem,
     Refused,
     UnknownAccount,
+    UnknownBlob,
     UnknownRoom,
 )
 from protocol.limits import BATCH_ENTRIES
@@ -34,6 +37,7 @@ from protocol.log import (
     read_submission,
     room_id,
 )
+from protocol.presence import PeerPresence, PeerPresenceAnswer
 from protocol.wire import (
     AccountLog,
     Claim,
@@ -306,11 +310,17 @@ class MemoryStore:
             raise UnknownRoom()
         return GroupState(own.head, own.hashes[-1], 1, b"info", bytes(32))
 
+    async def presence(self, peer: str, body: PeerPresence) -> PeerPresenceAnswer:
+        return PeerPresenceAnswer(body.run)
+
     async def roster(self, peer: str, log: LogId) -> Roster:
         own = self.logs.get(log)
         if own is None:
             raise UnknownRoom()
         return Roster(own.head, [], [f"alice@{peer}"])
+
+    async def blob(self, peer: str, request: web.Request) -> web.StreamResponse:
+        raise UnknownBlob()
 
     async def hello(self, peer: str, hello: Hello) -> None:
         self.hellos.append((peer, hello))
