@@ -76,13 +76,13 @@ class BlobFetcher:
         self._keeper = keeper
         self._ask = ask
         self._fetches: dict[str, _Fetch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
         """End what is under way."""
-        tasks = [fetch.task for fetch in self._fetches.values()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def open(self, blob: str, node: str | None) -> Source:
         """A blob, to read.
@@ -106,8 +106,13 @@ class BlobFetcher:
                 if node is None:
                     raise
             fetch = self._fetches.get(blob) or self._begin(blob, node)
-        await fetch.begun()
-        return fetch.reader()
+        source = fetch.reader()
+        try:
+            await fetch.begun()
+        except BaseException:
+            source.close()
+            raise
+        return source
 
     def _begin(self, blob: str, node: str) -> "_Fetch":
         from_node = sum(fetch.node == node for fetch in self._fetches.values())
@@ -115,7 +120,9 @@ class BlobFetcher:
             raise NodeBusy("Too many files are being fetched.", retry_after=5)
         fetch = _Fetch(self._keeper, self._ask, node, blob)
         self._fetches[blob] = fetch
-        fetch.task.add_done_callback(lambda _: self._fetches.pop(blob, None))
+        task = asyncio.create_task(fetch.run(lambda: self._fetches.pop(blob, None)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return fetch
 
 
@@ -143,7 +150,6 @@ class _Fetch:
         self._grown = asyncio.Event()
         self._file: BinaryIO | None = None
         self._readers = 0
-        self.task = asyncio.create_task(self._run())
 
     # --- for readers ----------------------------------------------------------------
 
@@ -199,7 +205,8 @@ class _Fetch:
 
     # --- fetching -------------------------------------------------------------------
 
-    async def _run(self) -> None:
+    async def run(self, ended: Callable[[], object]) -> None:
+        """Fetch it; `ended` is called before those who wait are told how."""
         stored = False
         try:
             try:
@@ -224,10 +231,11 @@ class _Fetch:
             log.exception("fetching a file failed")
             self._error = NodeFault()
         finally:
-            self._tell()
             if not stored:
                 await self._keeper.files.unlink([self._token])
-        self._close_if_done()
+            ended()
+            self._tell()
+            self._close_if_done()
         try:
             await self._keeper.evict()
         except Refused as error:  # the next hour's chore does it
@@ -293,7 +301,11 @@ class _FetchedSource:
 
     def __init__(self, fetch: _Fetch) -> None:
         self._fetch: _Fetch | None = fetch
-        self.size = fetch.size
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole."""
+        return 0 if self._fetch is None else self._fetch.size
 
     async def read(self, offset: int, count: int) -> bytes:
         """Bytes as soon as they are there."""
