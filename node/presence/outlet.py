@@ -25,7 +25,7 @@ from protocol.presence import (
     ShownPerson,
 )
 
-__all__ = ["OUTLETS_MAX", "PACE", "RENEW", "Outlets"]
+__all__ = ["GIVE_UP", "OUTLETS_MAX", "PACE", "RENEW", "Outlets"]
 
 PACE = 0.25
 """Seconds between the end of a request and the next one to the same node."""
@@ -38,7 +38,7 @@ RETRY_FIRST, RETRY_MAX = 30.0, 600.0
 """Seconds until a node that did not answer is tried again, doubling; after the last
 our people's leases there have ended anyway."""
 
-TRIES = 6
+GIVE_UP = 6
 """Failures after which a node is left alone until it asks, or somebody comes here who
 asks it."""
 
@@ -246,7 +246,7 @@ class Outlets:
         outlet.failures += 1
         wait = RETRY_FIRST * 2.0 ** min(outlet.failures - 1, 10)
         outlet.next_at = now + min(RETRY_MAX, wait)
-        outlet.fresh, outlet.listens = True, outlet.failures < TRIES
+        outlet.fresh, outlet.listens = True, outlet.failures < GIVE_UP
         outlet.dirty, outlet.dropped, outlet.typing = {}, {}, {}
         if outlet.listens:
             outlet.probes |= dict.fromkeys(outlet.asked)
