@@ -4,10 +4,11 @@ import sqlite3
 import time
 from typing import Any
 
+from node.storage.chain import event_key, log_number
 from node.storage.verify.source import RESTORE, Database, Findings, Progress
 from protocol.codec import decode
 from protocol.errors import Malformed
-from protocol.log import GENESIS, Entry, chain, event_id
+from protocol.log import GENESIS, Entry, LogId, chain, event_id
 
 __all__ = ["check_entries"]
 
@@ -16,27 +17,28 @@ CHUNK_BYTES = 8 * 1024 * 1024
 """Of one transaction: some ten milliseconds, and memory that any machine has."""
 
 _ENTRIES = (
-    "SELECT log, seq, event_id, previous, hash, data FROM entry"
+    "SELECT log, seq, event, previous, hash, data FROM entry"
     " WHERE (log, seq) > (?, ?) ORDER BY log, seq LIMIT ?"
 )
-_LOG = "SELECT id, kind, owner, term, head, hash FROM log WHERE id = ?"
+_LOG = "SELECT id, kind, owner, term, head, hash FROM log WHERE number = ?"
 _EMPTY = (
     "SELECT id, kind, owner, head FROM log WHERE id > ? AND NOT EXISTS"
-    " (SELECT 1 FROM entry WHERE entry.log = log.id) ORDER BY id LIMIT ?"
+    " (SELECT 1 FROM entry WHERE entry.log = log.number) ORDER BY id LIMIT ?"
 )
-_NEXT_LOG = "SELECT id FROM log WHERE id > ? ORDER BY id LIMIT 1"
+_NEXT_LOG = "SELECT number FROM log WHERE number > ? ORDER BY number LIMIT 1"
 _PERIODS = "SELECT since, until FROM member WHERE room = ?"
 
 
 class _Log:
     """A log while its entries pass by."""
 
-    __slots__ = ("hash", "id", "kind", "known", "ours", "seq", "term")
+    __slots__ = ("hash", "id", "kind", "known", "number", "ours", "seq", "term")
 
-    def __init__(self, name: str, row: tuple[Any, ...] | None, node: str) -> None:
-        self.id = name
+    def __init__(self, number: int, row: tuple[Any, ...] | None, node: str) -> None:
+        self.number = number
         self.known = row is not None
-        self.kind, owner, self.term = (row[1:4]) if row is not None else ("", "", 0)
+        unknown = (f"number {number}", "", "", 0)
+        self.id, self.kind, owner, self.term = unknown if row is None else row[:4]
         self.ours = owner == node
         self.seq = 0
         self.hash = GENESIS
@@ -62,7 +64,7 @@ class _Walk:
     def run(self) -> None:
         """Walk to the end, or to where nothing can be read any more."""
         started = time.perf_counter()
-        place: tuple[str, int] | None = ("", 0)
+        place: tuple[int, int] | None = (-1, 0)
         while place is not None:
             with self._database.moment() as connection:
                 try:
@@ -77,7 +79,7 @@ class _Walk:
         report.entries_per_second = round(report.entries / seconds)
 
     def _read(
-        self, connection: sqlite3.Connection, place: tuple[str, int]
+        self, connection: sqlite3.Connection, place: tuple[int, int]
     ) -> list[tuple[Any, ...]]:
         """The next entries behind a place; the last of them is empty at the end."""
         size, rows = 0, []
@@ -93,14 +95,14 @@ class _Walk:
 
     def _take(
         self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]
-    ) -> tuple[str, int] | None:
+    ) -> tuple[int, int] | None:
         """Check entries; where to go on, or None at the end."""
         for row in rows:
             log = self._log
             if not row:
                 self._finish(connection)
                 return None
-            if log is None or log.id != row[0]:
+            if log is None or log.number != row[0]:
                 self._finish(connection)
                 log = self._begin(connection, row)
             self._check(connection, log, row)
@@ -108,17 +110,23 @@ class _Walk:
         return rows[-1][0], rows[-1][1]
 
     def _begin(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> _Log:
-        name, first, _, previous, _, _ = row
-        log = _Log(
-            name, connection.execute(_LOG, (name,)).fetchone(), self._database.node
-        )
+        number, first, _, previous, _, _ = row
+        found = connection.execute(_LOG, (number,)).fetchone()
+        log = _Log(number, found, self._database.node)
         self._log = log
         self._found.report.logs += 1
         if not log.known:
             self._found.add(
                 "log_missing",
-                name,
-                f"There are entries of log {name}, but the log itself is missing; "
+                log.id,
+                f"There are entries of log {log.id}, but the log itself is missing; "
+                f"{RESTORE}.",
+            )
+        elif log_number(LogId(log.id)) != number:
+            self._found.add(
+                "number_wrong",
+                log.id,
+                f"The log {log.id} stands under a number that is not its own; "
                 f"{RESTORE}.",
             )
         if first > 1:
@@ -157,11 +165,11 @@ class _Walk:
             entry = decode(data, Entry)
         except Malformed:
             # Another hub may write what it likes; that is kept under its own name.
-            fits, placed = not log.ours and event == event_id(data), True
+            fits, placed = not log.ours and event == event_key(event_id(data)), True
         else:
             placed = not log.ours or (entry.seq == seq and entry.term <= log.term)
-            fits = event == event_id(entry.submission) or (
-                not log.ours and event == event_id(data)
+            fits = event == event_key(event_id(entry.submission)) or (
+                not log.ours and event == event_key(event_id(data))
             )
         if not fits:
             self._add(
@@ -179,7 +187,7 @@ class _Walk:
         log, self._log = self._log, None
         if log is None or not log.known:
             return
-        _, _, _, _, head, digest = connection.execute(_LOG, (log.id,)).fetchone()
+        _, _, _, _, head, digest = connection.execute(_LOG, (log.number,)).fetchone()
         if head != log.seq:
             self._found.add(
                 "head_wrong",
@@ -222,7 +230,7 @@ class _Walk:
         if log.kind != "outgoing":
             return False
         first = connection.execute(
-            "SELECT min(seq) FROM entry WHERE log = ?", (log.id,)
+            "SELECT min(seq) FROM entry WHERE log = ?", (log.number,)
         ).fetchone()[0]
         return bool(first == seq)
 
@@ -234,22 +242,24 @@ class _Walk:
     def _step_over(
         self,
         connection: sqlite3.Connection,
-        place: tuple[str, int],
+        place: tuple[int, int],
         error: sqlite3.DatabaseError,
-    ) -> tuple[str, int] | None:
+    ) -> tuple[int, int] | None:
         """A page cannot be read: close in on it, then go on behind its log."""
         if self._limit > 1:
             self._limit = max(1, self._limit // 8)
             return place
-        name, seq = place
         self._log, self._limit = None, CHUNK_ROWS
-        what = f"behind entry {seq} of log {name}" if name else "in the first log"
+        number, seq = place
+        row = connection.execute(_LOG, (number,)).fetchone()
+        name = row[0] if row is not None else "that comes first"
         self._found.add(
             "unreadable",
-            f"{name} {seq + 1}".strip(),
-            f"What stands {what} cannot be read ({error}); {RESTORE}.",
+            f"{name} {seq + 1}",
+            f"What stands behind entry {seq} of the log {name} cannot be read "
+            f"({error}); {RESTORE}.",
         )
-        later = connection.execute(_NEXT_LOG, (name,)).fetchone()
+        later = connection.execute(_NEXT_LOG, (number,)).fetchone()
         return None if later is None else (later[0], 0)
 
 
