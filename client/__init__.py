@@ -25,6 +25,9 @@ from client.model import (
     MessageChanged,
     MessageId,
     MessageRemoved,
+    OwnPresenceChanged,
+    PeopleChanged,
+    PersonPresence,
     Position,
     Profile,
     Quote,
@@ -35,6 +38,7 @@ from client.model import (
     SasChanged,
     State,
     Trust,
+    TypingChanged,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +57,9 @@ __all__ = [
     "MessageChanged",
     "MessageId",
     "MessageRemoved",
+    "OwnPresenceChanged",
+    "PeopleChanged",
+    "PersonPresence",
     "Position",
     "Profile",
     "Quote",
@@ -63,6 +70,7 @@ __all__ = [
     "SasChanged",
     "State",
     "Trust",
+    "TypingChanged",
 ]
 
 

@@ -6,10 +6,13 @@ network/       signed requests to our node, one session after the other (`sync`)
 rooms/         what comes in (`inbound`), what goes out (`settler`, `posting`)
 verification/  who is who, and whether the node lies
 archive/       history, sealed: backups, and for devices that are new
+presence/      who is there and who types
 doctor/        what does not work, and what helps
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from client.account.contacts import Contacts
 from client.account.devices import Devices
@@ -21,10 +24,11 @@ from client.broadcast import Broadcast
 from client.clock import Clock
 from client.doctor.doctor import Doctor
 from client.drafts import Drafts
-from client.model import Connection, ConnectionChanged, Profile
+from client.model import Connection, ConnectionChanged, Event, Profile
 from client.network.reading import Reading, Uplink
 from client.network.sync import Sync
 from client.network.transport import Signer, Transport
+from client.presence.presence import Presences
 from client.rooms.actions import Rooms
 from client.rooms.groups import Groups
 from client.rooms.inbound import Inbound
@@ -79,7 +83,7 @@ class Assembly:
         self._make_rooms()
         self._make_care()
         store.before_commit = events_of
-        store.publish = self._broadcast.publish
+        store.publish = self._published
 
     def _make_self_group(self) -> None:
         self.self_group = SelfGroup(self._me, self._groups, self._letters, self._clock)
@@ -178,6 +182,10 @@ class Assembly:
             self._rooms.start_direct,
         )
         """Who is who: fingerprints, comparisons, changed keys."""
+        self.presence = Presences(
+            store, self._uplink, self.self_group, me, self._broadcast.publish
+        )
+        """Who is there, who types, and what others see of us."""
         self._sync = Sync(
             store,
             self._uplink,
@@ -190,6 +198,7 @@ class Assembly:
             self.self_group,
             self.devices,
             self._contacts,
+            self.presence,
         )
         self.doctor = Doctor(
             store,
@@ -218,8 +227,13 @@ class Assembly:
         self.devices.entered(tx, room, group)
         self._linker.entered(tx)
 
+    def _published(self, events: Sequence[Event]) -> None:
+        self._broadcast.publish(events)
+        self.presence.noted(events)
+
     def _connection_changed(self, connection: Connection, detail: str) -> None:
         self._audit.online(connection is Connection.ONLINE)
+        self.presence.connected(connection is Connection.ONLINE)
         if (connection, detail) != (self.connection, self.connection_detail):
             self.connection, self.connection_detail = connection, detail
             self._broadcast.publish([ConnectionChanged(connection, detail)])

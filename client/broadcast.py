@@ -19,9 +19,12 @@ from client.model import (
     LinkChanged,
     MessageChanged,
     MessageRemoved,
+    OwnPresenceChanged,
+    PeopleChanged,
     RestoreProgress,
     RoomChanged,
     SasChanged,
+    TypingChanged,
 )
 
 __all__ = ["Broadcast", "Subscription"]
@@ -125,5 +128,13 @@ def _key(event: Event) -> Hashable:
             return ("alarm", room_id, text)
         case SasChanged(sas):
             return ("sas", sas.id)
-        case DevicesChanged() | LinkChanged() | RestoreProgress():
+        case TypingChanged(room):
+            return ("typing", room)
+        case (
+            DevicesChanged()
+            | LinkChanged()
+            | RestoreProgress()
+            | PeopleChanged()
+            | OwnPresenceChanged()
+        ):
             return type(event).__name__

@@ -24,11 +24,13 @@ from client.model import (
     Event,
     Message,
     MessageId,
+    PersonPresence,
     Position,
     Profile,
     Room,
     RoomMember,
 )
+from client.presence.choice import Chosen
 from client.storage.alarms import dismiss, list_alarms
 from client.storage.hardening import harden
 from client.storage.store import Store
@@ -195,6 +197,7 @@ class Client(Assembly):
                 )
                 tasks.create_task(self.verification.run(), name="verification")
                 tasks.create_task(self._removing.run(), name="removing")
+                tasks.create_task(self.presence.run(), name="presence")
                 await self._sync.run()
         finally:
             self._workers.stop()
@@ -202,6 +205,7 @@ class Client(Assembly):
 
     async def close(self) -> None:
         """Stop everything and close the database; twice does no harm."""
+        await self.presence.farewell()
         await self._stop()
         await self._transport.close()
         await self._store.close()
@@ -357,6 +361,20 @@ class Client(Assembly):
             UnknownMessage: it is on its way or was sent.
         """
         await self._store.run(lambda tx: self._writing.discard(tx, message))
+
+    # --- being there ------------------------------------------------------------
+
+    async def set_presence(self, state: Chosen) -> None:
+        """Choose how others see us, on all our devices (`presence` has more)."""
+        await self.presence.set_state(state)
+
+    def presence_of(self, account: str) -> PersonPresence:
+        """How somebody is, as far as it shows itself to us."""
+        return self.presence.of(account)
+
+    def typing(self, room: LogId, on: bool = True) -> None:
+        """We type in a room, or have stopped; call it with each key."""
+        self.presence.type(room, on)
 
     # --- rooms ----------------------------------------------------------------
 

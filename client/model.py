@@ -34,6 +34,9 @@ __all__ = [
     "MessageChanged",
     "MessageId",
     "MessageRemoved",
+    "OwnPresenceChanged",
+    "PeopleChanged",
+    "PersonPresence",
     "Position",
     "Profile",
     "Quote",
@@ -46,6 +49,7 @@ __all__ = [
     "SasStage",
     "State",
     "Trust",
+    "TypingChanged",
 ]
 
 MessageId = NewType("MessageId", str)
@@ -444,6 +448,34 @@ class Ailment:
     state: Literal["open", "repairing", "repaired"]
 
 
+@dataclass(frozen=True, slots=True)
+class PersonPresence:
+    """Whether somebody is there, as far as it is shown to us."""
+
+    state: Literal["online", "away", "dnd", "offline", "unknown"]
+    """`unknown`: it is not shown to us, or nobody knows now."""
+    since: int
+    """Seconds since 1970: since when; of `offline` when it was last there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleChanged:
+    """Somebody came, went or is another way: `presence.of` says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPresenceChanged:
+    """How we are shown to others changed: `presence.choice` and `presence.mode`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypingChanged:
+    """Who types in a room."""
+
+    room: LogId
+    accounts: tuple[str, ...]
+
+
 Event = (
     RoomChanged
     | MessageChanged
@@ -454,4 +486,7 @@ Event = (
     | LinkChanged
     | RestoreProgress
     | SasChanged
+    | PeopleChanged
+    | OwnPresenceChanged
+    | TypingChanged
 )

@@ -19,6 +19,7 @@ from protocol.codec import encode
 from protocol.errors import Refused
 from protocol.limits import BODY_MAX
 from protocol.log import LogId
+from protocol.presence import People, Typist
 from protocol.wire import (
     AckFrame,
     Entries,
@@ -91,7 +92,9 @@ class Session:
                 await socket.close()
                 raise NodeNonsense("The node began a session with the wrong frame.")
 
-    async def frames(self) -> AsyncIterator[Entries | OutcomeFrame]:
+    async def frames(
+        self,
+    ) -> AsyncIterator[Entries | OutcomeFrame | People | Typist]:
         """What the node sends, until the session ends.
 
         Raises:
@@ -112,7 +115,7 @@ class Session:
             match frame:
                 case ResultFrame() as result:
                     self._settle(result)
-                case Entries() | OutcomeFrame():
+                case Entries() | OutcomeFrame() | People() | Typist():
                     yield frame
                 case ProblemFrame(document):
                     # A frame was refused, or the session is about to end: then
@@ -150,6 +153,14 @@ class Session:
             NodeUnreachable: the connection was lost.
         """
         await self._send(AckFrame(dict(cursors)))
+
+    async def tell(self, frame: FromDevice) -> None:
+        """Send a frame that is not answered: presence, typing.
+
+        Raises:
+            NodeUnreachable: the connection was lost.
+        """
+        await self._send(frame)
 
     async def close(self) -> None:
         """End the session; whoever waits for a result gets `NodeUnreachable`."""

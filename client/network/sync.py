@@ -24,6 +24,7 @@ from client.model import Connection
 from client.network.pace import Pace
 from client.network.reading import Reading, Uplink
 from client.network.session import Session
+from client.presence.presence import Presences
 from client.rooms.changes import doubt_keys, expect_room
 from client.rooms.letters import Stage
 from client.rooms.posting import Posting
@@ -33,6 +34,7 @@ from client.storage.store import Store, Tx
 from client.storage.timeline import Status
 from protocol.errors import Refused
 from protocol.log import LogId
+from protocol.presence import People, Typist
 from protocol.wire import Entries, OutcomeFrame, Rooms, RoomState
 
 __all__ = ["Sync"]
@@ -71,6 +73,7 @@ class Sync:
         own: SelfGroup,
         devices: Devices,
         contacts: Contacts,
+        presence: Presences,
     ) -> None:
         self._store = store
         self._uplink = uplink
@@ -82,6 +85,7 @@ class Sync:
         self._changed = changed
         self._own = own
         self._devices = devices
+        self._presence = presence
         self._pace = Pace()
         self._renewal = Renewal(store, uplink.transport, contacts, me, clock)
         self._targets: dict[LogId, int] = {}
@@ -153,6 +157,8 @@ class Sync:
                     if applied.gap:
                         await self._reading.catch_up(log)
                     await self._reached(log)
+                case People() | Typist():
+                    self._presence.receive(frame)
                 case OutcomeFrame(log, receipt):
                     await self._posting.outcome(log, receipt)
                     self._workers.poke(log)

@@ -12,6 +12,7 @@ from protocol.codec import encode
 from protocol.errors import Refused
 from protocol.limits import BATCH_ENTRIES
 from protocol.log import Kind, LogId, mailbox_id, read_submission
+from protocol.presence import Presence, Typing
 from protocol.wire import (
     AckFrame,
     Bundle,
@@ -131,5 +132,7 @@ class FakeSessions(FakeRooms):
                     await socket.close()
                     return
                 await self.frame(socket, ResultFrame(id, receipt))
+            case Presence() | Typing():
+                pass  # it has nobody to tell
             case _:
                 await self.frame(socket, ProblemFrame(Refused().problem()))

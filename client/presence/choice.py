@@ -1,0 +1,79 @@
+"""What a person chose about being seen: the same on all devices of the account.
+
+Registers of the self group: nobody else hears of them, the node neither.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from client.account.self_group import SelfGroup
+from client.storage.store import Tx
+
+__all__ = ["Choice", "Choices", "Chosen"]
+
+Chosen = Literal["online", "away", "dnd", "invisible"]
+"""`online`: and away by itself, when nobody has touched a key for long."""
+
+PRESENCE, HIDE = "presence", "hide"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen, with the defaults of who never chose."""
+
+    state: Chosen = "online"
+    share: bool = True
+    """Whether others may see this account as there, and when it was last."""
+    typing: bool = True
+    """Whether others may see it typing."""
+    receipts: bool = True
+    """Whether others may see what it has read."""
+    hidden_from: frozenset[str] = frozenset()
+    """People who see none of it."""
+
+
+class Choices:
+    """Reads and writes them; `changed` is called on the event loop."""
+
+    def __init__(self, own: SelfGroup, changed: Callable[[], object]) -> None:
+        self._own = own
+        self._changed = changed
+        own.on(PRESENCE, self._heard)
+        own.on(HIDE, self._heard)
+
+    def load(self, tx: Tx) -> Choice:
+        """What holds now."""
+        values = self._own.items(tx, PRESENCE)
+        state: Chosen = "online"
+        for known in get_args(Chosen):
+            if values.get("state") == known.encode():
+                state = known
+        return Choice(
+            state,
+            share="share" not in values,
+            typing="typing" not in values,
+            receipts="receipts" not in values,
+            hidden_from=frozenset(self._own.items(tx, HIDE)),
+        )
+
+    def set_state(self, tx: Tx, state: Chosen) -> None:
+        """Choose how to be seen."""
+        value = b"" if state == "online" else state.encode()
+        self._own.set(tx, PRESENCE, "state", value)
+        tx.after.append(self._changed)
+
+    def set_switch(
+        self, tx: Tx, switch: Literal["share", "typing", "receipts"], on: bool
+    ) -> None:
+        """Let others see something, or not."""
+        self._own.set(tx, PRESENCE, switch, b"" if on else b"0")
+        tx.after.append(self._changed)
+
+    def hide_from(self, tx: Tx, account: str, on: bool) -> None:
+        """Show nothing of it to somebody, or again."""
+        self._own.set(tx, HIDE, account, b"1" if on else b"")
+        tx.after.append(self._changed)
+
+    def _heard(self, tx: Tx, key: str, value: bytes) -> None:
+        tx.after.append(self._changed)
