@@ -108,8 +108,6 @@ class PresenceService:
         self._typings = Typings(
             node, clock, store, self._tell_typist, self._tell_peer, self._spawn
         )
-        self._open: dict[str, int] = {}
-        """How many sessions a device has: the next may begin before one has ended."""
         self._listening: dict[str, dict[str, None]] = {}
         """By account: its devices that said how they are, in this session."""
         self._probed: dict[str, set[str]] = {}
@@ -127,26 +125,27 @@ class PresenceService:
         return {Presence: self._on_presence, Typing: self._on_typing}
 
     def opened(self, device: Device) -> None:
-        """A session has begun."""
-        self._open[device.address] = self._open.get(device.address, 0) + 1
+        """A session has begun; the one that the device had may just be forgotten."""
+        self._stop_telling(device)
 
     def ended(self, device: Device) -> None:
-        """A session has ended."""
-        left = self._open.pop(device.address, 1) - 1
-        if left > 0:  # it has come back already
-            self._open[device.address] = left
-            return
+        """The last session of a device has ended."""
+        self._stop_telling(device)
+        self._roll.end(device.address, self._clock())
+        self._wake.set()
+
+    def _stop_telling(self, device: Device) -> None:
         account = str(device.account)
-        devices = self._listening.get(account, {})
-        devices.pop(device.address, None)
         self._behind.pop(device.address, None)
+        devices = self._listening.get(account)
+        if devices is None:
+            return
+        devices.pop(device.address, None)
         if not devices:
-            self._listening.pop(account, None)
+            del self._listening[account]
             self._probed.pop(account, None)
             self._hearsay.forget(account)
             self._tray.forget(account)
-        self._roll.end(device.address, self._clock())
-        self._wake.set()
 
     def _on_presence(self, device: Device, frame: FromDevice) -> None:
         assert isinstance(frame, Presence)
@@ -155,8 +154,8 @@ class PresenceService:
         if frame.show is not None:
             _check_show(frame.show)
         self._roll.say(device.address, account, frame.mode, frame.show, now)
-        if frame.mode == "gone" or device.address not in self._open:
-            self._wake.set()
+        self._wake.set()
+        if frame.mode == "gone":
             return
         devices = self._listening.setdefault(account, {})
         if device.address not in devices:
@@ -164,7 +163,6 @@ class PresenceService:
             self._tell_all(account, device.address)
         if self._roll.there(account):
             self._probe(account, now)
-        self._wake.set()
 
     def _probe(self, account: str, now: float) -> None:
         """Ask the others' nodes once who shows itself to somebody who came."""
