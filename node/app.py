@@ -51,6 +51,7 @@ from node.peers.store import Peers
 from node.peers.wake import PeerWake
 from node.presence.service import PresenceService
 from node.rooms.hub import Hub
+from node.rooms.newest import Newest
 from node.rooms.page import Pages
 from node.rooms.state import RoomStates
 from node.rooms.submission import Submissions
@@ -173,10 +174,12 @@ class Node:
         self.presence = PresenceService(
             name,
             clock,
-            self.delivery,  # type: ignore[arg-type]
+            self.delivery,
             lambda: self.federation,
             lambda: self.store,
         )
+        self.delivery.opened.append(self.presence.opened)
+        self.delivery.ended.append(self.presence.ended)
         self.federation = self._federation(PeerInbox(self.store, self.hub, name, clock))
         self.submissions = Submissions(
             self.store,
@@ -243,6 +246,7 @@ class Node:
             await self._close()
             raise
         self._spawn(self.delivery.watch())
+        self._spawn(self._sockets.watch())
         assert self._runner is not None and self._runner.server is not None
         self._spawn(self._patience.watch(self._runner.server))
         self._spawn(self.peer_wake.watch())
@@ -274,6 +278,7 @@ class Node:
         """Tell everybody, write what is queued, close everything."""
         log.info("%s stops", self.settings.name)
         self.delivery.stop()
+        await self._sockets.stop()
         self.links.stop()
         await self.blob_fetcher.stop()
         await self.federation.stop()
@@ -286,6 +291,7 @@ class Node:
         self._tasks.clear()
         if self._runner is not None:
             await self._runner.cleanup()
+        self.delivery.flush()
         await self.store.stop()
         self.hub.close()
         self.accounts.close()
@@ -367,7 +373,10 @@ class Node:
                 self.federation.account_log,
             ).routes()
         )
-        app.add_routes(LogApi(gate, self.submissions, self.pages, self.states).routes())
+        newest = Newest(self.store)
+        app.add_routes(
+            LogApi(gate, self.submissions, self.pages, self.states, newest).routes()
+        )
         app.add_routes(VaultApi(gate, self.vaults).routes())
         app.add_routes(LinkApi(gate, self.links).routes())
         app.add_routes(
@@ -375,10 +384,14 @@ class Node:
                 gate, self.blobs, self.blob_fetcher, self.blob_sender, name
             ).routes()
         )
-        socket = SocketApi(
-            gate, self.delivery, self.submissions, clock, limits.events_per_second
+        self._sockets = SocketApi(
+            gate,
+            self.delivery,
+            self.submissions,
+            limits.events_per_second,
+            self.presence.handlers(),
         )
-        app.add_routes(socket.routes())
+        app.add_routes(self._sockets.routes())
         app.add_routes(self.federation.routes())
         return app
 

@@ -1,54 +1,52 @@
-"""The WebSocket: frames in from a device, frames out from its session.
+"""Devices' sessions over WebSockets: what their frames ask for, and when they end.
 
-The upgrade request is signed; nothing after it is. Two tasks serve a socket: this
-module's reader and the session's writer. Whatever ends one ends the other. A frame
-that cannot be read is answered by a problem and changes nothing.
+The upgrade request is signed; nothing after it is. A frame that cannot be read is
+answered by a problem and changes nothing. Messages are queued for the writer as they
+come in; only what needs a thread or the database first gets a task.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, cast
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import web
 
+from node.accounts.device import Device
 from node.api.gate import Gate
 from node.api.middleware import refusal_of
-from node.clock import Clock
-from node.limit import Buckets
+from node.api.websocket import CLOSE_TIMEOUT, Detached, WebSocket, upgrade
+from node.rooms.incoming import Incoming
 from node.rooms.submission import Submissions
 from node.sessions.delivery import Delivery
 from node.sessions.session import Session
-from protocol.codec import decode, decode_json, encode, encode_json
-from protocol.errors import Refused, TooMany
-from protocol.limits import BODY_MAX
+from protocol.codec import decode, decode_json
+from protocol.errors import NodeFault, Refused
 from protocol.wire import (
     AckFrame,
     FromDevice,
-    FromNode,
     ProblemFrame,
+    Receipt,
     ResultFrame,
     Submit,
     SubmitFrame,
 )
 
-__all__ = ["SocketApi"]
+__all__ = ["Handlers", "SocketApi"]
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 30.0
-"""Seconds between pings; a device that does not answer one in half of that is gone.
-Below the minute after which home routers and phone networks forget a connection."""
+"""Seconds of silence after which a device is pinged; a device that does not answer in
+half of that is gone. Below the minute after which home routers and phone networks
+forget a connection."""
 
-FRAME_MAX = BODY_MAX
-"""Bytes of one frame: the same as of a request's body. A larger one ends the
-connection (close code 1009), because it cannot be passed by without reading it."""
+LOOK = 5.0
+"""Seconds between two looks at who is silent."""
 
 SEND_TIMEOUT = 60.0
 """Seconds in which a device must take in what the socket's buffer holds (64 KiB)."""
-
-CLOSE_TIMEOUT = 2.0
-"""Seconds that a device has to answer a close: it was told why before, and a node
-that stops waits for it."""
 
 SUBMITS_MAX = 64
 """Submissions of one session under way; then its socket is not read until one ends."""
@@ -57,33 +55,8 @@ FRAME_RATE, FRAME_BURST = 100.0, 1000.0
 """Frames a second of one session, and at once, above twice the messages that it may
 send; a faster one is read no faster than this."""
 
-
-class _SocketLine:
-    """`node.sessions.session.Line` over a WebSocket."""
-
-    def __init__(
-        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None
-    ) -> None:
-        self._socket = socket
-        self._transport = transport
-        self.json = False
-        """Whether the device's last frame was text: it is answered likewise."""
-
-    async def send(self, frame: FromNode) -> None:
-        """Send a frame; waits while the socket's buffer is full."""
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                if self.json:
-                    await self._socket.send_str(encode_json(frame).decode())
-                else:
-                    await self._socket.send_bytes(encode(frame))
-        except TimeoutError as error:
-            raise ConnectionError("the device does not read") from error
-
-    def abort(self) -> None:
-        """Break the connection, whatever is on its way."""
-        if self._transport is not None:
-            self._transport.abort()
+Handlers = Mapping[type, Callable[[Device, Any], None]]
+"""By type of frame: who takes it. Called on the event loop, so it must be quick."""
 
 
 class SocketApi:
@@ -94,128 +67,231 @@ class SocketApi:
         gate: Gate,
         delivery: Delivery,
         submissions: Submissions,
-        clock: Clock,
         events_per_second: float,
+        handlers: Handlers | None = None,
     ) -> None:
-        """`events_per_second` is what one device may submit."""
-        self._frame_rate = FRAME_RATE + 2 * events_per_second
+        """Make the one of a node.
+
+        Args:
+            gate: lets devices in.
+            delivery: their sessions.
+            submissions: takes what they write.
+            events_per_second: what one device may submit.
+            handlers: of the frames that are no submission and no ack.
+        """
+        self.frame_rate = FRAME_RATE + 2 * events_per_second
+        self.delivery = delivery
+        self.submissions = submissions
+        self.handlers = handlers or {}
         self._gate = gate
-        self._delivery = delivery
-        self._submissions = submissions
-        self._clock = clock
+        self._talks: set[_Talk] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._nobody: asyncio.Event | None = None
+        """Set when the last one has gone, while the node stops."""
 
     def routes(self) -> list[web.RouteDef]:
         """What `Application.add_routes` takes."""
         return [web.get("/telex/v1/ws", self.serve)]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """One session, from the upgrade to the end of the connection."""
+        """Begin a session; it goes on when this has returned."""
         device = await self._gate.device(request)
         remote = self._gate.remote(request)
-        self._delivery.admit(remote)
+        self.delivery.admit(remote)
         try:
-            socket = web.WebSocketResponse(
-                heartbeat=HEARTBEAT,
-                max_msg_size=FRAME_MAX,
-                compress=False,
-                timeout=CLOSE_TIMEOUT,
-            )
-            await socket.prepare(request)
-            line = _SocketLine(socket, request.transport)
-            session = self._delivery.open(device, line)
-            try:
-                await self._run(socket, line, session)
-            finally:
-                self._delivery.end(session)
-        finally:
-            self._delivery.release(remote)
-        return socket
+            socket = upgrade(request)
+        except BaseException:
+            self.delivery.release(remote)
+            raise
+        session = self.delivery.open(device, socket)
+        talk = _Talk(self, socket, session, remote)
+        self._talks.add(talk)
+        socket.listen(talk)
+        self.spawn(self._load(session))
+        return Detached()
 
-    async def _run(
-        self, socket: web.WebSocketResponse, line: _SocketLine, session: Session
-    ) -> None:
-        log.debug("%s is connected", session.device.address)
-        writer = asyncio.create_task(self._delivery.run(session))
-        reader = asyncio.create_task(self._receive(socket, line, session))
-        # A device that does not read must not keep its session by that.
-        over = asyncio.create_task(session.wait_end(CLOSE_TIMEOUT))
-        tasks = (writer, reader, over)
+    async def _load(self, session: Session) -> None:
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-            for end in ends:
-                if isinstance(end, Exception) and not isinstance(
-                    end, ConnectionError | Refused
-                ):
-                    log.error("a session failed", exc_info=end)
-            seconds = SEND_TIMEOUT if session.ended is None else 2 * CLOSE_TIMEOUT
-            try:
-                async with asyncio.timeout(seconds):
-                    await socket.close(code=WSCloseCode.GOING_AWAY)
-            except TimeoutError:
-                line.abort()
-            log.debug("%s is gone", session.device.address)
+            await self.delivery.load(session)
+        except Refused as error:
+            log.warning("a session cannot read its logs: %s", error)
+            session.close(NodeFault())
 
-    async def _receive(
-        self, socket: web.WebSocketResponse, line: _SocketLine, session: Session
-    ) -> None:
-        pace = Buckets(self._frame_rate, FRAME_BURST, "")
-        room = asyncio.Semaphore(SUBMITS_MAX)
-        async with asyncio.TaskGroup() as tasks:
-            async for message in socket:
-                await self._slow_down(pace)
-                try:
-                    match message.type:
-                        case WSMsgType.BINARY:
-                            line.json = False
-                            frame = decode(message.data, cast(Any, FromDevice))
-                        case WSMsgType.TEXT:
-                            line.json = True
-                            frame = decode_json(
-                                message.data.encode(), cast(Any, FromDevice)
-                            )
-                        case _:
-                            return
-                except Exception as error:
-                    session.answer(ProblemFrame(refusal_of(error).problem()))
-                    continue
-                await room.acquire()
-                # Tasks start in the order in which they are made, and a message is
-                # queued before its task first waits: so the device's order holds.
-                tasks.create_task(self._handle(session, frame, room))
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what cannot be done at once."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _slow_down(self, pace: Buckets) -> None:
+    def over(self, talk: "_Talk") -> None:
+        """A connection is gone."""
+        self._talks.discard(talk)
+        self.delivery.end(talk.session)
+        self.delivery.release(talk.remote)
+        if self._nobody is not None and not self._talks:
+            self._nobody.set()
+
+    async def watch(self) -> None:
+        """Ping who is silent and drop who does not answer; runs until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                pace.take("", self._clock())
-                return
-            except TooMany:
-                await asyncio.sleep(1 / self._frame_rate)
+            await asyncio.sleep(LOOK)
+            for talk in list(self._talks):
+                talk.look(loop.time())
 
-    async def _handle(
-        self, session: Session, frame: FromDevice, room: asyncio.Semaphore
-    ) -> None:
+    async def stop(self) -> None:
+        """Wait for the sessions, which were told; then break what is left."""
+        if not self._talks:
+            return
+        self._nobody = asyncio.Event()
         try:
-            # A device that was just revoked may be slow to read that it was.
-            if session.ended is not None:
-                raise session.ended
-            match frame:
-                case SubmitFrame():
-                    session.answer(await self._submit(session, frame))
-                case AckFrame():
-                    await self._delivery.ack(session, frame.cursors)
-        except Exception as error:
-            session.answer(ProblemFrame(refusal_of(error).problem()))
-        finally:
-            room.release()
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._nobody.wait()
+        except TimeoutError:
+            for talk in list(self._talks):
+                talk.socket.abort()
+            await self._nobody.wait()
 
-    async def _submit(self, session: Session, frame: SubmitFrame) -> ResultFrame:
+
+class _Talk:
+    """What one connection asks for; `node.api.websocket.Listener`."""
+
+    __slots__ = (
+        "_api",
+        "_at",
+        "_level",
+        "_waiting",
+        "remote",
+        "session",
+        "socket",
+        "under_way",
+    )
+
+    def __init__(
+        self, api: SocketApi, socket: WebSocket, session: Session, remote: str
+    ) -> None:
+        self._api = api
+        self._level = FRAME_BURST
+        self._at = socket.heard
+        self._waiting = False
+        """Whether the socket is held until a submission ends."""
+        self.remote = remote
+        self.session = session
+        self.socket = socket
+        self.under_way = 0
+
+    # --- the listener -------------------------------------------------------------
+
+    def received(self, data: bytes | str) -> bool:
+        """Do what a frame asks for; whether there may be more."""
+        try:
+            if self.session.ended is not None:
+                # A device that was just revoked may be slow to read that it was.
+                raise self.session.ended
+            self._handle(
+                decode(data, cast(Any, FromDevice))
+                if isinstance(data, bytes)
+                else decode_json(data.encode(), cast(Any, FromDevice))
+            )
+        except Exception as error:
+            self._refuse(error)
+        self._waiting = self.under_way >= SUBMITS_MAX
+        return self._in_pace() and not self._waiting
+
+    def drained(self) -> None:
+        """The socket has room."""
+        self.session.touch()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._api.over(self)
+
+    def look(self, now: float) -> None:
+        """Ping or break it if it is silent, or does not read."""
+        silence = now - self.socket.heard
+        stuck = not self.socket.ready and now - self.socket.full_since > SEND_TIMEOUT
+        if stuck or silence > 1.5 * HEARTBEAT:
+            self.socket.abort()
+        elif silence > HEARTBEAT:
+            self.socket.ping()
+
+    # --- frames -------------------------------------------------------------------
+
+    def _handle(self, frame: FromDevice) -> None:
+        match frame:
+            case SubmitFrame():
+                self._submit(frame)
+            case AckFrame():
+                rest = self._api.delivery.ack(self.session, frame.cursors)
+                if rest:
+                    self._start(self._read_from(rest))
+            case _:
+                handler = self._api.handlers.get(type(frame))
+                if handler is not None:
+                    handler(self.session.device, frame)
+
+    def _submit(self, frame: SubmitFrame) -> None:
+        reply = partial(self._answer, frame.id)
+        submissions = self._api.submissions
+        self.under_way += 1
+        try:
+            incoming = submissions.read(self.session.device, frame.submission)
+            if submissions.put(incoming, reply):
+                return
+        except Exception as error:
+            reply(refusal_of(error))
+            return
+        self._api.spawn(self._shake(incoming, frame, reply))
+
+    async def _shake(
+        self,
+        incoming: Incoming,
+        frame: SubmitFrame,
+        reply: Callable[[Receipt | Refused], None],
+    ) -> None:
         submit = Submit(frame.submission, frame.bundle)
         try:
-            receipt = await self._submissions.submit(session.device, submit)
+            reply(await self._api.submissions.shake(incoming, submit))
         except Exception as error:
-            return ResultFrame(frame.id, problem=refusal_of(error).problem())
-        return ResultFrame(frame.id, receipt=receipt)
+            reply(refusal_of(error))
+
+    def _answer(self, number: int, outcome: Receipt | Refused) -> None:
+        self.under_way -= 1
+        if isinstance(outcome, Refused):
+            frame = ResultFrame(number, problem=outcome.problem())
+        else:
+            frame = ResultFrame(number, receipt=outcome)
+        self.session.answer(frame)
+        if self._waiting:
+            self._go_on()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self.under_way += 1
+        self._api.spawn(work)
+
+    async def _read_from(self, cursors: dict[Any, int]) -> None:
+        try:
+            await self._api.delivery.start(self.session, cursors)
+        except Exception as error:
+            self._refuse(error)
+        finally:
+            self.under_way -= 1
+            if self._waiting:
+                self._go_on()
+
+    def _refuse(self, error: Exception) -> None:
+        self.session.answer(ProblemFrame(refusal_of(error).problem()))
+
+    def _in_pace(self) -> bool:
+        """Whether frames come no faster than they may; if they do, it waits."""
+        rate, now = self._api.frame_rate, self.socket.heard
+        level = min(FRAME_BURST, self._level + (now - self._at) * rate) - 1
+        self._level, self._at = level, now
+        if level >= 0:
+            return True
+        asyncio.get_running_loop().call_later(-level / rate, self._go_on)
+        return False
+
+    def _go_on(self) -> None:
+        self._waiting = False
+        self.socket.go_on()

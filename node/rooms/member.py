@@ -21,6 +21,7 @@ __all__ = [
     "first_readable",
     "get_cursor",
     "is_member",
+    "list_all_periods",
     "list_periods",
     "list_rooms",
     "peer_reader",
@@ -35,6 +36,11 @@ _cursor = core(CursorRow)
 _PERIODS = (
     select(_member.c.since, _member.c.until)
     .where(_member.c.room == bindparam("room"), _member.c.reader == bindparam("reader"))
+    .order_by(_member.c.since)
+)
+_ALL_PERIODS = (
+    select(_member.c.room, _member.c.since, _member.c.until)
+    .where(_member.c.reader == bindparam("reader"))
     .order_by(_member.c.since)
 )
 _IS_MEMBER = select(_member.c.since).where(
@@ -71,6 +77,16 @@ def list_periods(
     """When a reader was in a room, oldest first; empty: never."""
     rows = connection.execute(_PERIODS, {"room": room, "reader": reader})
     return tuple(Period(since, until) for since, until in rows)
+
+
+def list_all_periods(
+    connection: Connection, reader: str
+) -> dict[str, tuple[Period, ...]]:
+    """When a reader was in each room, oldest first."""
+    found: dict[str, tuple[Period, ...]] = {}
+    for room, since, until in connection.execute(_ALL_PERIODS, {"reader": reader}):
+        found[room] = (*found.get(room, ()), Period(since, until))
+    return found
 
 
 def is_member(connection: Connection, room: LogId, reader: str) -> bool:

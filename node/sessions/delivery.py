@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, update
 
 from node.accounts.device import Device, Devices, list_refused
 from node.clock import Clock
@@ -22,7 +22,10 @@ from node.event import (
 )
 from node.rooms.member import first_readable, get_cursor
 from node.rooms.page import device_periods
-from node.sessions.session import Line, Session
+from node.sessions.cursor import Cursors
+from node.sessions.line import Line
+from node.sessions.reading import load_readings
+from node.sessions.session import Session
 from node.sessions.tail import Tail
 from node.storage.chain import get_log
 from node.storage.store import Store, Transaction
@@ -37,7 +40,7 @@ from protocol.errors import (
     UnknownRoom,
 )
 from protocol.log import LogId
-from protocol.wire import OutcomeFrame
+from protocol.wire import FromNode, OutcomeFrame
 
 __all__ = ["Delivery"]
 
@@ -89,9 +92,21 @@ class Delivery:
         self._sessions_max = sessions_max
         self._per_address = per_address
         self._tail = Tail()
+        self._cursors = Cursors()
         self._sessions: dict[str, Session] = {}
-        self._readers: dict[LogId, set[Session]] = {}
-        self._subscribed: dict[Session, set[LogId]] = {}
+        self._accounts: dict[str, list[Session]] = {}
+        self._readers: dict[LogId, list[Session]] = {}
+        self._subscribed: dict[Session, list[LogId]] = {}
+        self._touched: list[Session] = []
+        self._loading = 0
+        self._meanwhile: dict[LogId, int] = {}
+        """Heads that logs got while sessions were loading."""
+        self._moved: set[LogId] = set()
+        """Logs whose members changed meanwhile."""
+        self.opened: list[Callable[[Device], None]] = []
+        """Called when a device has come."""
+        self.ended: list[Callable[[Device], None]] = []
+        """Called when a device's session is over."""
         self._addresses: dict[str, int] = {}
         self._admitted = 0
         self._recheck = asyncio.Event()
@@ -130,47 +145,65 @@ class Delivery:
             self._addresses.pop(remote, None)
 
     def open(self, device: Device, line: Line) -> Session:
-        """A session for a device; the one that it had ends."""
-        session = Session(device, line, self._store(), self._tail, int(self._clock()))
+        """A session for a device; the one that it had ends. `load` starts it."""
+        now = int(self._clock())
+        session = Session(device, line, self._store(), self._tail, self._touch, now)
         before = self._sessions.get(device.address)
         if before is not None:
             before.close(SessionReplaced())
         self._sessions[device.address] = session
-        self._subscribed[session] = set()
+        self._accounts.setdefault(session.account, []).append(session)
+        self._subscribed[session] = []
         if self._stopping:
             session.close(NodeBusy("It is stopping.", retry_after=5))
+        for callback in self.opened:
+            callback(device)
         return session
 
-    async def run(self, session: Session) -> None:
-        """Send to a session until it ends.
+    async def load(self, session: Session) -> None:
+        """Find out what a session has to read, and begin.
 
         Raises:
-            ConnectionError: the device is gone.
             Refused: the database failed.
         """
-        reader = session.device.address
-        logs = await self._store().read(
-            lambda c: [
-                LogId(name)
-                for name in c.scalars(
-                    select(_cursor.c.log).where(_cursor.c.reader == reader)
-                )
-            ]
-        )
-        for name in logs:
-            self._subscribe(session, name)
-        await session.run(logs)
+        device = session.device
+        self._loading += 1
+        try:
+            found = await self._store().read(lambda c: load_readings(c, device))
+            if session not in self._subscribed:
+                return  # it ended meanwhile
+            for name, reading in found:
+                self._subscribe(session, name)
+                acked = self._cursors.newest(device.address, name, reading.acked)
+                reading.acked = reading.sent = acked
+                # What was appended since the database was read.
+                reading.head = max(reading.head, self._meanwhile.get(name, 0))
+            session.start_reading(found)
+            for name in self._moved & dict(found).keys():
+                session.reload(name)
+        finally:
+            self._loading -= 1
+            if not self._loading:
+                self._meanwhile.clear()
+                self._moved.clear()
 
     def end(self, session: Session) -> None:
-        """Forget a session."""
-        for name in self._subscribed.pop(session, set()):
-            readers = self._readers.get(name)
-            if readers is not None:
-                readers.discard(session)
-                if not readers:
-                    del self._readers[name]
+        """Forget a session whose line is gone."""
+        for name in self._subscribed.pop(session, ()):
+            readers = self._readers[name]
+            readers.remove(session)
+            if not readers:
+                del self._readers[name]
+        here = self._accounts.get(session.account)
+        if here is not None and session in here:
+            here.remove(session)
+            if not here:
+                del self._accounts[session.account]
+        session.forget()
         if self._sessions.get(session.device.address) is session:
             del self._sessions[session.device.address]
+            for callback in self.ended:
+                callback(session.device)
 
     def stop(self) -> None:
         """Tell every session that the node stops; take no new ones."""
@@ -178,22 +211,72 @@ class Delivery:
         for session in self._sessions.values():
             session.close(NodeBusy("It is stopping.", retry_after=5))
 
+    def flush(self) -> None:
+        """Write down how far devices are, before the database is closed."""
+        self._cursors.flush(self._store())
+
     def _subscribe(self, session: Session, name: LogId) -> None:
-        if session in self._subscribed:
-            self._subscribed[session].add(name)
-            self._readers.setdefault(name, set()).add(session)
+        subscribed = self._subscribed.get(session)
+        if subscribed is not None:
+            subscribed.append(name)
+            self._readers.setdefault(name, []).append(session)
+
+    def _touch(self, session: Session) -> None:
+        """Have a session send soon: once, whatever happens until then."""
+        if not self._touched:
+            asyncio.get_running_loop().call_soon(self._pump)
+        self._touched.append(session)
+
+    def _pump(self) -> None:
+        touched, self._touched = self._touched, []
+        for session in touched:
+            session.pump()
+
+    # --- frames for those who are there -----------------------------------------
+
+    def send(self, device: str, frame: FromNode) -> bool:
+        """Send a frame that nobody misses; False if the device is away or slow."""
+        session = self._sessions.get(device)
+        return session is not None and session.whisper(frame)
+
+    def send_account(self, account: str, frame: FromNode, but: str = "") -> int:
+        """The same to all devices of an account but one; to how many it went."""
+        return sum(
+            session.device.address != but and session.whisper(frame)
+            for session in self._accounts.get(account, ())
+        )
+
+    def online(self, account: str) -> bool:
+        """Whether a device of the account is connected."""
+        return account in self._accounts
 
     # --- acks -------------------------------------------------------------------
 
-    async def ack(self, session: Session, cursors: dict[LogId, int]) -> None:
-        """Store how far a device has its logs, all or none.
+    def ack(self, session: Session, cursors: dict[LogId, int]) -> dict[LogId, int]:
+        """Note how far a device has the logs that it reads.
+
+        Returns:
+            What is left for `start`: logs that it does not read yet, and what is
+            no step forward.
+        """
+        rest: dict[LogId, int] = {}
+        for name, seq in cursors.items():
+            if session.may_ack(name, seq):
+                session.acked(name, seq)
+                self._cursors.move(self._store(), session.device.address, name, seq)
+            else:
+                rest[name] = seq
+        return rest
+
+    async def start(self, session: Session, cursors: dict[LogId, int]) -> None:
+        """Store how far a device has logs, and begin to read them; all or none.
 
         Raises:
             BadRequest: a seq is none, or beyond the log's head.
             UnknownRoom: a log is not the device's to read.
         """
         if len(cursors) > ACKED_LOGS:
-            raise BadRequest(f"An ack names at most {ACKED_LOGS} logs.")
+            raise BadRequest(f"An ack names at most {ACKED_LOGS} new logs.")
         device = session.device
 
         def write(transaction: Transaction) -> None:
@@ -211,14 +294,18 @@ class Delivery:
         for event in events:
             match event:
                 case EntriesAppended():
-                    self._tail.add(event.log, event.after, event.entries)
                     head = event.after + len(event.entries)
+                    self._tail.add(event.log, event.after, event.entries)
                     for session in self._readers.get(event.log, ()):
                         session.entries_appended(event.log, head)
+                    if self._loading:
+                        self._meanwhile[event.log] = head
                     self._wake_peers(event)
                 case MembersChanged():
                     for session in self._readers.get(event.log, ()):
                         session.reload(event.log)
+                    if self._loading:
+                        self._moved.add(event.log)
                     self._wake_peers(event)
                 case ReadingStarted():
                     started = self._sessions.get(event.device)
@@ -236,9 +323,8 @@ class Delivery:
 
     def _tell_outcome(self, event: OutcomeStored) -> None:
         account = event.device.rpartition("/")[0]
-        for session in self._sessions.values():
-            if str(session.device.account) == account:
-                session.answer(OutcomeFrame(event.log, event.receipt))
+        for session in self._accounts.get(account, ()):
+            session.answer(OutcomeFrame(event.log, event.receipt))
 
     def on_foreign_change(self) -> None:
         """Accounts or devices may have changed: trust nothing that was remembered."""

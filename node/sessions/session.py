@@ -1,135 +1,162 @@
 """One device's session: what it has been sent, what it acked, what comes next.
 
-The reader side (frames that come in) is in `api.socket`; here is the one task that
-writes. It sends answers first, then entries, log by log in turns, as long as fewer
+A session has no task of its own. Whatever happens to it (an answer is ready, a log
+has grown, an ack came, the line has room) touches it, and soon afterwards `pump`
+writes what may go: answers first, then entries, log by log in turns, as long as fewer
 than `WINDOW_BYTES` are on their way unacked. Nothing is queued for a slow device: its
 place in each log is a number, and what it has not read lies in the log.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from node.accounts.device import Device
-from node.rooms.member import Period, readable_upto
-from node.rooms.page import device_periods
+from node.rooms.member import readable_upto
+from node.sessions.line import Line, SharedEntries
+from node.sessions.reading import Reading, load_reading
 from node.sessions.tail import Tail
 from node.storage.chain import get_log, list_entries
 from node.storage.store import Store
-from node.storage.tables import CursorRow, core
 from protocol.errors import NodeFault, Refused
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, WINDOW_BYTES
 from protocol.log import LogId, mailbox_id
 from protocol.wire import Entries, FromNode, ProblemFrame, Ready
 
-__all__ = ["Line", "Session"]
+__all__ = ["Session"]
 
 log = logging.getLogger(__name__)
 
-ANSWERS_MAX = 1024
-"""Answers that wait to be sent. Each answers a frame of the device, and as many of
-those are taken in at once as `api.socket` says, so a device that reads never comes
-near."""
-
-_cursor = core(CursorRow)
-
-
-class Line(Protocol):
-    """The way to the device; `send` waits until the socket has room."""
-
-    def send(self, frame: FromNode) -> Awaitable[None]:
-        """Send a frame.
-
-        Raises:
-            ConnectionError: the device is gone.
-        """
-
-
-@dataclass(slots=True)
-class _Reading:
-    """Where the device is in one log."""
-
-    sent: int
-    acked: int
-    head: int
-    periods: Sequence[Period]
-    flight: deque[tuple[int, int]] = field(default_factory=deque)
-    """(seq, bytes) of what was sent and not acked, by frame."""
-
-    def upto(self) -> int:
-        return readable_upto(self.periods, self.sent, self.head)
+WHISPERS_MAX = 64
+"""Frames that wait to be sent, beyond which those that nobody misses are dropped."""
 
 
 class Session:
-    """A device that is connected. `run` sends until `close` or the line breaks."""
+    """A device that is connected, until `close`."""
+
+    __slots__ = (
+        "_answers",
+        "_end",
+        "_fetched",
+        "_line",
+        "_loading",
+        "_readings",
+        "_soon",
+        "_stale",
+        "_store",
+        "_tail",
+        "_task",
+        "_turns",
+        "_unacked",
+        "account",
+        "device",
+        "touched",
+    )
 
     def __init__(
-        self, device: Device, line: Line, store: Store, tail: Tail, now: int
+        self,
+        device: Device,
+        line: Line,
+        store: Store,
+        tail: Tail,
+        soon: Callable[["Session"], None],
+        now: int,
     ) -> None:
+        """`soon` has `pump` called, once for many touches."""
         self.device = device
+        self.account = str(device.account)
+        self.touched = False
+        """Whether `pump` is going to be called."""
         self._line = line
         self._store = store
         self._tail = tail
-        self._wake = asyncio.Event()
-        self._answers: deque[FromNode] = deque()
-        self._answers.append(Ready(now, mailbox_id(str(device.account))))
-        self._readings: dict[LogId, _Reading] = {}
-        self._early: dict[LogId, int] = {}
-        """Heads of logs whose reading is being loaded."""
-        self._stale: OrderedDict[LogId, None] = OrderedDict()
-        """Logs to load (again) before anything of them is sent."""
-        self._turns: OrderedDict[LogId, None] = OrderedDict()
+        self._soon = soon
+        self._answers: list[FromNode | SharedEntries] = []
+        self._readings: dict[LogId, Reading] = {}
+        self._turns: dict[LogId, None] = {}
         """Logs that may have something to send, in turns."""
+        self._stale: dict[LogId, None] | None = None
+        """Logs to load (again) before anything more of them is sent."""
+        self._loading: dict[LogId, int] = {}
+        """Logs that are being loaded, and heads that they got meanwhile."""
+        self._fetched: SharedEntries | None = None
+        """What was read from the database for the next turn of its log."""
+        self._task: asyncio.Task[None] | None = None
+        """Reads from the database, one thing at a time."""
         self._unacked = 0
         self._end: Refused | None = None
-        self._over = asyncio.Event()
+        self.answer(Ready(now, mailbox_id(self.account)))
 
     @property
     def ended(self) -> Refused | None:
         """Why nothing more is taken from the device; None: it goes on."""
         return self._end
 
-    async def wait_end(self, grace: float) -> None:
-        """Wait until it is closed, and `grace` seconds for the device to be told."""
-        await self._over.wait()
-        await asyncio.sleep(grace)
-
     # --- what others tell it ----------------------------------------------------
+
+    def touch(self) -> None:
+        """Something may be sent."""
+        if not self.touched:
+            self.touched = True
+            self._soon(self)
 
     def answer(self, frame: FromNode) -> None:
         """Send this before any entries."""
-        if len(self._answers) >= ANSWERS_MAX:
-            self.close(Refused("The device does not read its answers."))
-            return
         self._answers.append(frame)
-        self._wake.set()
+        self.touch()
+
+    def whisper(self, frame: FromNode) -> bool:
+        """Send what nobody misses; False if the line is busy."""
+        if not self._line.ready or len(self._answers) >= WHISPERS_MAX:
+            return False
+        self.answer(frame)
+        return True
 
     def close(self, problem: Refused) -> None:
         """Say why, and end."""
         if self._end is None:
             self._end = problem
-        self._over.set()
-        self._wake.set()
+            self.touch()
 
-    def entries_appended(self, name: LogId, seq: int) -> None:
+    def forget(self) -> None:
+        """The line is gone: stop what is under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def start_reading(self, readings: Iterable[tuple[LogId, Reading]]) -> None:
+        """Read these logs, each from where the device has it."""
+        for name, reading in readings:
+            self._readings[name] = reading
+            if reading.sent < reading.head:
+                self._turns[name] = None
+        self.touch()
+
+    def entries_appended(self, name: LogId, head: int) -> None:
         """A log that it reads has a new head."""
         reading = self._readings.get(name)
+        if name in self._loading:
+            self._loading[name] = head
         if reading is None:
-            self._early[name] = seq
             return
-        reading.head = max(reading.head, seq)
+        if head > reading.head:
+            reading.head = head
         self._turns[name] = None
-        self._wake.set()
+        self.touch()
 
     def reload(self, name: LogId) -> None:
         """A cursor was made, or the members changed: look again."""
+        if self._stale is None:
+            self._stale = {}
         self._stale[name] = None
-        self._wake.set()
+        self.touch()
+
+    def may_ack(self, name: LogId, seq: int) -> bool:
+        """Whether this is a step forward in a log that it reads, and no more."""
+        reading = self._readings.get(name)
+        return reading is not None and reading.acked < seq <= reading.head
 
     def acked(self, name: LogId, seq: int) -> None:
         """The device has a log up to `seq` on its disk."""
@@ -138,132 +165,132 @@ class Session:
             return
         reading.acked = max(reading.acked, seq)
         reading.sent = max(reading.sent, seq)
-        while reading.flight and reading.flight[0][0] <= seq:
-            self._unacked -= reading.flight.popleft()[1]
-        self._turns[name] = None
-        self._wake.set()
+        flight = reading.flight
+        while flight and flight[0][0] <= seq:
+            self._unacked -= flight.pop(0)[1]
+        if reading.sent < reading.head:
+            self._turns[name] = None
+        if self._turns:
+            self.touch()
 
     # --- sending ----------------------------------------------------------------
 
-    async def run(self, logs: Sequence[LogId]) -> None:
-        """Send until the session is closed; returns then.
+    def pump(self) -> None:
+        """Send what may go now."""
+        self.touched = False
+        frames, self._answers = self._answers, []
+        if self._end is not None:
+            frames.append(ProblemFrame(self._end.problem()))
+            self._line.send(frames)
+            self._line.end()
+            return
+        if self._stale:
+            self._begin(self._load())
+        if self._line.ready and self._turns:
+            for _ in range(len(self._turns)):
+                while (shared := self._next()) is not None:
+                    frames.append(shared)
+        if frames:
+            self._line.send(frames)
 
-        Args:
-            logs: those that the device has cursors in, subscribed already.
+    def _next(self) -> SharedEntries | None:
+        """The next frame of the log whose turn it is; None: on to the next one."""
+        if not self._turns:
+            return None
+        name = next(iter(self._turns))
+        del self._turns[name]
+        reading = self._readings.get(name)
+        if reading is None or (self._stale and name in self._stale):
+            return None
+        after, upto = (
+            reading.sent,
+            readable_upto(reading.periods, reading.sent, reading.head),
+        )
+        if after >= upto:
+            return None
+        room = WINDOW_BYTES - self._unacked
+        shared = self._find(name, after, upto, room) if room > 0 else None
+        if shared is None or (shared.size > room and self._unacked):
+            # It waits for acks, or for the database. A single entry larger than
+            # what is left of the window goes alone.
+            self._turns[name] = None
+            return None
+        reading.sent = shared.last
+        reading.flight.append((shared.last, shared.size))
+        self._unacked += shared.size
+        if shared.last < upto:
+            self._turns[name] = None
+        return shared
 
-        Raises:
-            ConnectionError: the device is gone.
-        """
-        for name in logs:
-            self.reload(name)
-        while True:
-            await self._send_answers()
-            if self._end is not None:
-                await self._line.send(ProblemFrame(self._end.problem()))
-                return
-            if self._stale:
-                await self._load_next()
-                continue
-            if await self._send_entries():
-                continue
-            await self._wake.wait()
-            self._wake.clear()
+    def _find(
+        self, name: LogId, after: int, upto: int, room: int
+    ) -> SharedEntries | None:
+        size = min(room, BATCH_BYTES)
+        shared = self._tail.frame(name, after, upto, BATCH_ENTRIES, size)
+        if shared is not None:
+            return shared
+        fetched = self._fetched
+        if fetched is not None:
+            if fetched.frame.log in self._turns:
+                return None  # that log's turn comes first
+            self._fetched = None
+            if fetched.frame.log == name and fetched.frame.after == after:
+                return fetched
+        self._begin(self._fetch(name, after, upto, size))
+        return None
 
-    async def _send_answers(self) -> None:
-        while self._answers:
-            await self._line.send(self._answers.popleft())
+    # --- reading the database ---------------------------------------------------
 
-    async def _load_next(self) -> None:
-        name, _ = self._stale.popitem(last=False)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._task is not None:
+            work.close()  # when this one is done, it is asked for again
+            return
+        self._task = asyncio.get_running_loop().create_task(self._do(work))
+
+    async def _do(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            loaded = await self._store.read(lambda c: _load(c, name, self.device))
+            await work
         except Refused as error:
             log.warning("a session cannot read its logs: %s", error)
             self.close(NodeFault())
-            return
-        early = self._early.pop(name, 0)
-        if loaded is None:
-            self._readings.pop(name, None)
-            return
-        known = self._readings.get(name)
-        if known is None:
-            self._readings[name] = known = loaded
-        known.periods = loaded.periods
-        known.head = max(known.head, loaded.head, early)
-        known.acked = max(known.acked, loaded.acked)
-        known.sent = max(known.sent, loaded.sent)
-        self._turns[name] = None
+        finally:
+            self._task = None
+        self.touch()
 
-    async def _send_entries(self) -> bool:
-        """Send one frame of the next log in turn; whether there was something."""
-        for _ in range(len(self._turns)):
-            name, _ = self._turns.popitem(last=False)
-            reading = self._readings.get(name)
-            if reading is None or name in self._stale or reading.sent >= reading.upto():
+    async def _load(self) -> None:
+        names, device = list(self._stale or ()), self.device
+        self._stale = None
+        self._loading = dict.fromkeys(names, 0)
+
+        def read(connection: Connection) -> list[Reading | None]:
+            return [load_reading(connection, name, device) for name in names]
+
+        found = await self._store.read(read)
+        heads, self._loading = self._loading, {}
+        for name, loaded in zip(names, found, strict=True):
+            known = self._readings.get(name)
+            if loaded is None:
+                self._readings.pop(name, None)
                 continue
-            room = WINDOW_BYTES - self._unacked
-            if room <= 0:
-                self._turns[name] = None
-                return False
-            if await self._send_run(name, reading, room):
-                return True
-        return False
-
-    async def _send_run(self, name: LogId, reading: _Reading, room: int) -> bool:
-        after, upto = reading.sent, reading.upto()
-        entries = await self._read(name, after, upto, min(room, BATCH_BYTES))
-        if reading.sent != after:  # an ack came meanwhile: begin behind it
+            if known is None:
+                self._readings[name] = known = loaded
+            known.follow(loaded)
+            known.head = max(known.head, heads[name])
             self._turns[name] = None
-            return True
-        size = sum(map(len, entries))
-        if not entries:
-            return False
-        if size > room and self._unacked:
-            # A single entry larger than what is left of the window: it waits for
-            # the acks, and goes alone.
-            self._turns[name] = None
-            return False
-        last = after + len(entries)
-        reading.sent = last
-        reading.flight.append((last, size))
-        self._unacked += size
-        if last < upto:
-            self._turns[name] = None
-        await self._line.send(Entries(name, after, entries, upto))
-        return True
 
-    async def _read(
-        self, name: LogId, after: int, upto: int, max_bytes: int
-    ) -> list[bytes]:
-        found = self._tail.after(name, after, upto, BATCH_ENTRIES, max_bytes)
-        if found is not None:
-            return found
-
-        def read(connection: Connection) -> list[bytes]:
+    async def _fetch(self, name: LogId, after: int, upto: int, size: int) -> None:
+        def read(connection: Connection) -> Sequence[bytes]:
             here = get_log(connection, name)
             if here is None:
-                return []
-            return list_entries(
-                connection,
-                here,
-                after,
-                upto=upto,
-                limit=BATCH_ENTRIES,
-                max_bytes=max_bytes,
-            ).entries
+                return ()
+            run = list_entries(
+                connection, here, after, upto=upto, limit=BATCH_ENTRIES, max_bytes=size
+            )
+            return run.entries
 
-        return await self._store.read(read)
-
-
-def _load(connection: Connection, name: LogId, device: Device) -> _Reading | None:
-    """Where the device is in a log; None: it does not read it."""
-    found = get_log(connection, name)
-    cursor: int | None = connection.scalar(
-        select(_cursor.c.seq).where(
-            _cursor.c.reader == device.address, _cursor.c.log == name
-        )
-    )
-    periods = device_periods(connection, found, device)
-    if found is None or cursor is None or not periods:
-        return None
-    return _Reading(cursor, cursor, found.head, periods)
+        entries = await self._store.read(read)
+        if entries:
+            frame = Entries(name, after, list(entries), upto)
+            self._fetched = SharedEntries(frame)
+        else:
+            self._turns.pop(name, None)

@@ -7,8 +7,11 @@ database.
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from itertools import islice
 
+from node.sessions.line import SharedEntries
 from protocol.log import LogId
+from protocol.wire import Entries
 
 __all__ = ["Tail"]
 
@@ -24,6 +27,8 @@ class _Recent:
     first: int
     entries: deque[bytes] = field(default_factory=deque)
     size: int = 0
+    frame: SharedEntries | None = None
+    """The last one that was asked for: the room's other devices want the same."""
 
 
 class Tail:
@@ -51,9 +56,9 @@ class Tail:
             _, oldest = self._logs.popitem(last=False)
             self._size -= oldest.size
 
-    def after(
+    def frame(
         self, log: LogId, after: int, upto: int, limit: int, max_bytes: int
-    ) -> list[bytes] | None:
+    ) -> SharedEntries | None:
         """Entries after a seq; None if they are not all here.
 
         Args:
@@ -66,17 +71,24 @@ class Tail:
         recent = self._logs.get(log)
         if recent is None or after + 1 < recent.first:
             return None
+        shared = recent.frame
+        if shared is not None and shared.size <= max_bytes:
+            frame = shared.frame
+            if frame.after == after and frame.head == upto and shared.last == upto:
+                return shared
         found: list[bytes] = []
         size = 0
         start = after + 1 - recent.first
         stop = min(len(recent.entries), upto - recent.first + 1, start + limit)
-        for place in range(start, stop):
-            data = recent.entries[place]
+        for data in islice(recent.entries, start, stop):
             size += len(data)
             if found and size > max_bytes:
                 break
             found.append(data)
-        return found or None
+        if not found:
+            return None
+        shared = recent.frame = SharedEntries(Entries(log, after, found, upto))
+        return shared
 
     def _drop_first(self, recent: _Recent) -> None:
         size = len(recent.entries.popleft())
