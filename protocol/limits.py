@@ -79,3 +79,9 @@ VAULTS_MAX = 16
 BLOB_PART_MAX = 1024 * 1024
 """Bytes of one part of a blob's upload: sent again whole when a line breaks, and
 held in memory until its digest is checked."""
+
+NEWEST_ROOMS = 100
+"""Rooms in one answer of those with the latest entries: what people see at first."""
+
+NEWEST_BYTES = 64 * 1024
+"""Bytes of entries of one of those rooms: no room leaves the others without."""

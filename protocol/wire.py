@@ -326,6 +326,28 @@ class Rooms(msgspec.Struct):
     rooms: list[RoomState]
 
 
+class RoomNews(msgspec.Struct):
+    """A room with its newest entries."""
+
+    state: RoomState
+    time: int
+    """Milliseconds since 1970 of its newest entry, as its hub has it."""
+    page: Page
+    """The newest entries, oldest of them first."""
+
+
+class NewestRooms(msgspec.Struct):
+    """`GET /telex/v1/rooms?newest=N&limit=M&from=F`: rooms by their latest entry.
+
+    The newest room first, each with at most N entries; all pages together stay below
+    `limits.BATCH_BYTES`, so an answer may hold fewer rooms than were asked for.
+    """
+
+    rooms: list[RoomNews]
+    more: str = ""
+    """`from` of the next request; empty: these were all."""
+
+
 class WelcomeMail(msgspec.Struct, array_like=True):
     """The body of a `welcome` submission in a mailbox."""
 

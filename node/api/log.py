@@ -4,11 +4,12 @@ from aiohttp import web
 
 from node.api.gate import Gate
 from node.api.message import answer, number, read
+from node.rooms.newest import Newest
 from node.rooms.page import Pages
 from node.rooms.state import RoomStates
 from node.rooms.submission import Submissions
 from protocol.errors import BadRequest
-from protocol.limits import BATCH_ENTRIES
+from protocol.limits import BATCH_ENTRIES, NEWEST_ROOMS
 from protocol.log import parse_log_id
 from protocol.wire import Submit
 
@@ -24,11 +25,13 @@ class LogApi:
         submissions: Submissions,
         pages: Pages,
         states: RoomStates,
+        newest: Newest,
     ) -> None:
         self._gate = gate
         self._submissions = submissions
         self._pages = pages
         self._states = states
+        self._newest = newest
 
     def routes(self) -> list[web.RouteDef]:
         """What `Application.add_routes` takes."""
@@ -42,9 +45,15 @@ class LogApi:
         ]
 
     async def rooms(self, request: web.Request) -> web.Response:
-        """The rooms that the account is in."""
+        """The rooms that the account is in; `newest`: with their newest entries."""
         device = await self._gate.device(request)
-        return answer(request, await self._pages.rooms(device))
+        newest = number(request, "newest")
+        if newest is None:
+            return answer(request, await self._pages.rooms(device))
+        limit, start = number(request, "limit", NEWEST_ROOMS), request.query.get("from")
+        return answer(
+            request, await self._newest.rooms(device, newest, limit or 1, start)
+        )
 
     async def submit(self, request: web.Request) -> web.Response:
         """Append, carry or forward a submission; answers its receipt."""

@@ -30,7 +30,7 @@ from protocol.limits import BATCH_BYTES, BATCH_ENTRIES
 from protocol.log import LogId
 from protocol.wire import Page, Rooms, RoomState
 
-__all__ = ["Pages", "device_periods"]
+__all__ = ["Pages", "device_periods", "page_before"]
 
 _log = core(LogRow)
 _cursor = core(CursorRow)
@@ -69,11 +69,9 @@ class Pages:
                 raise UnknownRoom()
             if after is not None:
                 return _page(connection, found, periods, after, limit)
-            last = min(before or 0, found.head + 1)
-            start = start_before(
-                connection, log, last, limit=limit, max_bytes=BATCH_BYTES
+            return page_before(
+                connection, found, periods, before or 0, limit, BATCH_BYTES
             )
-            return _page(connection, found, periods, start, last - 1 - start)
 
         return await self._store.read(read)
 
@@ -164,5 +162,41 @@ def _page(
         upto=min(upto, start + limit),
         limit=limit,
         max_bytes=BATCH_BYTES,
+    )
+    return Page(log.id, run.after, run.previous, run.entries, head)
+
+
+def page_before(
+    connection: Connection,
+    log: Log,
+    periods: Sequence[Period],
+    before: int,
+    limit: int,
+    max_bytes: int,
+) -> Page:
+    """The last entries before a seq that may be read, in order.
+
+    They lie in one period; asked again before the first of them, it goes on in the
+    period before that. Empty where there are no more.
+
+    Args:
+        connection: any.
+        log: as read on this connection.
+        periods: of the reader, oldest first.
+        before: the seq after the last one wanted.
+        limit: entries at most.
+        max_bytes: bytes at most; the last entry comes however large it is.
+    """
+    until = periods[-1].until
+    head = log.head if until is None else min(log.head, until)
+    last = upto = first = min(max(before, 1) - 1, head)
+    for period in periods:
+        if period.since <= last:
+            upto = last if period.until is None else min(last, period.until)
+            first = period.since - 1
+    start = start_before(connection, log.id, upto + 1, limit=limit, max_bytes=max_bytes)
+    start = min(max(start, first), upto)
+    run = list_entries(
+        connection, log, start, upto=upto, limit=limit, max_bytes=max_bytes
     )
     return Page(log.id, run.after, run.previous, run.entries, head)
