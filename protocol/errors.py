@@ -357,6 +357,30 @@ class StorageFailed(Refused):
     title = "The node's disk failed, so it stored nothing; its admin has to look."
 
 
+class StorageReadOnly(StorageFailed):
+    code, status = "storage_read_only", 503
+    title = (
+        "The node's disk is read-only, so it stored nothing; its admin has to make it "
+        "writable."
+    )
+
+
+class StorageBusy(StorageFailed):
+    code, status = "storage_busy", 503
+    title = (
+        "Another program holds the node's database, so it stored nothing; its admin "
+        "has to end that."
+    )
+
+
+class StorageDamaged(StorageFailed):
+    code, status = "storage_damaged", 503
+    title = (
+        "A part of the node's database is damaged, and this needs it; its admin has to "
+        "restore a backup."
+    )
+
+
 class SessionReplaced(Refused):
     code, status = "session_replaced", 409
     title = "This device opened another session, which ends this one."

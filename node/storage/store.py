@@ -13,39 +13,44 @@ own, so that what one function reads is one moment of the database.
 
 Another process (`telex-node user disable`) may write too; the writer looks at
 SQLite's `data_version` when it is idle and tells the node that something changed.
+
+Where the disk or the database fails, everything that was to be written is refused
+with what is wrong (`health`), and the writer tries again: with the next write, and
+each second, on a new connection where the old one may be spoilt.
 """
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from node.event import Event
-from node.storage.engine import open_engine
-from protocol.errors import (
-    NodeBusy,
-    NodeFault,
-    Refused,
-    StorageFailed,
-    StorageFull,
+from node.storage.batch import Batched, Item, Job, Run, Transaction, runs_of
+from node.storage.engine import BUSY_TIMEOUT, open_engine
+from node.storage.health import (
+    WELL,
+    Health,
+    diagnose,
+    error_code,
+    has_room,
+    reason,
+    refusal,
 )
+from protocol.errors import NodeBusy
 from protocol.log import LogId
 
 __all__ = ["Batched", "Store", "Transaction"]
 
 T = TypeVar("T")
-Item = TypeVar("Item", contravariant=True)
-Outcome = TypeVar("Outcome")
 
 log = logging.getLogger(__name__)
 
@@ -63,103 +68,12 @@ READERS = 3
 """Threads that read: more would fight for the interpreter, not for the disk."""
 
 IDLE = 1.0
-"""Seconds between looks for another process's writes when nothing happens."""
+"""Seconds between looks for another process's writes when nothing happens, and
+between tries to write while the storage fails."""
 
-
-@dataclass(slots=True)
-class Transaction:
-    """What a write function works with."""
-
-    connection: Connection
-    events: list[Event] = field(default_factory=list)
-    """What the node is told once this is on disk, and never if it fails."""
-    changed: set[LogId] = field(default_factory=set)
-    """Logs whose heads were moved."""
-    known: dict[LogId, Any] = field(default_factory=dict)
-    """What batches remember of logs from one transaction to the next: the writer is
-    the only one to change them. Who changes what is remembered takes it out."""
-
-    def undo(self) -> None:
-        """Take back what was written here so far."""
-        self.connection.exec_driver_sql("ROLLBACK TO job")
-        self.events.clear()
-        self.known.clear()
-
-
-class Batched(Protocol[Item, Outcome]):
-    """A kind of write of which many come at once."""
-
-    def write(
-        self, transaction: Transaction, items: Sequence[Item]
-    ) -> Sequence[Outcome]:
-        """In the writer's thread: do them, in order; an outcome for each.
-
-        What it raises is a fault, and refuses all of them.
-        """
-
-    def done(
-        self, items: Sequence[Item], outcomes: Sequence[Outcome | Refused]
-    ) -> None:
-        """On the event loop: they are on disk, or refused."""
-
-
-@dataclass(slots=True)
-class _Job:
-    """A function that somebody waits for."""
-
-    operation: Callable[[Transaction], Any]
-    future: asyncio.Future[Any]
-    size: int
-    events: list[Event] = field(default_factory=list)
-    result: Any = None
-    error: BaseException | None = None
-
-    def run(self, transaction: Transaction) -> None:
-        self.result = self.operation(transaction)
-
-    def refuse(self, error: BaseException) -> None:
-        self.error = error
-        self.events = []
-
-    def tell(self) -> None:
-        if self.future.done():  # its task was cancelled meanwhile
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-
-class _Item:
-    """One of a batch: as small as can be, they come by the thousand."""
-
-    __slots__ = ("batched", "item", "size")
-
-    def __init__(self, batched: Batched[Any, Any], item: Any, size: int) -> None:
-        self.batched = batched
-        self.item = item
-        self.size = size
-
-
-@dataclass(slots=True)
-class _Run:
-    """Neighbours of one kind, done together."""
-
-    batched: Batched[Any, Any]
-    items: list[Any]
-    events: list[Event] = field(default_factory=list)
-    outcomes: Sequence[Any] = ()
-
-    def run(self, transaction: Transaction) -> None:
-        self.outcomes = self.batched.write(transaction, self.items)
-
-    def refuse(self, error: BaseException) -> None:
-        refused = error if isinstance(error, Refused) else NodeFault()
-        self.outcomes = [refused] * len(self.items)
-        self.events = []
-
-    def tell(self) -> None:
-        self.batched.done(self.items, self.outcomes)
+BUSY_RETRY = 500
+"""Milliseconds to wait for a lock that was not given within `BUSY_TIMEOUT`: who
+writes meanwhile is told soon."""
 
 
 class Store:
@@ -185,7 +99,7 @@ class Store:
         self._on_events = on_events
         self._on_foreign_change = on_foreign_change
         self._idle = idle
-        self._jobs: deque[_Job | _Item] = deque()
+        self._jobs: deque[Job | Item] = deque()
         self._known: dict[LogId, Any] = {}
         self._bytes = 0
         self._wake = threading.Condition()
@@ -196,6 +110,20 @@ class Store:
         self._read_engine: Engine | None = None
         self._local = threading.local()
         self._open: list[Connection] = []
+        self._writer: Connection | None = None
+        self._version = 0
+        self._health = WELL
+        self._damage = WELL
+
+    @property
+    def health(self) -> Health:
+        """How the storage is: what is wrong, and since when."""
+        return self._health
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many writes wait, and their bytes."""
+        return len(self._jobs), self._bytes
 
     async def start(self) -> None:
         """Open the database and start the threads."""
@@ -236,18 +164,24 @@ class Store:
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         connection = cast(Connection | None, getattr(self._local, "connection", None))
-        if connection is None:
-            assert self._read_engine is not None
-            connection = self._read_engine.connect()
-            self._local.connection = connection
-            self._open.append(connection)
         try:
-            connection.exec_driver_sql("BEGIN")
-            return query(connection)
+            if connection is None:
+                assert self._read_engine is not None
+                connection = self._read_engine.connect()
+                self._local.connection = connection
+                self._open.append(connection)
+            try:
+                connection.exec_driver_sql("BEGIN")
+                return query(connection)
+            finally:
+                connection.rollback()
         except DBAPIError as error:
-            raise _refusal(error) from error
-        finally:
-            connection.rollback()
+            health = self._note_damage(error)
+            if connection is not None and health is not None:
+                self._local.connection = None
+                self._open.remove(connection)
+                connection.close()
+            raise refusal(error, health) from error
 
     # --- writing ---------------------------------------------------------------
 
@@ -269,12 +203,12 @@ class Store:
 
         Raises:
             NodeBusy: too much is queued, or the node stops; nothing was done.
-            StorageFull, StorageFailed: the disk refused; nothing was stored.
+            StorageFull, StorageFailed: the storage fails; nothing was stored.
             Exception: what the function raised; nothing of it was stored.
         """
         assert self._loop is not None
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue(_Job(operation, future, size))
+        self._queue(Job(operation, future, size))
         return await future
 
     def put(self, batched: Batched[T, Any], item: T, size: int) -> None:
@@ -283,9 +217,9 @@ class Store:
         Raises:
             NodeBusy: too much is queued, or the node stops; nothing was done.
         """
-        self._queue(_Item(batched, item, size))
+        self._queue(Item(batched, item, size))
 
-    def _queue(self, job: _Job | _Item) -> None:
+    def _queue(self, job: Job | Item) -> None:
         with self._wake:
             if self._stopping:
                 raise NodeBusy("It is stopping.")
@@ -298,60 +232,106 @@ class Store:
 
     def _run(self) -> None:
         engine = open_engine(self._path)
-        connection = engine.connect()
-        version = _data_version(connection)
         try:
-            while True:
-                batch = self._take()
-                if batch is None:
-                    return
-                if batch:
-                    runs = _runs(batch)
-                    self._commit(connection, runs)
+            while (batch := self._take()) is not None:
+                runs = runs_of(batch)
+                try:
+                    connection = self._connect(engine)
+                    if runs or self._health is not self._damage:
+                        self._commit(connection, runs)
+                    self._look_for_others(connection)
+                except BaseException as error:  # whatever it was: nothing is on disk
+                    self._fail(runs, error)
+                if runs:
                     self._tell(runs)
-                now = _data_version(connection)
-                if now != version:
-                    version = now
-                    self._known.clear()
-                    self._call(self._on_foreign_change)
         finally:
-            connection.close()
+            self._disconnect()
             engine.dispose()
 
-    def _take(self) -> list[_Job | _Item] | None:
+    def _connect(self, engine: Engine) -> Connection:
+        if self._writer is None:
+            self._known.clear()
+            self._writer = engine.connect()
+            self._version = _data_version(self._writer)
+        return self._writer
+
+    def _disconnect(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(DBAPIError):
+                writer.close()
+
+    def _look_for_others(self, connection: Connection) -> None:
+        """Tell the node if another process wrote."""
+        now = _data_version(connection)
+        if now != self._version:
+            self._version = now
+            self._known.clear()
+            self._call(self._on_foreign_change)
+
+    def _take(self) -> list[Job | Item] | None:
         """The next batch; empty after an idle second, None at the end."""
         with self._wake:
             if not self._jobs and not self._stopping:
                 self._wake.wait(self._idle)
             if not self._jobs:
                 return None if self._stopping else []
-            batch: list[_Job | _Item] = []
+            batch: list[Job | Item] = []
             while self._jobs and len(batch) < BATCH_MAX:
                 job = self._jobs.popleft()
                 self._bytes -= job.size
                 batch.append(job)
             return batch
 
-    def _commit(self, connection: Connection, runs: "list[_Job | _Run]") -> None:
+    def _commit(self, connection: Connection, runs: "list[Job | Run]") -> None:
+        trial = self._health is not self._damage
+        if self._health.state == "locked":
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_RETRY}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        if trial:
+            raw.execute(_TRIAL)
+        for run in runs:
+            self._run_one(connection, raw, run)
+        connection.commit()
+        if trial and (self._health.state != "full" or has_room(self._path)):
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+            log.warning("the storage works again")
+            self._health = self._damage
+
+    def _fail(self, runs: "list[Job | Run]", error: BaseException) -> None:
+        """Refuse what was not written, and make ready to try again."""
+        health = self._note_damage(error)
+        if health is None:
+            log.error("a batch of %d writes failed: %s", len(runs), reason(error))
+        elif health.state != self._health.state:
+            self._health = health
+            log.error("%s (%s)", health.sentence(), health.reason)
+        self._known.clear()
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            raw = connection.connection.driver_connection
-            assert isinstance(raw, sqlite3.Connection)
-            for run in runs:
-                self._run_one(connection, raw, run)
-            connection.commit()
-        except BaseException as error:  # whatever it was: nothing is on disk
-            log.error("a batch of %d writes failed: %s", len(runs), _reason(error))
-            self._known.clear()
-            try:
-                connection.rollback()
-            except DBAPIError as second:
-                log.error("the rollback failed too: %s", _reason(second))
-            for run in runs:
-                run.refuse(_refusal(error))
+            if self._writer is not None:
+                self._writer.rollback()
+        except DBAPIError as second:
+            log.error("the rollback failed too: %s", reason(second))
+            self._disconnect()
+        if health is not None and health.state not in ("full", "locked"):
+            self._disconnect()  # SQLite may hold on to what it failed with
+        for run in runs:
+            run.refuse(refusal(error, health))
+
+    def _note_damage(self, error: BaseException) -> Health | None:
+        """What an error says of the storage; damage is kept until the node ends."""
+        health = diagnose(error, self._path)
+        if health is not None and health.state == "damaged" and self._damage.ok:
+            log.error("%s (%s)", health.sentence(), health.reason)
+            if self._health is self._damage:
+                self._health = health
+            self._damage = health
+        return health
 
     def _run_one(
-        self, connection: Connection, raw: sqlite3.Connection, run: "_Job | _Run"
+        self, connection: Connection, raw: sqlite3.Connection, run: "Job | Run"
     ) -> None:
         """Run one in a savepoint; raise only what ends the whole batch."""
         transaction = Transaction(connection, known=self._known)
@@ -359,16 +339,18 @@ class Store:
         try:
             run.run(transaction)
         except Exception as error:
-            if isinstance(error, DBAPIError) and _ends_batch(error):
+            if isinstance(error, DBAPIError) and _ends_batch(error, raw):
                 raise
             raw.execute("ROLLBACK TO job")
             raw.execute("RELEASE job")
-            if isinstance(run, _Run):
+            if isinstance(run, Run):
                 self._known.clear()
                 if len(run.items) > 1:
                     self._one_by_one(connection, raw, run)
                     return
-            run.refuse(_refusal(error) if isinstance(error, DBAPIError) else error)
+            if isinstance(error, DBAPIError):
+                error = refusal(error, self._note_damage(error))
+            run.refuse(error)
         else:
             raw.execute("RELEASE job")
             run.events = transaction.events
@@ -376,18 +358,18 @@ class Store:
             self._known.pop(name, None)
 
     def _one_by_one(
-        self, connection: Connection, raw: sqlite3.Connection, run: "_Run"
+        self, connection: Connection, raw: sqlite3.Connection, run: "Run"
     ) -> None:
         """A fault of one of many must not be the others'."""
         outcomes: list[Any] = []
         for item in run.items:
-            single = _Run(run.batched, [item])
+            single = Run(run.batched, [item])
             self._run_one(connection, raw, single)
             outcomes += single.outcomes
             run.events += single.events
         run.outcomes = outcomes
 
-    def _tell(self, runs: "list[_Job | _Run]") -> None:
+    def _tell(self, runs: "list[Job | Run]") -> None:
         def tell() -> None:
             events = [event for run in runs for event in run.events]
             try:
@@ -407,58 +389,24 @@ class Store:
             log.debug("the event loop ended before the writer")
 
 
-def _runs(batch: "list[_Job | _Item]") -> "list[_Job | _Run]":
-    """The batch in order, neighbours of one kind together."""
-    runs: list[_Job | _Run] = []
-    for batched, jobs in groupby(batch, lambda job: getattr(job, "batched", None)):
-        if batched is None:
-            runs += cast("list[_Job]", list(jobs))
-        else:
-            runs.append(_Run(batched, [cast("_Item", job).item for job in jobs]))
-    return runs
-
+_TRIAL = "UPDATE setting SET value = value WHERE key = 'name'"
+"""Writes a page, and changes nothing."""
 
 _BATCH_ENDING = frozenset(
     {
-        # SQLite may have rolled the whole transaction back by itself after these.
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_READONLY,
     }
 )
 
 
-def _ends_batch(error: DBAPIError) -> bool:
-    return _code(error) in _BATCH_ENDING
-
-
-def _code(error: BaseException) -> int:
-    original = error.orig if isinstance(error, DBAPIError) else error
-    # Extended codes hold the plain one in the low byte.
-    return int(getattr(original, "sqlite_errorcode", 0) or 0) & 0xFF
-
-
-def _refusal(error: BaseException) -> Refused:
-    """What a waiting writer or reader is told about the database's failure."""
-    match _code(error):
-        case sqlite3.SQLITE_FULL:
-            return StorageFull()
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return NodeBusy("Another program holds its database.", retry_after=1)
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_READONLY:
-            return StorageFailed()
-        case _:
-            return NodeFault()
-
-
-def _reason(error: BaseException) -> str:
-    """The driver's words; never the statement's parameters, which are people's."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    return f"{type(original).__name__}: {original}"
+def _ends_batch(error: DBAPIError, raw: sqlite3.Connection) -> bool:
+    """Whether the transaction is over, or may be: a damaged page alone ends none."""
+    return error_code(error) in _BATCH_ENDING or not raw.in_transaction
 
 
 def _data_version(connection: Connection) -> int:
