@@ -13,7 +13,7 @@ from node.bench.plan import Options
 from node.bench.runner import WORKLOADS, run
 from node.bench.scratch import BenchProblem
 
-__all__ = ["main"]
+__all__ = ["main", "table"]
 
 _DEFAULT = Options()
 
@@ -61,7 +61,7 @@ def _bench(
     if json:
         click.echo(msgspec.json.format(msgspec.json.encode(figures), indent=2))
     else:
-        _print(figures)
+        click.echo("\n".join(table(figures)))
     if failed:
         sys.exit(1)
 
@@ -73,21 +73,15 @@ def _say(text: str) -> None:
 _ROW = "{:26} {:>12} {:10} {:>12} {:>7} {:>11}"
 
 
-def _print(figures: list[Figure]) -> None:
-    heads = ("what", "value", "unit", "node CPU s", "cores", "load cores")
-    click.echo(_ROW.format(*heads))
+def table(figures: list[Figure]) -> list[str]:
+    """The figures as lines for people."""
+    lines = [_ROW.format("what", "value", "unit", "node CPU s", "cores", "load cores")]
     for each in figures:
         value = f"{each.value:,.0f}" if each.value >= 1000 else f"{each.value:.4g}"
-        click.echo(
-            _ROW.format(
-                each.name,
-                value,
-                each.unit,
-                f"{each.server_cpu_seconds:.2f}",
-                f"{each.cores:.2f}",
-                f"{each.load_cores:.2f}",
-            )
-        )
+        busy = (each.server_cpu_seconds, each.cores, each.load_cores)
+        numbers = (f"{number:.2f}" for number in busy)
+        lines.append(_ROW.format(each.name, value, each.unit, *numbers))
+    return lines
 
 
 main = click.Command(

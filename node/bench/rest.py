@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import resource
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from protocol.limits import BATCH_ENTRIES
 from protocol.log import LogId
 from protocol.wire import AckFrame, Entries, FromNode, Page, Ready, ResultFrame
 
-__all__ = ["history", "idle", "resume"]
+__all__ = ["WARM", "history", "idle", "resume"]
 
 CONNECTING = 32
 """Connections that are being made at one time."""
@@ -52,12 +51,6 @@ async def idle(job: Job) -> list[Figure]:
     place, options = job.places[0], job.options
     tls = trust(place)
     wanted = options.connections if tls is None else options.tls_connections
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if wanted + 2 * WARM > most:
-        raise BenchProblem(
-            f"{wanted} connections need more than the {most} open files that this "
-            "process may have; raise `ulimit -n`, or ask for fewer --connections."
-        )
     rooms = rooms_of("idle" if tls is None else "idle_tls", [place.name], options)
     everybody = [each for room in rooms for each in room.members][: wanted + WARM]
     lines = [Line(each, place) for each in everybody]

@@ -15,6 +15,7 @@ import msgspec
 from node.bench.load import Outcome
 from node.bench.meter import Figure
 from node.bench.plan import Job, Options, RoomPlan, rooms_of
+from node.bench.rest import WARM
 from node.bench.scratch import (
     BenchProblem,
     Scratch,
@@ -30,6 +31,9 @@ WORKLOADS = ("dm", "fanout", "paced", "idle", "resume", "history", "federation")
 
 _PARTS: dict[str, tuple[str, ...]] = {"idle": ("idle", "idle_tls")}
 """A workload that is measured in more than one way."""
+
+FILES = WARM + 100
+"""Files that a process opens besides the connections that are counted."""
 
 _TLS = ("idle_tls", "federation")
 """Those that run on nodes with TLS; federation on two."""
@@ -55,7 +59,15 @@ def run(
     """
     if not Path("/proc/self/stat").exists():
         raise BenchProblem("telex-node bench reads /proc, which only Linux has.")
-    parts = [part for name in names for part in _PARTS.get(name, (name,))]
+    _raise_files()
+    parts = []
+    for part in [part for name in names for part in _PARTS.get(name, (name,))]:
+        try:
+            _check_files(part, options)
+        except BenchProblem as problem:
+            yield part, problem
+        else:
+            parts.append(part)
     with _directory(directory) as home, _nodes(home, parts, options, say) as nodes:
         for part in parts:
             say(f"{part} ...")
@@ -91,7 +103,6 @@ def _nodes(
     if any(part in _TLS for part in parts):
         tls = make_certificate(home / "tls")
         nodes += [make_scratch(home, tls=tls) for _ in range(2)]
-    _raise_files()
     plans: dict[str, dict[str, RoomPlan]] = {node.name: {} for node in nodes}
     for part in (*parts, "before"):
         names = [node.name for node in _chosen(part, nodes)]
@@ -163,6 +174,21 @@ def _cores() -> tuple[int | None, int | None]:
         return None, None
     cores = sorted(os.sched_getaffinity(0))
     return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+
+
+def _check_files(part: str, options: Options) -> None:
+    """Refuse more connections than a process may have files.
+
+    Raises:
+        BenchProblem: says how many it may have.
+    """
+    wanted = {"idle": options.connections, "idle_tls": options.tls_connections}
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if wanted.get(part, 0) + FILES > most:
+        raise BenchProblem(
+            f"{wanted[part]} connections need more than the {most} open files that a "
+            "process may have; raise `ulimit -n`, or ask for fewer."
+        )
 
 
 def _raise_files() -> None:
