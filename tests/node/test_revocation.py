@@ -80,24 +80,26 @@ async def test_its_socket_ends_though_it_says_nothing(node: Node, alice: Phone) 
         assert frame.problem.code == "device_revoked"
 
 
+def nothing(*_: object) -> None:
+    """A line on which nothing gets through."""
+
+
 async def test_a_device_that_does_not_read_is_cut_off_all_the_same(
     node: Node, alice: Phone, bob: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot be told why, because its line is full; nor does it go on by that."""
     room = await alice.create_room()
     await alice.add(room, bob.account)
-    monkeypatch.setattr("node.api.socket.CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr("node.api.websocket.CLOSE_TIMEOUT", 0.05)
     async with further_phone(node, bob) as second:
         data, bundle, joined = second.external_commit(
             room.id, await second.group_state(room.id)
         )
         await second.submit(data, bundle)
         async with second.session() as line:
-
-            async def full(*_: object) -> None:
-                await asyncio.Event().wait()
-
-            monkeypatch.setattr("node.api.socket._SocketLine.send", full)
+            # Nothing gets through any more, not even the node's close.
+            monkeypatch.setattr("node.api.websocket.WebSocket.send", nothing)
+            monkeypatch.setattr("node.api.websocket.WebSocket._control", nothing)
             await bob.append_log(revocation(bob, second))
             late = encode(SubmitFrame(2, second.message(joined, b"too late")))
             await line.connection.send_bytes(late)
