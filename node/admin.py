@@ -5,7 +5,6 @@ node runs, and the node notices. The commands in `node.cli` parse, call one of t
 and print.
 """
 
-import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from federation.ports import PeerRecord
 from node.accounts.account import list_accounts, set_disabled
@@ -21,26 +20,15 @@ from node.accounts.invite import create_invite, new_code
 from node.config import Settings, render
 from node.keys import (
     create_keys,
-    fingerprint,
-    load_keys,
     read_recovery_key,
     rotate_keys,
     write_private,
 )
-from node.lock import Running, read_running, take_lock
+from node.lock import take_lock
 from node.peers.log import count_pending
 from node.peers.store import list_peers
 from node.storage.engine import open_engine
 from node.storage.schema import check_schema, migrate
-from node.storage.tables import (
-    AccountRow,
-    DeviceRow,
-    EntryRow,
-    LogRow,
-    PeerRow,
-    VaultRow,
-    core,
-)
 from protocol.address import parse_node
 from protocol.errors import TelexError
 from protocol.node_identity import NodeIdentity
@@ -48,15 +36,14 @@ from protocol.node_identity import NodeIdentity
 __all__ = [
     "AdminProblem",
     "Created",
-    "Status",
     "account_rows",
     "certificate_end",
     "create_node",
+    "database",
     "disable",
     "invite",
     "peers",
     "rotate_key",
-    "status",
 ]
 
 RECOVERY_FILE = "recovery.key"
@@ -73,25 +60,6 @@ class Created:
     config: Path
     data_dir: Path
     recovery: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A node in numbers."""
-
-    running: Running | None
-    fingerprint: str
-    """Of the node's key log, for admins of other nodes who ask for it."""
-    accounts: int
-    devices: int
-    rooms: int
-    entries: int
-    peers: int
-    database_bytes: int
-    vault_bytes: int
-    """Of sealed backups, in files beside the database."""
-    certificate_end: int | None
-    """Unix seconds; None without TLS."""
 
 
 def create_node(config: Path, name: str, values: dict[str, object]) -> Created:
@@ -141,14 +109,14 @@ def invite(settings: Settings, *, uses: int, lifetime: int) -> str:
         The code.
     """
     code, now = new_code(), int(time.time())
-    with _database(settings, write=True) as connection:
+    with database(settings, write=True) as connection:
         create_invite(connection, code, uses=uses, now=now, expires=now + lifetime)
     return code
 
 
 def account_rows(settings: Settings) -> list[tuple[str, int, bool, int]]:
     """Name, time of creation, whether disabled, number of valid devices."""
-    with _database(settings) as connection:
+    with database(settings) as connection:
         return list_accounts(connection)
 
 
@@ -159,7 +127,7 @@ def disable(settings: Settings, name: str, disabled: bool) -> None:
         AdminProblem: there is no such account.
     """
     local, _, node = name.partition("@")
-    with _database(settings, write=True) as connection:
+    with database(settings, write=True) as connection:
         known = node in ("", settings.name) and set_disabled(
             connection, local, disabled
         )
@@ -172,7 +140,7 @@ def disable(settings: Settings, name: str, disabled: bool) -> None:
 def peers(settings: Settings) -> list[tuple[PeerRecord, int]]:
     """The nodes that this one has met or wants to reach, each with the number of
     entries that wait for it."""
-    with _database(settings) as connection:
+    with database(settings) as connection:
         known = {record.name: record for record in list_peers(connection)}
         pending = count_pending(connection)
     return [
@@ -200,36 +168,6 @@ def rotate_key(settings: Settings, recovery: Path | None) -> NodeIdentity:
         lock.release()
 
 
-def status(settings: Settings) -> Status:
-    """Count what is in the database, and look for the running node."""
-    with _database(settings) as connection:
-        accounts = _count(connection, AccountRow)
-        devices = (
-            connection.scalar(select(func.count()).where(~core(DeviceRow).c.revoked))
-            or 0
-        )
-        rooms = (
-            connection.scalar(select(func.count()).where(core(LogRow).c.kind == "room"))
-            or 0
-        )
-        entries = _count(connection, EntryRow)
-        known = _count(connection, PeerRow)
-        vaults = connection.scalar(select(func.sum(core(VaultRow).c.size))) or 0
-    cert = settings.tls.cert_file
-    return Status(
-        running=read_running(settings.data_dir),
-        fingerprint=fingerprint(load_keys(settings.data_dir, settings.name).identity),
-        accounts=accounts,
-        devices=devices,
-        rooms=rooms,
-        entries=entries,
-        peers=known,
-        database_bytes=os.path.getsize(settings.database),
-        vault_bytes=vaults,
-        certificate_end=None if cert is None else certificate_end(cert),
-    )
-
-
 def certificate_end(path: Path) -> int:
     """When the first certificate in a PEM file expires, in unix seconds.
 
@@ -245,12 +183,13 @@ def certificate_end(path: Path) -> int:
     return int(certificate.not_valid_after_utc.timestamp())
 
 
-def _count(connection: Connection, model: type) -> int:
-    return connection.scalar(select(func.count()).select_from(core(model))) or 0
-
-
 @contextmanager
-def _database(settings: Settings, *, write: bool = False) -> Iterator[Connection]:
+def database(settings: Settings, *, write: bool = False) -> Iterator[Connection]:
+    """A connection in a transaction of its own, committed at the end.
+
+    Raises:
+        DatabaseProblem: it is missing, or of another version.
+    """
     check_schema(settings.database)
     engine = open_engine(settings.database, read_only=not write)
     try:

@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from federation.policy import PeerPolicy
 from federation.service import Federation
@@ -43,6 +43,7 @@ from node.config import ConfigProblem, Settings
 from node.housekeeping import keep_house
 from node.keys import NodeKeys, load_keys
 from node.limit import Buckets
+from node.local import LocalStatus, NodeState
 from node.lock import DataLock, Running, take_lock
 from node.peers.inbox import PeerInbox
 from node.peers.pruning import Pruner
@@ -57,9 +58,10 @@ from node.rooms.state import RoomStates
 from node.rooms.submission import Submissions
 from node.sessions.delivery import Delivery
 from node.storage.schema import DatabaseProblem, migrate
-from node.storage.store import Store, Transaction
+from node.storage.store import QUEUE_MAX, Store, Transaction
 from node.storage.tables import SettingRow, core
 from node.version import VERSION
+from node.watchdog import Watchdog
 from protocol.errors import TelexError
 from protocol.limits import BODY_MAX
 
@@ -107,6 +109,8 @@ class Node:
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._data_lock: DataLock | None = None
+        self.watchdog = Watchdog(settings.log.stall_ms / 1000)
+        self._local = LocalStatus(settings.data_dir, self.state)
 
     def _build_storage(self) -> None:
         """The database, and who is told what happens in it."""
@@ -222,6 +226,20 @@ class Node:
         assert self._runner is not None
         return int(self._runner.addresses[0][1])
 
+    def state(self) -> NodeState:
+        """How the node is."""
+        waiting, size = self.store.waiting
+        return NodeState(
+            time=self._clock(),
+            sessions=self.delivery.sessions,
+            waiting=waiting,
+            waiting_bytes=size,
+            waiting_max=QUEUE_MAX,
+            wal_bytes=self.store.journal_bytes(),
+            storage=self.store.health,
+            stalls=self.watchdog.stalls,
+        )
+
     # --- life -------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -232,6 +250,7 @@ class Node:
         """
         settings = self.settings
         self._data_lock = take_lock(settings.data_dir)
+        self.watchdog.start()
         try:
             copy = await asyncio.to_thread(migrate, settings.database)
             if copy is not None:
@@ -245,6 +264,7 @@ class Node:
         except BaseException:
             await self._close()
             raise
+        await self._local.start()
         self._spawn(self.delivery.watch())
         self._spawn(self._sockets.watch())
         assert self._runner is not None and self._runner.server is not None
@@ -285,6 +305,8 @@ class Node:
         await self._close()
 
     async def _close(self) -> None:
+        self.watchdog.stop()
+        await self._local.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -305,16 +327,19 @@ class Node:
         """The database knows whose it is, and is nobody else's."""
         name = self.settings.name
 
-        def write(transaction: Transaction) -> str:
-            connection = transaction.connection
-            stored: str | None = connection.scalar(
-                select(_setting.c.value).where(_setting.c.key == "name")
-            )
-            if stored is None:
-                connection.execute(insert(_setting).values(key="name", value=name))
-            return stored or name
+        def read(connection: Connection) -> str | None:
+            query = select(_setting.c.value).where(_setting.c.key == "name")
+            found: str | None = connection.scalar(query)
+            return found
 
-        stored = await self.store.write(write)
+        def write(transaction: Transaction) -> None:
+            row = insert(_setting).values(key="name", value=name)
+            transaction.connection.execute(row)
+
+        stored = await self.store.read(read)
+        if stored is None:  # else nothing is written: a node may start on a full disk
+            await self.store.write(write)
+            stored = name
         if stored != name:
             raise DatabaseProblem(
                 f"The database {self.settings.database} belongs to the node {stored}, "

@@ -304,43 +304,19 @@ def rotate_key(context: click.Context, recovery_key: Path | None) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def status(context: click.Context) -> None:
-    """Show whether the node runs, and what it holds."""
-    from node.admin import status as read_status
+def status(context: click.Context, as_json: bool) -> None:
+    """Show whether the node runs, how it is, and what it holds.
+
+    Exit status 1 if something is wrong; each thing that is stands in a sentence.
+    """
+    from node.status import print_status, read_status
 
     with _one_sentence():
-        settings = _settings(context)
-        found = read_status(settings)
-        lines = [("node", settings.name), ("fingerprint", found.fingerprint)]
-        if found.running is None:
-            lines.append(("running", "no"))
-        else:
-            up = _span(int(time.time()) - found.running.started)
-            lines.append(("running", f"yes, for {up} (process {found.running.pid})"))
-            lines.append(("answers", _ask(settings, found.running.url)))
-        lines += [
-            ("accounts", f"{found.accounts} with {found.devices} devices"),
-            ("rooms", f"{found.rooms}"),
-            ("entries", f"{found.entries}"),
-            ("peers", f"{found.peers}"),
-            ("database", f"{found.database_bytes / 1e6:.1f} MB"),
-            ("backups", f"{found.vault_bytes / 1e6:.1f} MB"),
-            ("certificate", _certificate(found.certificate_end)),
-        ]
-    for label, text in lines:
-        click.echo(f"{label + ':':13}{text}")
-
-
-def _ask(settings: "Settings", url: str) -> str:
-    """What the running node says of itself, in a few words."""
-    from node.probe import probe
-
-    try:
-        document = probe(url, settings)
-    except TelexError as error:
-        return str(error)
-    return f"{document.software} at {url}, as {document.base_url}"
+        found = read_status(_settings(context))
+    print_status(found, as_json)
+    sys.exit(0 if found.healthy else 1)
 
 
 @main.command()
@@ -394,30 +370,12 @@ def bench(arguments: tuple[str, ...]) -> None:
         measure(list(arguments), prog_name="telex-node bench")
 
 
-def _certificate(end: int | None) -> str:
-    if end is None:
-        return "none (plain HTTP, for behind a proxy)"
-    left = end - int(time.time())
-    if left < 0:
-        return f"expired on {_date(end)}; replace it and restart the node"
-    return f"until {_date(end)} ({left // 86400} days)"
-
-
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def _moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-
-
-def _span(seconds: int) -> str:
-    days, rest = divmod(max(0, seconds), 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 if __name__ == "__main__":

@@ -261,6 +261,13 @@ class Logging:
         "delivery; none ever holds a text, a key or a password.",
         check=_one_of("debug", "info", "warning", "error"),
     )
+    stall_ms: int = setting(
+        20,
+        help="Work of one piece, by which everybody waits for one, that is logged as "
+        "a warning with the place in the program. 0: do not watch.",
+        unit="milliseconds",
+        check=_between(0, 60_000),
+    )
     format: str = setting(
         "text",
         help="text: lines for people. json: one object for each line, for programs.",

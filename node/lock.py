@@ -1,9 +1,12 @@
 """One node for one data directory: a lock that dies with its process.
 
-The file also says where the running node listens, so that `status` finds it.
+The file also says where the running node listens, so that `status` finds it. It has
+one length and is written over, so that a full disk does not matter; blank is what a
+node leaves that ended in order.
 """
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from typing import IO
@@ -12,13 +15,29 @@ import msgspec
 
 from protocol.errors import TelexError
 
-__all__ = ["DataInUse", "Running", "read_running", "take_lock"]
+__all__ = [
+    "DataInUse",
+    "DataUnwritable",
+    "Running",
+    "ended_badly",
+    "read_running",
+    "take_lock",
+]
+
+log = logging.getLogger(__name__)
 
 _FILE = "node.lock"
+
+_LENGTH = 1024
+"""Bytes of the file: a URL, two numbers, and room."""
 
 
 class DataInUse(TelexError):
     """Another node runs on the same data."""
+
+
+class DataUnwritable(TelexError):
+    """The data directory cannot be written."""
 
 
 class Running(msgspec.Struct):
@@ -37,17 +56,24 @@ class DataLock:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
+    def clear(self) -> None:
+        """Say nothing yet, or no more."""
+        self._write(b"")
+
     def announce(self, running: Running) -> None:
         """Say where the node listens."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(msgspec.json.encode(running))
-        self._file.flush()
+        self._write(msgspec.json.encode(running))
 
     def release(self) -> None:
         """Give the data directory free."""
-        self._file.truncate(0)
+        self.clear()
         self._file.close()
+
+    def _write(self, text: bytes) -> None:
+        try:
+            os.pwrite(self._file.fileno(), text.ljust(_LENGTH), 0)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", _FILE, error.strerror)
 
 
 def take_lock(directory: Path) -> DataLock:
@@ -55,8 +81,15 @@ def take_lock(directory: Path) -> DataLock:
 
     Raises:
         DataInUse: another node has it.
+        DataUnwritable: the directory is missing, or read-only, or not ours.
     """
-    descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise DataUnwritable(
+            f"The data directory {directory} cannot be written ({error.strerror}); "
+            "make it writable for this user."
+        ) from error
     file = os.fdopen(descriptor, "r+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +98,9 @@ def take_lock(directory: Path) -> DataLock:
         raise DataInUse(
             f"Another telex-node runs on the data in {directory}; stop it first."
         ) from error
-    return DataLock(file)
+    lock = DataLock(file)
+    lock.clear()
+    return lock
 
 
 def read_running(directory: Path) -> Running | None:
@@ -79,3 +114,14 @@ def read_running(directory: Path) -> Running | None:
     except (FileNotFoundError, msgspec.DecodeError):
         pass
     return None
+
+
+def ended_badly(directory: Path) -> bool:
+    """Whether the last node here did not come to release its lock.
+
+    Ask only when `read_running` knows of none.
+    """
+    try:
+        return bool((directory / _FILE).read_bytes().strip())
+    except OSError:
+        return False

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 from node.storage.engine import open_engine
+from node.storage.health import diagnose
 from protocol.errors import TelexError
 
 __all__ = ["CURRENT", "DatabaseProblem", "check_schema", "migrate"]
@@ -87,8 +88,12 @@ def _version(path: Path) -> str | None:
                 raise DatabaseProblem(f"{path} is not the database of a Telex node.")
             return _read_version(connection)
     except DatabaseError as error:
+        health = diagnose(error, path)
+        advice = "restore a backup."
+        if health is not None and health.state != "damaged":
+            advice = health.sentence()
         raise DatabaseProblem(
-            f"The database {path} cannot be read ({error.orig}); restore a backup."
+            f"The database {path} cannot be read ({error.orig}); {advice}"
         ) from error
     finally:
         engine.dispose()
@@ -107,6 +112,12 @@ def _backup(path: Path, version: str) -> Path:
         with engine.connect() as connection:
             # VACUUM INTO writes a whole, consistent file, write-ahead log included.
             connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
+    except DatabaseError as error:
+        copy.unlink(missing_ok=True)
+        raise DatabaseProblem(
+            f"The database {path} has to be brought up to date, and no copy of it can "
+            f"be made before ({error.orig}); nothing was changed: make room for it."
+        ) from error
     finally:
         engine.dispose()
     copy.chmod(0o600)

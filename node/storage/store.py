@@ -22,6 +22,7 @@ each second, on a new connection where the old one may be spoilt.
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -124,6 +125,13 @@ class Store:
     def waiting(self) -> tuple[int, int]:
         """How many writes wait, and their bytes."""
         return len(self._jobs), self._bytes
+
+    def journal_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        try:
+            return os.path.getsize(f"{self._path}-wal")
+        except OSError:
+            return 0
 
     async def start(self) -> None:
         """Open the database and start the threads."""
@@ -233,6 +241,10 @@ class Store:
     def _run(self) -> None:
         engine = open_engine(self._path)
         try:
+            self._commit(self._connect(engine), [], trial=True)
+        except BaseException as error:  # the node runs, and tries again
+            self._fail([], error)
+        try:
             while (batch := self._take()) is not None:
                 runs = runs_of(batch)
                 try:
@@ -283,19 +295,21 @@ class Store:
                 batch.append(job)
             return batch
 
-    def _commit(self, connection: Connection, runs: "list[Job | Run]") -> None:
-        trial = self._health is not self._damage
+    def _commit(
+        self, connection: Connection, runs: "list[Job | Run]", trial: bool = False
+    ) -> None:
+        ailing = self._health is not self._damage
         if self._health.state == "locked":
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_RETRY}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
-        if trial:
+        if trial or ailing:
             raw.execute(_TRIAL)
         for run in runs:
             self._run_one(connection, raw, run)
         connection.commit()
-        if trial and (self._health.state != "full" or has_room(self._path)):
+        if ailing and (self._health.state != "full" or has_room(self._path)):
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
             log.warning("the storage works again")
             self._health = self._damage
