@@ -60,6 +60,9 @@ class _Outlet:
     asked: list[str] = field(default_factory=list)
     """Whom the request that is under way probes for."""
     busy: bool = False
+    probed: bool = False
+    """Whether it asked us while the request was under way: then somebody listens,
+    whatever its answer says of the moment before."""
     failures: int = 0
     next_at: float = 0.0
     said_at: float = 0.0
@@ -124,7 +127,7 @@ class Outlets:
         if quiet:  # nobody there listened before: these are all who do
             outlet.run, outlet.fresh, outlet.listens = self._run(), False, True
             outlet.said_at = now
-        outlet.failures = 0
+        outlet.failures, outlet.probed = 0, True
         outlet.next_at = min(outlet.next_at, now + PACE)
         people: dict[str, ShownPerson] = {}
         for viewer in probe:
@@ -190,7 +193,7 @@ class Outlets:
         if not outlet.waiting and not self._roll.shown_at(node):
             del self._outlets[node]
             return None
-        outlet.busy = True
+        outlet.busy, outlet.probed = True, False
         fresh = outlet.fresh
         if fresh:
             outlet.run, outlet.fresh = self._run(), False
@@ -234,8 +237,8 @@ class Outlets:
         outlet.busy = False
         outlet.failures, outlet.asked = 0, []
         outlet.next_at, outlet.said_at = now + PACE, now
-        outlet.listens = answer.listens
-        if answer.lost or not answer.listens:
+        outlet.listens = answer.listens or outlet.probed
+        if answer.lost or not outlet.listens:
             outlet.fresh = True
             outlet.dirty, outlet.dropped = {}, {}
 

@@ -164,12 +164,15 @@ class Model:
         default_factory=dict
     )
 
-    def say(self, device: str, account: str, mode: str, show: set[str] | None) -> None:
+    def say(
+        self, device: str, account: str, mode: str, show: set[str] | None, now: float
+    ) -> None:
         if mode == "gone":
             self.devices.pop(device, None)
             return
         before = self.devices.get(device)
-        shown = frozenset() if before is None else before[2]
+        over = before is None or (before[3] is not None and before[3] <= now)
+        shown = frozenset() if before is None or over else before[2]
         if show is not None:
             shown = frozenset(show - {account})
         self.devices[device] = (account, mode, shown, None)
@@ -237,7 +240,7 @@ def test_what_viewers_hear_is_what_devices_said(steps: list[Any]) -> None:
         device = f"{account}/{number}"
         if what == "say":
             roll.say(device, account, mode, show, now)
-            model.say(device, account, mode, show)
+            model.say(device, account, mode, show, now)
         elif what == "end":
             roll.end(device, now)
             model.end(device, now)
