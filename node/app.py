@@ -35,6 +35,7 @@ from node.api.log import LogApi
 from node.api.middleware import answer_errors
 from node.api.patience import IDLE, Patience
 from node.api.socket import SocketApi
+from node.api.sync import SyncApi
 from node.api.vault import LinkApi, VaultApi
 from node.blobs.fetch import BlobFetcher
 from node.blobs.keeper import BlobKeeper
@@ -57,6 +58,7 @@ from node.rooms.page import Pages
 from node.rooms.state import RoomStates
 from node.rooms.submission import Submissions
 from node.sessions.delivery import Delivery
+from node.sessions.poll import Polls
 from node.storage.schema import DatabaseProblem, migrate
 from node.storage.store import QUEUE_MAX, Store, Transaction
 from node.storage.tables import SettingRow, core
@@ -125,6 +127,7 @@ class Node:
             sessions_max=limits.connections,
             per_address=limits.connections_per_address,
         )
+        self.polls = Polls(self.delivery)
         self.store = Store(
             settings.database,
             on_events=self.delivery.on_events,
@@ -417,6 +420,8 @@ class Node:
             self.presence.handlers(),
         )
         app.add_routes(self._sockets.routes())
+        sync = SyncApi(gate, self.delivery, self.polls, self.presence.handlers())
+        app.add_routes(sync.routes())
         app.add_routes(self.federation.routes())
         return app
 

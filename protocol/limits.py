@@ -85,3 +85,11 @@ NEWEST_ROOMS = 100
 
 NEWEST_BYTES = 64 * 1024
 """Bytes of entries of one of those rooms: no room leaves the others without."""
+
+POLL_MAX = 60
+"""Seconds that a poll waits for something to happen: as long as routers and proxies
+let a connection be silent."""
+
+POLL_GAP = 30
+"""Seconds between two polls, after which the session is over: a device with a bad
+network has come back by then, or begins anew."""

@@ -431,6 +431,24 @@ class ProblemFrame(msgspec.Struct, tag_field="t", tag="problem"):
 FromNode = Ready | Entries | ResultFrame | OutcomeFrame | ProblemFrame | People | Typist
 FromDevice = SubmitFrame | AckFrame | Presence | Typing
 
+# --- long polling, where a WebSocket cannot pass -----------------------------
+
+
+class Polled(msgspec.Struct):
+    """`GET /telex/v1/sync?timeout=S&session=T`: the frames of a WebSocket.
+
+    A session begins with a poll without `session`, or with one that the node does not
+    know (any more): then `ready` is the first frame, and entries follow from the
+    cursors that the device has acked. Frames of the device are bodies of
+    `POST /telex/v1/acks` (`AckFrame`) and `POST /telex/v1/frames` (presence, typing);
+    submissions go to `POST /telex/v1/logs/{log}/entries`.
+    """
+
+    session: str
+    """`session` of the next poll: it says that this answer came."""
+    frames: list[FromNode]
+
+
 # --- between nodes, /telex/fed/v1 --------------------------------------------
 
 

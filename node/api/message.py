@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from node.api.compression import SYNC_MAX, compress
 from protocol.codec import (
     JSON,
     MSGPACK,
@@ -83,7 +84,9 @@ def answer(
     else:
         chosen = default
     body = encode_json(value) if chosen == JSON else encode(value)
-    return web.Response(body=body, content_type=chosen)
+    response = web.Response(body=body, content_type=chosen, zlib_executor_size=SYNC_MAX)
+    compress(request, response, value, chosen)
+    return response
 
 
 def problem(error: Refused) -> web.Response:

@@ -275,17 +275,31 @@ class Delivery:
             BadRequest: a seq is none, or beyond the log's head.
             UnknownRoom: a log is not the device's to read.
         """
+        await self._start(session.device, cursors)
+        for name, seq in cursors.items():
+            session.acked(name, seq)
+
+    async def ack_alone(self, device: Device, cursors: dict[LogId, int]) -> None:
+        """Take an ack that came by itself, whether the device has a session or not.
+
+        Raises:
+            BadRequest, UnknownRoom: as `start`.
+        """
+        session = self._sessions.get(device.address)
+        if session is None:
+            await self._start(device, cursors)
+        elif rest := self.ack(session, cursors):
+            await self.start(session, rest)
+
+    async def _start(self, device: Device, cursors: dict[LogId, int]) -> None:
         if len(cursors) > ACKED_LOGS:
             raise BadRequest(f"An ack names at most {ACKED_LOGS} new logs.")
-        device = session.device
 
         def write(transaction: Transaction) -> None:
             for name, seq in cursors.items():
                 _ack(transaction, self._node, device, name, seq)
 
         await self._store().write(write, size=64 * len(cursors) + 64)
-        for name, seq in cursors.items():
-            session.acked(name, seq)
 
     # --- events -----------------------------------------------------------------
 

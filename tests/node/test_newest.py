@@ -22,7 +22,7 @@ from node.storage.store import Store, Transaction
 from protocol.codec import encode
 from protocol.errors import BadRequest
 from protocol.limits import NEWEST_BYTES, NEWEST_ROOMS
-from protocol.log import Entry, Kind, LogId, make_submission, read_entry
+from protocol.log import Entry, LogId, read_entry
 from protocol.wire import NewestRooms, Page, Rooms
 from tests.helpers.fuzz import fuzzing
 from tests.node.phone import Phone, Room
@@ -42,9 +42,7 @@ async def newest(
 
 
 async def say(device: Phone, room: Room, size: int = 20) -> None:
-    data = make_submission(
-        room.id, device.address, os.urandom(16), Kind.MESSAGE, os.urandom(size)
-    )
+    data = device.message(room, os.urandom(size))
     assert (await device.submit(data)).state == "committed"
 
 
