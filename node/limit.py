@@ -24,7 +24,7 @@ class Buckets:
         self._rate = rate
         self._burst = burst
         self._what = what
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._levels: OrderedDict[str, list[float]] = OrderedDict()
 
     def take(self, key: str, now: float, amount: float = 1) -> None:
         """Take from the key's bucket.
@@ -32,14 +32,20 @@ class Buckets:
         Raises:
             TooMany: it is empty; says how many seconds to wait.
         """
-        level, at = self._levels.pop(key, (self._burst, now))
-        level = min(self._burst, level + max(0.0, now - at) * self._rate)
+        bucket = self._levels.get(key)
+        if bucket is None:
+            bucket = self._levels[key] = [self._burst, now]
+            if len(self._levels) > KEYS_MAX:
+                self._levels.popitem(last=False)
+        else:
+            self._levels.move_to_end(key)
+        level, at = bucket
+        if now > at:
+            level = min(self._burst, level + (now - at) * self._rate)
         # A single request larger than the bucket passes when the bucket is full.
-        needed = min(amount, self._burst)
+        needed = amount if amount < self._burst else self._burst
         allowed = level >= needed
-        self._levels[key] = (level - amount if allowed else level, now)
-        if len(self._levels) > KEYS_MAX:
-            self._levels.popitem(last=False)
+        bucket[0], bucket[1] = level - amount if allowed else level, now
         if not allowed:
             wait = (needed - level) / self._rate
             raise TooMany(self._what, retry_after=max(1, ceil(wait)))

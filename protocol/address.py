@@ -12,6 +12,7 @@ any other non-ASCII character is refused, never cleaned up.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from protocol.errors import AddressError
 
@@ -27,6 +28,9 @@ _LOCAL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _DEVICE = re.compile(r"[a-z2-7]{16}", re.ASCII)
 # RFC 1035 section 2.3.4: a domain name has at most 253 characters in text form.
+KNOWN_MAX = 4096
+"""Addresses of devices that were parsed and are remembered, in a megabyte."""
+
 _DOMAIN_MAX = 253
 
 
@@ -103,6 +107,7 @@ def parse_account(text: str) -> AccountAddress:
     return AccountAddress(local, parse_node(node))
 
 
+@lru_cache(maxsize=KNOWN_MAX)
 def parse_device(text: str) -> DeviceAddress:
     """Parse `alice@example.org/7kq2m3n4p5q6r7s2`.
 

@@ -6,13 +6,22 @@ stored or hashed it is stored and hashed as the bytes that arrived, so what we d
 not understand is kept.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
 from protocol.errors import Malformed
 
-__all__ = ["JSON", "MSGPACK", "decode", "decode_json", "encode", "encode_json"]
+__all__ = [
+    "JSON",
+    "MSGPACK",
+    "decode",
+    "decode_json",
+    "encode",
+    "encode_json",
+    "frame_decoder",
+]
 
 MSGPACK = "application/msgpack"
 JSON = "application/json"
@@ -66,6 +75,20 @@ def decode_json(data: bytes, kind: type[T]) -> T:
         return value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"This JSON is not a {_name(kind)}: {error}.") from None
+
+
+def frame_decoder(kind: Any) -> Callable[[bytes], Any]:
+    """A `decode` for a union of structs: looking it up by the union would cost more
+    than the decoding."""
+    decoder = msgspec.msgpack.Decoder(kind)
+
+    def decode_frame(data: bytes) -> Any:
+        try:
+            return decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(f"These bytes are not a {_name(kind)}: {error}.") from None
+
+    return decode_frame
 
 
 def _name(kind: Any) -> str:

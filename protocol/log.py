@@ -16,6 +16,7 @@ What it does not protect: who may append, and what is inside `body`.
 
 from base64 import b32encode
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NewType
 
@@ -49,6 +50,9 @@ LogId = NewType("LogId", str)
 
 GENESIS = bytes(32)
 """The hash before the first entry."""
+
+KNOWN_MAX = 4096
+"""Ids that were checked and are remembered: those of busy rooms, in a megabyte."""
 
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
@@ -158,9 +162,14 @@ def parse_log_id(text: str) -> LogId:
     Raises:
         Malformed: it is not 52 characters of lower-case base32.
     """
-    if len(text) != 52 or not _ALPHABET.issuperset(text):
+    if not _is_log_id(text):
         raise Malformed("This is not the id of a room or mailbox.")
     return LogId(text)
+
+
+@lru_cache(maxsize=KNOWN_MAX)
+def _is_log_id(text: str) -> bool:
+    return len(text) == 52 and _ALPHABET.issuperset(text)
 
 
 def read_submission(data: bytes) -> Submission:

@@ -21,7 +21,7 @@ from node.rooms.incoming import Incoming
 from node.rooms.submission import Submissions
 from node.sessions.delivery import Delivery
 from node.sessions.session import Session
-from protocol.codec import decode, decode_json
+from protocol.codec import decode_json, frame_decoder
 from protocol.errors import NodeFault, Refused
 from protocol.wire import (
     AckFrame,
@@ -57,6 +57,8 @@ send; a faster one is read no faster than this."""
 
 Handlers = Mapping[type, Callable[[Device, Any], None]]
 """By type of frame: who takes it. Called on the event loop, so it must be quick."""
+
+_decode = frame_decoder(FromDevice)
 
 
 class SocketApi:
@@ -189,7 +191,7 @@ class _Talk:
                 # A device that was just revoked may be slow to read that it was.
                 raise self.session.ended
             self._handle(
-                decode(data, cast(Any, FromDevice))
+                _decode(data)
                 if isinstance(data, bytes)
                 else decode_json(data.encode(), cast(Any, FromDevice))
             )

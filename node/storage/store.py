@@ -103,6 +103,8 @@ class Store:
         self._jobs: deque[Job | Item] = deque()
         self._known: dict[LogId, Any] = {}
         self._bytes = 0
+        self._fresh: list[Job | Item] = []
+        self._fresh_bytes = 0
         self._wake = threading.Condition()
         self._stopping = True
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,7 +126,8 @@ class Store:
     @property
     def waiting(self) -> tuple[int, int]:
         """How many writes wait, and their bytes."""
-        return len(self._jobs), self._bytes
+        count = len(self._jobs) + len(self._fresh)
+        return count, self._bytes + self._fresh_bytes
 
     def journal_bytes(self) -> int:
         """The size of the write-ahead log."""
@@ -144,6 +147,7 @@ class Store:
 
     async def stop(self) -> None:
         """Refuse new work, finish what is queued, close everything."""
+        self._hand_over()
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -228,15 +232,25 @@ class Store:
         self._queue(Item(batched, item, size))
 
     def _queue(self, job: Job | Item) -> None:
+        if self._stopping or self._loop is None:
+            raise NodeBusy("It is stopping.")
+        count, size = self.waiting
+        if count >= QUEUE_MAX or size + job.size > QUEUE_BYTES:
+            raise NodeBusy("Too many writes are waiting.", retry_after=1)
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(job)
+        self._fresh_bytes += job.size
+
+    def _hand_over(self) -> None:
+        """Give the writer what came since the event loop went round: one lock, and
+        one waking, for many."""
         with self._wake:
-            if self._stopping:
-                raise NodeBusy("It is stopping.")
-            if len(self._jobs) >= QUEUE_MAX or self._bytes + job.size > QUEUE_BYTES:
-                raise NodeBusy("Too many writes are waiting.", retry_after=1)
-            self._jobs.append(job)
-            self._bytes += job.size
-            if len(self._jobs) == 1:  # else the writer has been woken already
-                self._wake.notify()
+            self._jobs += self._fresh
+            self._bytes += self._fresh_bytes
+            self._wake.notify()
+        self._fresh.clear()
+        self._fresh_bytes = 0
 
     def _run(self) -> None:
         engine = open_engine(self._path)
