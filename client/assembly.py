@@ -186,6 +186,7 @@ class Assembly:
             store, self._uplink, self.self_group, me, self._broadcast.publish
         )
         """Who is there, who types, and what others see of us."""
+        self._talk.shows_reading = self.presence.choices.shows_reading
         self._sync = Sync(
             store,
             self._uplink,

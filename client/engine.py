@@ -31,6 +31,7 @@ from client.model import (
     RoomMember,
 )
 from client.presence.choice import Chosen
+from client.rooms import talk
 from client.storage.alarms import dismiss, list_alarms
 from client.storage.hardening import harden
 from client.storage.store import Store
@@ -302,7 +303,7 @@ class Client(Assembly):
     async def mark_read(self, room: LogId) -> None:
         """Everything in this room was seen."""
         if await self._store.run(lambda tx: self._writing.mark_read(tx, room)):
-            self._workers.poke(room)
+            self._workers.poke(room, talk.RECEIPT_DELAY)
             self._removing.wake()
 
     async def delete_message(self, message: MessageId, everyone: bool) -> None:

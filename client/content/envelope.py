@@ -1,12 +1,15 @@
 """The envelope of a content: version, id, the log's head, kind and body.
 
-    content = [version, id, head seq, head hash, kind, body]      MessagePack array
+    content = [version, id, head seq, head hash, kind, body, delivered, read]
+
+It is a MessagePack array; the last two may be missing.
 
 `id` is the txn of the submission that carries it, so a hub cannot pass one device's
 ciphertext off as another submission. The head is what the sender had read of the
 room's log: two members who talk find out if the hub shows them different logs.
-`kind` names the body; a kind that is not known here is kept and shown as needing a
-newer Telex. Everything is bounded, because a member of a room can be hostile too.
+The last two are the sender's receipt, as `talk.Receipt` has them: whoever writes
+need not send one besides. `kind` names the body; a kind that is not known here is kept
+and shown as needing a newer Telex. Everything is bounded, because a member of a room can be hostile too.
 """
 
 from dataclasses import dataclass
@@ -77,6 +80,8 @@ class _Envelope(Quiet, msgspec.Struct, array_like=True, frozen=True):
     head_hash: bytes
     kind: str
     body: msgspec.Raw
+    delivered: int = 0
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -87,12 +92,25 @@ class Content(Quiet):
     head_seq: int
     head_hash: bytes
     body: Body | Unknown
+    delivered: int = 0
+    """How far the sender's account has the room; 0: it does not say."""
+    read: int = 0
+    """How far it has seen it."""
 
 
-def write_content(id: bytes, head_seq: int, head_hash: bytes, body: Body) -> bytes:
+def write_content(
+    id: bytes,
+    head_seq: int,
+    head_hash: bytes,
+    body: Body,
+    delivered: int = 0,
+    read: int = 0,
+) -> bytes:
     """The bytes to encrypt."""
     raw = msgspec.Raw(encode(body))
-    return encode(_Envelope(VERSION, id, head_seq, head_hash, body.kind, raw))
+    return encode(
+        _Envelope(VERSION, id, head_seq, head_hash, body.kind, raw, delivered, read)
+    )
 
 
 def read_content(data: bytes) -> Content:
@@ -108,10 +126,17 @@ def read_content(data: bytes) -> Content:
         raise Malformed("A message's id or head has the wrong length.")
     if not 0 <= envelope.head_seq < SEQ_MAX:
         raise Malformed("A message's head is no place in a log.")
+    if not (0 <= envelope.delivered < SEQ_MAX and 0 <= envelope.read < SEQ_MAX):
+        raise Malformed("A message's receipt is no place in a log.")
     if not 0 < len(envelope.kind) <= KIND_MAX or not envelope.kind.isascii():
         raise Malformed("A message's kind is a short ASCII word.")
     return Content(
-        envelope.id, envelope.head_seq, envelope.head_hash, _read_body(envelope)
+        envelope.id,
+        envelope.head_seq,
+        envelope.head_hash,
+        _read_body(envelope),
+        envelope.delivered,
+        envelope.read,
     )
 
 

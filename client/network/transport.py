@@ -8,6 +8,7 @@ believed, and the request is signed and sent once more.
 import asyncio
 import contextlib
 import ssl
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -329,7 +330,7 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                headers={"Accept-Encoding": "identity"},
+                headers={"Accept-Encoding": "gzip"},
             )
         return self._http
 
@@ -354,11 +355,27 @@ def _authority(url: URL) -> str:
 
 
 async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The answer's body, unpacked; `limit` holds for what is unpacked.
+
+    aiohttp would unpack it by itself, but without a limit.
+    """
+    unpack = None
+    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     content = bytearray()
-    async for chunk in answer.content.iter_chunked(64 * 1024):
-        content += chunk
-        if len(content) > limit:
-            raise NodeNonsense("The node's answer is far too large; tell its admin.")
+    try:
+        async for chunk in answer.content.iter_chunked(64 * 1024):
+            if unpack is not None:
+                chunk = unpack.decompress(chunk, limit - len(content) + 1)
+            content += chunk
+            if len(content) > limit:
+                raise NodeNonsense(
+                    "The node's answer is far too large; tell its admin."
+                )
+    except zlib.error as error:
+        raise NodeNonsense("The node's answer cannot be unpacked.") from error
+    if unpack is not None and not unpack.eof:
+        raise NodeUnreachable("The node's answer broke off.")
     return bytes(content)
 
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from client.account.self_group import SelfGroup
 from client.storage.store import Tx
+from protocol.log import LogId
 
 __all__ = ["Choice", "Choices", "Chosen"]
 
@@ -56,6 +57,13 @@ class Choices:
             receipts="receipts" not in values,
             hidden_from=frozenset(self._own.items(tx, HIDE)),
         )
+
+    def shows_reading(self, tx: Tx, room: LogId) -> bool:
+        """Whether the others in a room may see what was read here."""
+        if self._own.get(tx, PRESENCE, "receipts"):
+            return False
+        row = tx.one("SELECT title FROM room WHERE id = ? AND direct", room)
+        return row is None or not self._own.get(tx, HIDE, row[0])
 
     def set_state(self, tx: Tx, state: Chosen) -> None:
         """Choose how to be seen."""

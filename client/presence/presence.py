@@ -75,7 +75,7 @@ class Presences:
         self._account = str(me.account)
         self._publish = publish
         self._clock = clock
-        self._choices = Choices(own, self._choice_changed)
+        self.choices = Choices(own, self._choice_changed)
         self.choice = Choice()
         """What the person chose; what others are shown at most."""
         self._audience = Audience()
@@ -105,13 +105,13 @@ class Presences:
 
     async def set_state(self, state: Chosen) -> None:
         """Choose how to be seen, on all devices of this account."""
-        await self._store.run(lambda tx: self._choices.set_state(tx, state))
+        await self._store.run(lambda tx: self.choices.set_state(tx, state))
 
     async def set_switch(
         self, switch: Literal["share", "typing", "receipts"], on: bool
     ) -> None:
         """Let others see whether we are there, type or have read, or not."""
-        await self._store.run(lambda tx: self._choices.set_switch(tx, switch, on))
+        await self._store.run(lambda tx: self.choices.set_switch(tx, switch, on))
 
     async def hide_from(self, account: str, on: bool) -> None:
         """Show nothing of us to somebody, or again.
@@ -120,7 +120,7 @@ class Presences:
             AddressError: it is no account's address.
         """
         name = str(parse_account(account))
-        await self._store.run(lambda tx: self._choices.hide_from(tx, name, on))
+        await self._store.run(lambda tx: self.choices.hide_from(tx, name, on))
 
     def active(self) -> None:
         """Somebody touched this device; cheap, call it with each key."""
@@ -277,7 +277,7 @@ class Presences:
 
     async def _read_anew(self) -> None:
         before = self.choice
-        self.choice = await self._store.run(self._choices.load)
+        self.choice = await self._store.run(self.choices.load)
         hidden = self.choice.hidden_from
         self._audience = await self._store.run(
             lambda tx: find_audience(tx, self._account, hidden)

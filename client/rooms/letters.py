@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from client.account.me import Me
-from client.content import Body, Unknown, read_content, write_content
+from client.content import Body, Receipt, Unknown, read_content, write_content
 from client.doctor.ailment import heal, note
 from client.errors import OwnLost
 from client.model import MessageId, State
@@ -109,6 +109,10 @@ class Letters:
         self.heard: list[Heard] = []
         """Told of each content that has its place in a log, others' and ours."""
         self._own: dict[type[Body], Callable[[Tx, Any, LogId, Entry], None]] = {}
+        self.cursors: Callable[[Tx, LogId], tuple[int, int]] = lambda tx, room: (0, 0)
+        """How far this account has a room and has seen it, as it may be told now."""
+        self.moved: Callable[[Tx, int, int, Arrival], None] = lambda *heard: None
+        """Told how far the account of an arrival has the room, and has seen it."""
 
     def on(self, kind: type[B], handler: Callable[[Tx, B, Arrival], None]) -> None:
         """Let a function act on the contents of one kind that others wrote.
@@ -209,7 +213,8 @@ class Letters:
         body = read_content(bytes(row[2])).body
         if isinstance(body, Unknown):
             raise Malformed("This message was written by a newer Telex.")
-        content = write_content(txn, int(log[0]), bytes(log[1]), body)
+        told = (0, 0) if isinstance(body, Receipt) else self.cursors(tx, room)
+        content = write_content(txn, int(log[0]), bytes(log[1]), body, *told)
         submission = make_submission(
             room, self._device, txn, Kind.MESSAGE, group.encrypt(content)
         )
@@ -286,6 +291,12 @@ class Letters:
         row = tx.one("SELECT message, kind FROM outbox WHERE n = ?", n)
         if row is None:
             return
+        # What it said of our reading, if it was encrypted, was not heard.
+        tx.execute(
+            "UPDATE room SET delivered_told = 0, read_told = 0 WHERE id ="
+            " (SELECT room FROM outbox WHERE n = ? AND submission IS NOT NULL)",
+            n,
+        )
         id = MessageId(row[0] or "")
         if tx.execute(
             "UPDATE message SET state = ?, error = ? WHERE id = ? AND seq IS NULL",
@@ -339,6 +350,8 @@ class Letters:
             self._keep_unknown(tx, arrival, opened.content)
         else:
             self.deliver(tx, content.body, arrival)
+        if content.delivered:
+            self.moved(tx, content.delivered, content.read, arrival)
         if not check_head(tx, room, content, entry.seq):
             text = accuse(tx, room, content, arrival.device, entry.seq)
             lines.say(submission.sender, "fork", text)

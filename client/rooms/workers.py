@@ -171,7 +171,11 @@ class Workers:
             self.poke(room, wait / 1000)
 
     def _next_due(self, tx: Tx, room: LogId) -> int | None:
-        dues = (next_due(tx, room), self._resending.next_due(tx, room))
+        dues = (
+            next_due(tx, room),
+            self._resending.next_due(tx, room),
+            self._talk.next_due(room),
+        )
         return min((due for due in dues if due is not None), default=None)
 
     def _prepare(self, tx: Tx, room: LogId) -> None:

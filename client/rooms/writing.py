@@ -63,6 +63,7 @@ class Writing:
         if changed:
             tx.rooms.add(room)
             self._drafts.seen(tx, room)
+            self._talk.seen(tx, room)
         return bool(changed)
 
     def retry(self, tx: Tx, message: MessageId) -> LogId:

@@ -49,6 +49,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "YOUNG_DELAY", 0.5)
     monkeypatch.setattr(pace, "LAST_DELAY", 0.5)
     monkeypatch.setattr(talk, "RECEIPT_DELAY", 0.1)
+    monkeypatch.setattr(talk, "RECEIPT_GAP", 0.1)
     monkeypatch.setattr(ranking, "STEP", 0.5)
 
 
