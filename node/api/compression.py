@@ -19,7 +19,7 @@ from protocol.blob import Blobs, BlobUpload
 from protocol.codec import JSON
 from protocol.wire import AccountLog, LinkSlot, Rooms, Roster, Vault, Vaults
 
-__all__ = ["SYNC_MAX", "choose_coding", "compress"]
+__all__ = ["SYNC_MAX", "choose_coding", "compress", "shrink"]
 
 SMALL = 1024
 """Bytes below which nothing is gained: it is one packet either way."""
@@ -47,8 +47,14 @@ def compress(
         value: what the body says.
         media: how it says it.
     """
-    if isinstance(value, _SECRET) or not (media == JSON or isinstance(value, _DENSE)):
+    if isinstance(value, _SECRET):
         return
+    if media == JSON or isinstance(value, _DENSE):
+        shrink(request, response)
+
+
+def shrink(request: web.Request, response: web.Response) -> None:
+    """The same for a body that is known to shrink."""
     response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
     body = response.body
     if isinstance(body, bytes) and len(body) >= SMALL:

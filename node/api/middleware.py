@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from node.api.compression import shrink
 from node.api.message import problem
 from protocol.errors import (
     AddressError,
@@ -43,6 +44,12 @@ def refusal_of(error: Exception) -> Refused:
             return NodeFault()
 
 
+def _told(request: web.Request, error: Refused) -> web.Response:
+    response = problem(error)
+    shrink(request, response)
+    return response
+
+
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error with a problem document; log one line at debug."""
@@ -51,13 +58,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         response = await handler(request)
     except web.HTTPRequestEntityTooLarge:
-        response = problem(TooLarge())
+        response = _told(request, TooLarge())
     except web.HTTPException as error:
         # No route, or another method than it takes.
         wanted = NotFound() if error.status == 404 else BadRequest(error.reason)
-        response = problem(wanted)
+        response = _told(request, wanted)
     except Exception as error:
-        response = problem(refusal_of(error))
+        response = _told(request, refusal_of(error))
     if log.isEnabledFor(logging.DEBUG):
         log.debug(
             "%s %s %d %.1f ms",
