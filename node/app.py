@@ -253,7 +253,6 @@ class Node:
         """
         settings = self.settings
         self._data_lock = take_lock(settings.data_dir)
-        self.watchdog.start()
         try:
             copy = await asyncio.to_thread(migrate, settings.database)
             if copy is not None:
@@ -282,6 +281,8 @@ class Node:
         )
         self._spawn(keep_house(chores))
         await self.federation.start()
+        # What it takes to start holds up nobody.
+        self.watchdog.start()
         scheme = "https" if self._tls is not None else "http"
         self._data_lock.announce(
             Running(

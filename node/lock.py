@@ -106,7 +106,7 @@ def take_lock(directory: Path) -> DataLock:
 def read_running(directory: Path) -> Running | None:
     """What the running node says of itself; None: no node runs on this data."""
     try:
-        with open(directory / _FILE, "r+b") as file:
+        with open(directory / _FILE, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

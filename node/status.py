@@ -29,8 +29,8 @@ WAL_MAX = 256 * 1024 * 1024
 """Bytes of a write-ahead log that is not folded in as it should be: it is at 64 MiB
 after a burst."""
 
-FREE_MIN = 256 * 1024 * 1024
-"""Bytes that should be free: a day of a busy node."""
+FREE_MIN, FREE_PART = 256 * 1024 * 1024, 0.05
+"""Bytes that should be free, a day of a busy node; on a small disk, this part of it."""
 
 CERTIFICATE_MIN = 3 * 86400
 """Seconds before its end in which a certificate should have been renewed: those
@@ -99,8 +99,9 @@ def read_status(settings: Settings) -> Status:
             "nothing goes there: see `telex-node peer accept`."
             for name in counts.changed
         ]
-    free = shutil.disk_usage(settings.data_dir).free
-    if free < FREE_MIN:
+    disk = shutil.disk_usage(settings.data_dir)
+    free = disk.free
+    if free < min(FREE_MIN, FREE_PART * disk.total):
         problems.append(
             f"Only {free / 1e6:.1f} MB are free on the disk of {settings.data_dir}: "
             "make room."

@@ -1,0 +1,298 @@
+"""Disks that are full, read-only or damaged, and a database that somebody holds.
+
+Real ones: a file system in a file, filled, broken and made immutable under a running
+`telex-node`. Where mounting is not allowed (not root), these tests say so and pass by.
+"""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from client.network.refusals import says_later
+from protocol.errors import (
+    CODES,
+    Refused,
+    StorageBusy,
+    StorageDamaged,
+    StorageFailed,
+    StorageFull,
+    StorageReadOnly,
+)
+from protocol.wire import Page
+from tests.node.phone import Phone, Room
+from tests.node.process import Process, check_log
+
+pytestmark = pytest.mark.system
+
+DISK_BYTES = 24 * 1024 * 1024
+
+Acked = dict[bytes, tuple[int | None, bytes | None]]
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, image: Path, place: Path) -> None:
+        self.image = image
+        self.place = place
+
+    def mount(self) -> None:
+        run("mount", "-o", "loop,errors=remount-ro", self.image, self.place)
+
+    def unmount(self) -> None:
+        run("umount", self.place)
+
+    def repair(self) -> None:
+        """What an admin does with a disk that went read-only."""
+        self.unmount()
+        subprocess.run(["e2fsck", "-fy", self.image], capture_output=True)
+        self.mount()
+
+    def fill(self) -> Path:
+        """Leave no byte free."""
+        path = self.place / "filler"
+        with open(path, "ab", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    continue
+        return path
+
+    def fail(self) -> None:
+        """Let the kernel find an error, upon which it makes the disk read-only."""
+        device = next(
+            line.split()[0]
+            for line in Path("/proc/mounts").read_text().splitlines()
+            if f" {self.place} " in line
+        )
+        Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("test")
+
+
+def run(*command: object) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True)
+    if done.returncode != 0:
+        raise OSError(done.stderr.decode())
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk to fill and break it")
+    found = Disk(tmp_path / "image", tmp_path / "disk")
+    found.place.mkdir()
+    with open(found.image, "wb") as file:
+        file.truncate(DISK_BYTES)
+    try:
+        run("mkfs.ext4", "-q", "-F", found.image)
+        found.mount()
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    yield found
+    subprocess.run(["chattr", "-R", "-i", str(found.place)], capture_output=True)
+    subprocess.run(["umount", "-l", str(found.place)], capture_output=True)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    yield from lived(tmp_path)
+
+
+@pytest.fixture
+def on_disk(disk: Disk) -> Iterator[Process]:
+    yield from lived(disk.place)
+
+
+def lived(directory: Path) -> Iterator[Process]:
+    found = Process(directory)
+    found.init()
+    text = found.config.read_text()
+    found.config.write_text(text.replace('registration = "invite"', OPEN))
+    found.start()
+    yield found
+    if found.running is not None:
+        found.running.kill()
+        found.running.communicate()
+
+
+OPEN = 'registration = "open"'
+
+
+@asynccontextmanager
+async def writer(process: Process) -> AsyncIterator[tuple[Phone, Room]]:
+    """A device with a room of one message."""
+    async with process.phone("alice") as alice:
+        await alice.register()
+        room = await alice.create_room()
+        await alice.submit(alice.message(room))
+        yield alice, room
+
+
+async def refused(alice: Phone, room: Room, acked: Acked) -> Refused:
+    """Write on a socket until the node refuses; what it says there and over HTTP."""
+    async with alice.session() as socket:
+        for _ in range(200):
+            data = alice.message(room, os.urandom(60_000))
+            try:
+                receipt = await socket.submit(data)
+            except Refused as error:
+                with pytest.raises(type(error)):
+                    await alice.submit(data)
+                return error
+            acked[data] = (receipt.seq, receipt.hash)
+    pytest.fail("everything was taken")
+
+
+async def works_again(process: Process, alice: Phone, room: Room) -> None:
+    """Wait until the node says that it is well, and write."""
+    for _ in range(200):
+        if "PROBLEM" not in process.outcome("status")[1]:
+            break
+        await asyncio.sleep(0.05)
+    else:
+        pytest.fail(process.outcome("status")[1])
+    assert process.outcome("status")[0] == 0
+    await alice.submit(alice.message(room))
+
+
+async def first_page(alice: Phone, room: Room) -> Page:
+    path = f"/telex/v1/logs/{room.id}/entries"
+    return await alice.call("GET", path, None, Page, query="after=0")
+
+
+async def test_a_full_disk(disk: Disk, on_disk: Process) -> None:
+    acked: Acked = {}
+    async with writer(on_disk) as (alice, room):
+        filler = disk.fill()
+        error = await refused(alice, room, acked)
+        assert isinstance(error, StorageFull) and error.retry_after
+        status, text = on_disk.outcome("status")
+        assert status == 1 and "The disk is full" in text and "make room" in text
+        assert (await first_page(alice, room)).entries, "reading goes on"
+        filler.unlink()
+        await works_again(on_disk, alice, room)
+        # The same again, and now the process dies and is started on the full disk.
+        filler = disk.fill()
+        assert isinstance(await refused(alice, room, acked), StorageFull)
+        on_disk.end(9)
+        on_disk.start()
+        await check_log(alice, room.id, acked)
+        assert isinstance(await refused(alice, room, acked), StorageFull)
+        filler.unlink()
+        await works_again(on_disk, alice, room)
+        await check_log(alice, room.id, acked)
+    status, log = on_disk.end()
+    assert status == 0 and "Traceback" not in log
+    assert log.count("The disk is full") <= 2, "said once, and not for each message"
+    assert "All is in order" in on_disk.command("verify")
+
+
+async def test_a_database_that_is_made_immutable(disk: Disk, on_disk: Process) -> None:
+    acked: Acked = {}
+    async with writer(on_disk) as (alice, room):
+        files = sorted((disk.place / "data").glob("node.db*"))
+        run("chattr", "+i", *files)
+        error = await refused(alice, room, acked)
+        assert isinstance(error, StorageReadOnly) and error.retry_after
+        status, text = on_disk.outcome("status")
+        assert status == 1 and "read-only" in text
+        assert (await first_page(alice, room)).entries
+        run("chattr", "-i", *files)
+        await works_again(on_disk, alice, room)
+        await check_log(alice, room.id, acked)
+
+
+@pytest.mark.long
+async def test_a_disk_that_the_kernel_makes_read_only(
+    disk: Disk, on_disk: Process
+) -> None:
+    acked: Acked = {}
+    async with writer(on_disk) as (alice, room):
+        disk.fail()
+        assert isinstance(await refused(alice, room, acked), StorageReadOnly)
+        status, text = on_disk.outcome("status")
+        assert status == 1 and "read-only" in text
+        assert (await first_page(alice, room)).entries
+        on_disk.end(9)
+        words = on_disk.spawn("run", ok=False)
+        assert words.count("\n") == 1 and "cannot be written" in words
+        disk.repair()
+        on_disk.start()
+        await works_again(on_disk, alice, room)
+        await check_log(alice, room.id, acked)
+
+
+async def test_a_database_that_another_program_holds(process: Process) -> None:
+    acked: Acked = {}
+    async with writer(process) as (alice, room):
+        path = process.config.parent / "data" / "node.db"
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        error = await refused_in_time(alice, room)
+        assert isinstance(error, StorageBusy) and error.retry_after
+        status, text = process.outcome("status")
+        assert status == 1 and "Another program holds the database" in text
+        assert (await first_page(alice, room)).entries
+        other.execute("ROLLBACK")
+        other.close()
+        await works_again(process, alice, room)
+        await check_log(alice, room.id, acked)
+
+
+async def refused_in_time(alice: Phone, room: Room) -> Refused:
+    """One submission, which waits as long as the node waits for the lock."""
+    try:
+        await asyncio.wait_for(alice.submit(alice.message(room)), 20)
+    except Refused as error:
+        return error
+    pytest.fail("it was taken")
+
+
+async def test_a_damaged_page(process: Process) -> None:
+    async with writer(process) as (alice, room):
+        other = await alice.create_room()
+        data = [alice.message(room, os.urandom(1000)) for _ in range(60)]
+        for each in data:
+            await alice.submit(each)
+        for _ in range(60):
+            await alice.submit(alice.message(other, os.urandom(1000)))
+        assert process.end()[0] == 0
+        damage(process.config.parent / "data" / "node.db", data[20])
+        process.start()
+        with pytest.raises(StorageDamaged):
+            await first_page(alice, room)
+        status, text = process.outcome("status")
+        assert status == 1 and "damaged" in text and "telex-node verify" in text
+        # What does not need that page goes on.
+        receipt = await alice.submit(alice.message(other))
+        page = await first_page(alice, other)
+        assert receipt.seq == page.head == 62
+        status, text = process.outcome("verify")
+        assert status == 1 and room.id in text
+
+
+def damage(path: Path, marker: bytes) -> None:
+    """Overwrite the page in which the marker begins."""
+    data = bytearray(path.read_bytes())
+    page = data.index(marker[-900:-100]) // 4096 * 4096
+    assert data[page] == 0x0D, "a leaf of a table"
+    data[page : page + 64] = b"\xff" * 64
+    path.write_bytes(data)
+
+
+def test_every_refusal_of_the_storage_is_temporary() -> None:
+    """Clients keep what they send for as long as a status of 500 or more comes."""
+    kinds = [
+        code
+        for code, kind in CODES.items()
+        if issubclass(kind, StorageFailed | StorageFull)
+    ]
+    assert len(kinds) == 5
+    assert all(says_later(CODES[code]()) for code in kinds)
