@@ -8,7 +8,7 @@ PACKAGES := protocol e2ee client federation node tui
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check style types arrows tests stories fuzz format bench-e2ee lock clean
+.PHONY: help setup demo test check style types arrows tests stories fuzz format bench bench-e2ee bench-peers lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,14 @@ format: setup  ## let ruff format and fix
 bench-e2ee:  ## measure the encryption (one JSON array; bench/README.md)
 	@$(MAKE) --no-print-directory setup >&2
 	@$(BIN)/python -m bench.e2ee $(ARGS)
+
+bench:  ## measure the node on this machine (ARGS="dm --seconds 5", or --help)
+	@$(MAKE) --no-print-directory setup >&2
+	@$(BIN)/telex-node bench $(ARGS)
+
+bench-peers:  ## the same work against Prosody and ejabberd of Debian, side by side
+	@$(MAKE) --no-print-directory setup >&2
+	@$(BIN)/python -m bench.peers $(ARGS)
 
 lock:  ## pin and hash the requirements again (needs uv)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --override requirements/overrides.txt --upgrade requirements/dev.in -o requirements/dev.txt

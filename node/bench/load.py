@@ -6,7 +6,8 @@ A process of its own, so that what it costs is not counted as the node's.
 import asyncio
 import resource
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from node.bench.rest import history, idle, resume
 from node.bench.talk import dm, fanout
 from protocol.errors import TelexError
 
-__all__ = ["Outcome", "main"]
+__all__ = ["Outcome", "main", "run_job"]
 
 
 class Outcome(msgspec.Struct):
@@ -27,7 +28,7 @@ class Outcome(msgspec.Struct):
     problem: str = ""
 
 
-WORK: dict[str, Callable[[Job], Awaitable[list[Figure]]]] = {
+WORK: dict[str, Callable[[Job], Coroutine[Any, Any, list[Figure]]]] = {
     "dm": dm,
     "fanout": fanout,
     "paced": paced,
@@ -43,31 +44,33 @@ WORK: dict[str, Callable[[Job], Awaitable[list[Figure]]]] = {
 def main() -> None:
     """Do the job that stands on standard input."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    _raise_files()
-    try:
-        outcome = Outcome(_run(job))
-    except TelexError as error:
-        outcome = Outcome(problem=str(error))
-    except (OSError, asyncio.InvalidStateError) as error:
-        outcome = Outcome(problem=f"The load process failed: {error}.")
+    outcome = run_job(lambda: WORK[job.workload](job))
     sys.stdout.buffer.write(msgspec.json.encode(outcome))
 
 
-def _run(job: Job) -> list[Figure]:
-    factory: Callable[[], asyncio.AbstractEventLoop] | None
+def run_job(work: Callable[[], Coroutine[Any, Any, list[Figure]]]) -> Outcome:
+    """Run some work on the fastest loop there is; says what became of it."""
+    _raise_files()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.get_loop().set_exception_handler(lambda _loop, _context: None)
+            return Outcome(runner.run(work()))
+    except (TelexError, OSError, ExceptionGroup) as error:
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):  # of connections made at once
+            cause = cause.exceptions[0]
+        if isinstance(cause, TelexError):
+            return Outcome(problem=str(cause))
+        return Outcome(problem=f"The load process failed: {cause}.")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-
-        factory = uvloop.new_event_loop
     except ImportError:  # slower, but the same
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.get_loop().set_exception_handler(lambda _loop, _context: None)
-        return runner.run(_work(job))
-
-
-async def _work(job: Job) -> list[Figure]:
-    return await WORK[job.workload](job)
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 def _raise_files() -> None:

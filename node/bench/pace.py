@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from node.bench.meter import Figure, Meter, Window, per_cpu, quantile, watch
 from node.bench.plan import Job, Place, RoomPlan, Terminal, rooms_of
@@ -17,7 +18,7 @@ from node.bench.scratch import BenchProblem
 from node.bench.talk import Tongue, open_all
 from protocol.log import read_entry, read_submission
 
-__all__ = ["federation", "paced"]
+__all__ = ["Metronome", "Sender", "federation", "paced", "settle"]
 
 ARRIVE = 30.0
 """Seconds that the last messages have to arrive in."""
@@ -71,13 +72,22 @@ class _Writer(Tongue):
             self.send_at(now)
 
 
-class _Metronome(threading.Thread):
+class Sender(Protocol):
+    """Who sends when told, and knows what of it is under way."""
+
+    due: dict[int, float]
+
+    def send_at(self, due: float) -> None:
+        """Send a message now that was due then."""
+
+
+class Metronome(threading.Thread):
     """Calls back at even intervals, to a tenth of a millisecond.
 
     A loop's own timers are only good to a millisecond, which is what is measured.
     """
 
-    def __init__(self, writers: Sequence[_Writer], rate: float, seconds: float) -> None:
+    def __init__(self, writers: Sequence[Sender], rate: float, seconds: float) -> None:
         super().__init__(daemon=True)
         self._loop = asyncio.get_running_loop()
         self._writers = writers
@@ -175,7 +185,7 @@ async def _pace(
     A tenth of the time goes by before what counts.
     """
     before = seconds / 10
-    metronome = _Metronome(writers, rate, before + seconds)
+    metronome = Metronome(writers, rate, before + seconds)
     for each in writers:
         each.arrived.clear()
     metronome.start()
@@ -185,6 +195,19 @@ async def _pace(
     )
     await metronome.end(failed)
     window = meter.read()
+    await settle(writers, failed)
+    counted = metronome.start_time + before
+    return window, sorted(
+        delay for each in writers for due, delay in each.arrived if due >= counted
+    )
+
+
+async def settle(writers: Sequence[Sender], failed: "asyncio.Future[str]") -> None:
+    """Wait until everything has arrived.
+
+    Raises:
+        BenchProblem: it has not, or the work broke off.
+    """
     end = time.perf_counter() + ARRIVE
     while any(each.due for each in writers) and not failed.done():
         if time.perf_counter() > end:
@@ -193,7 +216,3 @@ async def _pace(
         await asyncio.wait([failed], timeout=0.01)
     if failed.done():
         raise BenchProblem(f"The work broke off: {failed.result()}")
-    counted = metronome.start_time + before
-    return window, sorted(
-        delay for each in writers for due, delay in each.arrived if due >= counted
-    )

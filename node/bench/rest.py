@@ -19,7 +19,7 @@ from protocol.limits import BATCH_ENTRIES
 from protocol.log import LogId
 from protocol.wire import AckFrame, Entries, FromNode, Page, Ready, ResultFrame
 
-__all__ = ["WARM", "history", "idle", "resume"]
+__all__ = ["CONNECTING", "WARM", "history", "idle", "resume"]
 
 CONNECTING = 32
 """Connections that are being made at one time."""

@@ -25,7 +25,7 @@ from node.bench.scratch import (
 )
 from node.bench.seed import Seeder
 
-__all__ = ["WORKLOADS", "run"]
+__all__ = ["WORKLOADS", "cores", "load_process", "raise_files", "run"]
 
 WORKLOADS = ("dm", "fanout", "paced", "idle", "resume", "history", "federation")
 
@@ -59,7 +59,7 @@ def run(
     """
     if not Path("/proc/self/stat").exists():
         raise BenchProblem("telex-node bench reads /proc, which only Linux has.")
-    _raise_files()
+    raise_files()
     parts = []
     for part in [part for name in names for part in _PARTS.get(name, (name,))]:
         try:
@@ -135,27 +135,37 @@ def _measure(part: str, nodes: list[Scratch], options: Options) -> list[Figure]:
     Raises:
         BenchProblem: why it has no figures.
     """
-    first, second = _cores()
+    first, second = cores()
     try:
         for node in nodes:
             node.start(first)
         job = Job(part, [node.place for node in nodes], options)
-        return _load(job, second)
+        return load_process("node.bench.load", msgspec.json.encode(job), second)
     finally:
         for node in nodes:
             node.stop()
 
 
-def _load(job: Job, core: int | None) -> list[Figure]:
+def load_process(module: str, job: bytes, core: int | None) -> list[Figure]:
+    """Do a job in a process of its own, on a core.
+
+    Args:
+        module: what it runs.
+        job: its standard input.
+        core: None: any.
+
+    Raises:
+        BenchProblem: why there are no figures.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "node.bench.load"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
     pin(process.pid, core)
     try:
-        answer, _ = process.communicate(msgspec.json.encode(job))
+        answer, _ = process.communicate(job)
     finally:
         if process.poll() is None:
             process.kill()
@@ -168,7 +178,7 @@ def _load(job: Job, core: int | None) -> list[Figure]:
     return outcome.figures
 
 
-def _cores() -> tuple[int | None, int | None]:
+def cores() -> tuple[int | None, int | None]:
     """A core for the nodes, and one for the load; None: any."""
     if not hasattr(os, "sched_getaffinity"):
         return None, None
@@ -191,7 +201,7 @@ def _check_files(part: str, options: Options) -> None:
         )
 
 
-def _raise_files() -> None:
+def raise_files() -> None:
     """The nodes inherit how many files they may have open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

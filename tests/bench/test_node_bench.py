@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from node.bench.command import table
+from node.bench.command import main, table
 from node.bench.line import frame
 from node.bench.meter import Figure
 from node.bench.plan import Options, Terminal, private_message, rooms_of
@@ -91,7 +92,8 @@ def test_every_workload_gives_its_figures_and_leaves_nothing(tmp_path: Path) -> 
 def test_a_workload_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> None:
     done = bench(
         *("--json", "--directory", str(tmp_path), *TINY),
-        *("--connections", "50000000", "idle", "paced"),
+        *("--connections", "50000000", "--tls-connections", "50000000"),
+        *("idle", "paced"),
     )
     assert done.returncode == 1
     assert "telex-node: idle: 50000000 connections need more" in done.stderr
@@ -124,10 +126,11 @@ def test_a_wrong_name_and_wrong_numbers_are_said() -> None:
     assert "'dmm' is not one of" in done.stderr
     assert all(name in done.stderr for name in WORKLOADS)
     assert done.stdout == ""
-    done = bench("--entries", "100")
-    assert done.returncode == 2 and "--entries needs --rooms" in done.stderr
-    done = bench("--members", "2", "--senders", "3", "fanout")
-    assert done.returncode == 2 and "--senders cannot be more" in done.stderr
+    runner = CliRunner()
+    said = runner.invoke(main, ["--entries", "100"])
+    assert said.exit_code == 2 and "--entries needs --rooms" in said.output
+    said = runner.invoke(main, ["--members", "2", "--senders", "3", "fanout"])
+    assert said.exit_code == 2 and "--senders cannot be more" in said.output
 
 
 def test_what_is_seeded_is_a_chain_that_a_node_can_read(tmp_path: Path) -> None:
