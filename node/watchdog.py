@@ -112,7 +112,7 @@ class Watchdog:
     def __init__(self, threshold: float = THRESHOLD) -> None:
         """`threshold` in seconds; 0 watches nothing."""
         self._threshold = threshold
-        self._running = False
+        self._running = self._looking = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._clock = 0
@@ -123,6 +123,11 @@ class Watchdog:
         self._next_line = 0.0
         self._untold = 0
         self.stalls = Stalls()
+
+    @property
+    def running(self) -> bool:
+        """Whether it looks."""
+        return self._looking
 
     def start(self) -> None:
         """Watch the running loop, whose thread this is."""
@@ -157,7 +162,7 @@ class Watchdog:
         self._delays = [_open_delay(native), _open_delay(threading.get_native_id())]
         self._cpu = time.clock_gettime(self._clock)
         self._late = _read_delay(self._delays[1])
-        pause = IDLE
+        pause, self._looking = IDLE, True
         try:
             while self._running:
                 timer.wait(pause)
@@ -165,7 +170,7 @@ class Watchdog:
         except (RuntimeError, OSError):  # the loop is closed, or its thread is gone
             log.debug("the event loop ended before its watchdog")
         finally:
-            self._callback = None
+            self._callback, self._looking = None, False
             timer.close()
             for descriptor in self._delays:
                 if descriptor >= 0:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.node.blobs import append, begin, blob_id, get, state, upload
-from tests.node.test_process import Process
+from tests.node.process import Process
 
 pytestmark = pytest.mark.system
 
