@@ -1,6 +1,7 @@
 """Running a node as a process: one event loop, signals, and a graceful end."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -34,11 +35,24 @@ async def _serve(node: Node, on_ready: Callable[[Node], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await node.start()
+    _tune_collector()
     on_ready(node)
     try:
         await stop.wait()
     finally:
         await node.stop()
+
+
+def _tune_collector() -> None:
+    """Have the garbage collector look at what is new, and seldom.
+
+    A message makes a dozen objects that all die by reference counting within
+    milliseconds. With the interpreter's defaults the collector went through those
+    under way each hundred messages, and all of them at a third of the node's time.
+    """
+    gc.collect()
+    gc.freeze()  # what stands now stands until the end
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
