@@ -4,6 +4,7 @@ python -m bench.peers [--seconds N] [--json] [prosody] [ejabberd] [telex]
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import msgspec
 
 from bench.peers.load import WORK, PeerJob
 from bench.peers.server import SERVERS, Server, install
+from node.bench.command import as_json
 from node.bench.meter import Figure
 from node.bench.plan import Options
 from node.bench.runner import WORKLOADS, cores, load_process, raise_files, run
@@ -49,6 +51,7 @@ def main() -> None:
     )
     found: dict[str, dict[str, Figure]] = {}
     failed = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         names = tuple(chosen.names) or NAMES
         if any(name in SERVERS for name in names):
@@ -64,7 +67,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("bench.peers: stopped.", file=sys.stderr)
         failed = True
-    print(as_json(found) if chosen.json else "\n".join(table(found)))
+    print(as_json(named(found)) if chosen.json else "\n".join(table(found)))
     sys.exit(1 if failed else 0)
 
 
@@ -128,14 +131,13 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def as_json(found: dict[str, dict[str, Figure]]) -> str:
-    """One array; the server's name stands before each figure's."""
-    rows = [
+def named(found: dict[str, dict[str, Figure]]) -> list[Figure]:
+    """All figures, each with its server's name before its own."""
+    return [
         msgspec.structs.replace(each, name=f"{server}_{each.name}")
         for server, figures in found.items()
         for each in figures.values()
     ]
-    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
 
 
 if __name__ == "__main__":

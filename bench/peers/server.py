@@ -6,7 +6,6 @@ with; what limits one client is off, because one process plays all of them.
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.xmpp import DOMAIN, ROOMS
-from node.bench.scratch import BenchProblem, pin
+from node.bench.scratch import BenchProblem, end, pin, undisturbed
 
 __all__ = ["SERVERS", "Server", "install"]
 
@@ -116,7 +115,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         command, environment = _COMMANDS[self.name](home, self.port)
-        with (home / "output").open("wb") as output:
+        with (home / "output").open("wb") as output, undisturbed():
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -142,16 +141,9 @@ class Server:
             return False
 
     def stop(self) -> None:
-        """End it and what it started, if it runs."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        """End it, if it runs."""
+        end(self._process, STOP_TIMEOUT)
+        self._process = None
 
 
 SERVERS = {"prosody": Server("prosody", False), "ejabberd": Server("ejabberd", True)}

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from node.bench.plan import Options
 from node.bench.runner import WORKLOADS, run
 from node.bench.scratch import BenchProblem
 
-__all__ = ["main", "table"]
+__all__ = ["as_json", "main", "table"]
 
 _DEFAULT = Options()
 
@@ -59,7 +60,7 @@ def _bench(
             else:
                 figures += outcome
     if json:
-        click.echo(msgspec.json.format(msgspec.json.encode(figures), indent=2))
+        click.echo(as_json(figures))
     else:
         click.echo("\n".join(table(figures)))
     if failed:
@@ -71,6 +72,13 @@ def _say(text: str) -> None:
 
 
 _ROW = "{:26} {:>12} {:10} {:>12} {:>7} {:>11}"
+
+
+def as_json(figures: Sequence[Figure]) -> str:
+    """One array of {name, value, unit, cores, server_cpu_seconds}."""
+    kept = ("name", "value", "unit", "cores", "server_cpu_seconds")
+    rows = [{key: getattr(each, key) for key in kept} for each in figures]
+    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
 
 
 def table(figures: list[Figure]) -> list[str]:

@@ -19,9 +19,11 @@ from node.bench.rest import WARM
 from node.bench.scratch import (
     BenchProblem,
     Scratch,
+    end,
     make_certificate,
     make_scratch,
     pin,
+    undisturbed,
 )
 from node.bench.seed import Seeder
 
@@ -157,19 +159,19 @@ def load_process(module: str, job: bytes, core: int | None) -> list[Figure]:
     Raises:
         BenchProblem: why there are no figures.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    pin(process.pid, core)
+    process = None
     try:
+        with undisturbed():
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        pin(process.pid, core)
         answer, _ = process.communicate(job)
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        end(process, 0.5)
     if process.returncode != 0:
         raise BenchProblem(f"The load process ended with {process.returncode}.")
     outcome = msgspec.json.decode(answer, type=Outcome)

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,15 @@ from node.bench.plan import Place
 from node.config import Settings, load
 from protocol.errors import TelexError
 
-__all__ = ["BenchProblem", "Scratch", "make_certificate", "make_scratch", "pin"]
+__all__ = [
+    "BenchProblem",
+    "Scratch",
+    "end",
+    "make_certificate",
+    "make_scratch",
+    "pin",
+    "undisturbed",
+]
 
 START_TIMEOUT = 60.0
 """Seconds in which a node must be up, also with millions of entries."""
@@ -69,8 +79,8 @@ class Scratch:
             BenchProblem: it did not come up; says its last words.
         """
         words = self.config.parent / "log"
-        with words.open("ab") as errors:
-            process = subprocess.Popen(
+        with words.open("ab") as errors, undisturbed():
+            self._process = process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "node.cli"),
                     *("--config", str(self.config), "run"),
@@ -81,7 +91,6 @@ class Scratch:
                 # Ctrl-C is for us, who stop it when its load has ended.
                 start_new_session=True,
             )
-        self._process = process
         pin(process.pid, core)
         assert process.stdout is not None
         with selectors.DefaultSelector() as waiting:
@@ -95,22 +104,41 @@ class Scratch:
 
     def stop(self) -> None:
         """Stop it, if it runs."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        end(self._process, STOP_TIMEOUT)
+        self._process = None
 
-    def complaints(self) -> list[str]:
-        """What it logged as a warning or worse."""
-        return (self.config.parent / "log").read_text(errors="replace").splitlines()
+
+def end(process: "subprocess.Popen[bytes] | None", seconds: float) -> None:
+    """Ask a process to end, and kill it if it takes longer than that."""
+    if process is None:
+        return
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of this block.
+
+    Else a process could be started and nobody know it.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, lambda got, _frame: came.append(got)) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def make_scratch(directory: Path, *, tls: Path | None = None) -> Scratch:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +70,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 def check_shape(figure: dict[str, object]) -> None:
     """Every figure has what programs rely on."""
     wanted = {"name", "value", "unit", "cores", "server_cpu_seconds"}
-    assert wanted <= set(figure)
+    assert set(figure) == wanted
     for name in wanted - {"name", "unit"}:
         number = figure[name]
         assert isinstance(number, int | float) and number >= 0, figure
@@ -105,6 +107,42 @@ def test_a_workload_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> 
         assert figures[name]["unit"] == UNITS[name]
     assert figures["paced_rate"]["value"] == pytest.approx(50, rel=0.2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_stops_it_finds_nothing_left(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "node.cli", "bench", "--seconds", "600"]
+    with subprocess.Popen(
+        [*command, "--pairs", "1", "--directory", str(tmp_path), "dm"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("dm"):
+                break
+        assert list(tmp_path.iterdir()) != []
+        running.send_signal(number)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+    assert not processes_in(tmp_path)
+
+
+def processes_in(directory: Path) -> list[str]:
+    """Command lines of processes that name a directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(directory) in text:
+                found.append(text)
+    return found
 
 
 def test_a_table_is_for_people() -> None:
