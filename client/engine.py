@@ -30,7 +30,7 @@ from client.model import (
     Room,
     RoomMember,
 )
-from client.presence.choice import Chosen
+from client.presence.chosen import Chosen
 from client.rooms import talk
 from client.storage.alarms import dismiss, list_alarms
 from client.storage.hardening import harden

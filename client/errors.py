@@ -13,6 +13,8 @@ TelexError
     ├── WrongPhrase         not this account's 24 words, or no words at all
     ├── BadText             a text or name that cannot be sent
     ├── NodeUnreachable     no answer; trying again can help
+    │   └── UpgradeFailed   no WebSocket stood, though something answered
+    │       └── UpgradeRefused  something on the way lets none through
     ├── NodeUntrusted       its TLS certificate or its name is not right
     ├── NodeNonsense        it answered something that cannot be understood
     ├── LogBroken           a log was rewritten or does not continue
@@ -81,6 +83,8 @@ __all__ = [
     "UnknownDevice",
     "UnknownMessage",
     "Unverified",
+    "UpgradeFailed",
+    "UpgradeRefused",
     "WrongPassword",
     "WrongPhrase",
 ]
@@ -131,6 +135,14 @@ class BadText(ClientError):
 
 class NodeUnreachable(ClientError):
     """The node does not answer; trying again later can help."""
+
+
+class UpgradeFailed(NodeUnreachable):
+    """Something took our connection, and no session stood on it."""
+
+
+class UpgradeRefused(UpgradeFailed):
+    """Something between us and the node lets no WebSocket through."""
 
 
 class NodeUntrusted(ClientError):

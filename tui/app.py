@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -142,6 +143,7 @@ class TelexApp(App[None]):
         self.client = client
         self._entered = True
         await client.__aenter__()
+        self._touch()
         # Later, and by the application: a screen that waits for its own removal
         # would wait for ever.
         self.call_later(self._show_chat, client)
@@ -185,6 +187,16 @@ class TelexApp(App[None]):
             Text(say("error.unexpected", log=self.locations.log))
         )
         self._close_messages_no_wait()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Any key or click says that somebody is here."""
+        if isinstance(event, events.Key | events.MouseDown | events.Paste):
+            self._touch()
+        await super().on_event(event)
+
+    def _touch(self) -> None:
+        if self.client is not None and self._entered:
+            self.client.presence.active()
 
     # --- keys --------------------------------------------------------------------
 

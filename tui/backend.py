@@ -23,13 +23,16 @@ from client.model import (
     MemberDevice,
     Message,
     MessageId,
+    PersonPresence,
     Position,
     Profile,
     Room,
     RoomMember,
     Sas,
 )
+from client.presence.chosen import Choice, Chosen, Switch
 from protocol.log import LogId
+from protocol.presence import Mode
 
 __all__ = [
     "Backend",
@@ -38,6 +41,7 @@ __all__ = [
     "DevicePort",
     "DoctorPort",
     "LinkingPort",
+    "PresencePort",
     "VerificationPort",
     "engine",
 ]
@@ -92,6 +96,22 @@ class DoctorPort(Protocol):
     async def repair_all(self) -> object: ...
 
 
+class PresencePort(Protocol):
+    """Who is there and who types; what others see of us."""
+
+    @property
+    def choice(self) -> Choice: ...
+    @property
+    def mode(self) -> Mode: ...
+    def of(self, account: str) -> PersonPresence: ...
+    def typists(self, room: LogId) -> Sequence[str]: ...
+    async def set_state(self, state: Chosen) -> None: ...
+    async def set_switch(self, switch: Switch, on: bool) -> None: ...
+    async def hide_from(self, account: str, on: bool) -> None: ...
+    def active(self) -> None: ...
+    def type(self, room: LogId, on: bool = True) -> None: ...
+
+
 class ChatClient(Protocol):
     """An account that is open on this device."""
 
@@ -119,6 +139,8 @@ class ChatClient(Protocol):
     def verification(self) -> VerificationPort: ...
     @property
     def doctor(self) -> DoctorPort: ...
+    @property
+    def presence(self) -> PresencePort: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
         self,

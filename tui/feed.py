@@ -18,11 +18,14 @@ from client.model import (
     MessageChanged,
     MessageId,
     MessageRemoved,
+    OwnPresenceChanged,
+    PeopleChanged,
     RestoreProgress,
     Room,
     RoomChanged,
     Sas,
     SasChanged,
+    TypingChanged,
 )
 from protocol.log import LogId
 
@@ -48,6 +51,12 @@ class Batch:
     link: LinkProgress | None = None
     restore: RestoreProgress | None = None
     comparisons: dict[str, Sas] = field(default_factory=dict)
+    people: bool = False
+    """Whether somebody came, went or is another way."""
+    own: bool = False
+    """Whether others see us otherwise."""
+    typing: set[LogId] = field(default_factory=set)
+    """Rooms in which others type than before."""
 
 
 class Feed:
@@ -81,6 +90,12 @@ class Feed:
                 batch.restore = event
             case SasChanged(sas):
                 batch.comparisons[sas.id] = sas
+            case PeopleChanged():
+                batch.people = True
+            case OwnPresenceChanged():
+                batch.own = True
+            case TypingChanged(room=room_id):
+                batch.typing.add(room_id)
         first, self._empty = self._empty, False
         return first
 

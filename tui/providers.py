@@ -7,11 +7,12 @@ in one of them; to these come the switches that have no key.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
+from client.presence.chosen import Chosen
 from tui.keys import bindings_of, shown_key
 from tui.text import say
 
@@ -51,6 +52,12 @@ class TelexCommands(Provider):
                     say(f"palette.{action}"),
                     say(f"palette.{action}.help"),
                     partial(screen.open_panel, action),
+                )
+            for state in get_args(Chosen):
+                yield Command(
+                    say("palette.state", state=say(f"presence.{state}")),
+                    say(f"presence.{state}.why"),
+                    partial(screen.be, state),
                 )
             yield Command(
                 say("palette.account"),

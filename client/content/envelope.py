@@ -9,7 +9,8 @@ ciphertext off as another submission. The head is what the sender had read of th
 room's log: two members who talk find out if the hub shows them different logs.
 The last two are the sender's receipt, as `talk.Receipt` has them: whoever writes
 need not send one besides. `kind` names the body; a kind that is not known here is kept
-and shown as needing a newer Telex. Everything is bounded, because a member of a room can be hostile too.
+and shown as needing a newer Telex. Everything is bounded, because a member of a room
+can be hostile too.
 """
 
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ from functools import partial
 
 from client.errors import ClientError, NodeNonsense, NodeUnreachable
 from client.network.refusals import says_later
-from client.network.session import Session
 from client.network.transport import Transport
+from client.network.ways import AnySession, Ways
 from client.rooms.inbound import Applied, Inbound
 from client.rooms.letters import Due
 from client.rooms.reader import RoomReader
@@ -52,7 +52,8 @@ class Uplink:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self.session: Session | None = None
+        self.ways = Ways(transport)
+        self.session: AnySession | None = None
 
     async def submit(
         self, log: LogId, submission: bytes, bundle: Bundle | None = None

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiohttp
 import msgspec
 
-from client.errors import NodeNonsense, NodeUnreachable
+from client.errors import NodeNonsense, NodeUnreachable, UpgradeFailed
 from client.network.refusals import refusal_of
 from client.network.transport import REQUEST_TIMEOUT, Transport
 from protocol.codec import encode
@@ -33,7 +33,7 @@ from protocol.wire import (
     SubmitFrame,
 )
 
-__all__ = ["Session"]
+__all__ = ["Heard", "Session"]
 
 HEARTBEAT = 25.0
 """Seconds between pings: home routers drop what is silent for 60."""
@@ -46,6 +46,9 @@ READY_TIMEOUT = 15.0
 
 UNANSWERED_MAX = 64
 """Submissions that may wait for their result at one time."""
+
+Heard = Entries | OutcomeFrame | People | Typist
+"""Frames that a session hands on."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +79,10 @@ class Session:
                 frame = _read(await socket.receive())
         except TimeoutError as error:
             await socket.close()
-            raise NodeUnreachable("The node opened a session and fell silent.") from (
-                error
-            )
+            raise UpgradeFailed("The node opened a session and fell silent.") from error
+        except NodeUnreachable as error:
+            await socket.close()
+            raise UpgradeFailed(str(error)) from error
         except BaseException:
             await socket.close()
             raise
@@ -92,9 +96,7 @@ class Session:
                 await socket.close()
                 raise NodeNonsense("The node began a session with the wrong frame.")
 
-    async def frames(
-        self,
-    ) -> AsyncIterator[Entries | OutcomeFrame | People | Typist]:
+    async def frames(self) -> AsyncIterator[Heard]:
         """What the node sends, until the session ends.
 
         Raises:

@@ -23,7 +23,7 @@ from client.errors import ClientError
 from client.model import Connection
 from client.network.pace import Pace
 from client.network.reading import Reading, Uplink
-from client.network.session import Session
+from client.network.ways import AnySession
 from client.presence.presence import Presences
 from client.rooms.changes import doubt_keys, expect_room
 from client.rooms.letters import Stage
@@ -131,7 +131,7 @@ class Sync:
             await self._pace.wait()
 
     async def _session(self) -> None:
-        session = await Session.open(self._uplink.transport)
+        session = await self._uplink.ways.open()
         self._clock.learn(session.ready.time)
         self._changed(Connection.SYNCING, "")
         self._uplink.session = session
@@ -149,7 +149,7 @@ class Sync:
             self._workers.pause()
             await session.close()
 
-    async def _receive(self, session: Session) -> None:
+    async def _receive(self, session: AnySession) -> None:
         async for frame in session.frames():
             match frame:
                 case Entries(log, after, entries):
@@ -163,7 +163,7 @@ class Sync:
                     await self._posting.outcome(log, receipt)
                     self._workers.poke(log)
 
-    async def _start(self, session: Session) -> None:
+    async def _start(self, session: AnySession) -> None:
         """What is done at the beginning of each session."""
         await self._store.run(self._prepare)
         answer = await self._uplink.transport.get("/rooms", Rooms)

@@ -20,12 +20,19 @@ import aiohttp
 from yarl import URL
 
 from client.clock import Clock
-from client.errors import ClientError, NodeNonsense, NodeUnreachable, NodeUntrusted
+from client.errors import (
+    ClientError,
+    NodeNonsense,
+    NodeUnreachable,
+    NodeUntrusted,
+    UpgradeFailed,
+    UpgradeRefused,
+)
 from client.model import Profile
 from client.network.refusals import refusal_of
 from protocol.address import DeviceAddress
 from protocol.codec import MSGPACK, decode, decode_json, encode
-from protocol.errors import Malformed, Problem, Refused, SignatureExpired
+from protocol.errors import BadRequest, Malformed, Problem, Refused, SignatureExpired
 from protocol.key import KeyPair
 from protocol.signature import sign_request
 from protocol.wire import VERSION, NodeDocument
@@ -233,18 +240,25 @@ class Transport:
         except aiohttp.WSServerHandshakeError as error:
             # aiohttp drops the body; the same request without the upgrade has it.
             raise await self._why_refused(error.status) from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise self.failure(error) from error
+            raise UpgradeFailed(str(self.failure(error))) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self.failure(error) from error
 
     async def _why_refused(self, status: int) -> ClientError | Refused:
         try:
             await self._send("GET", "/ws", b"")
+        except BadRequest:
+            # To the node it was no upgrade: so something on the way took that off.
+            pass
         except Refused as error:
             if error.status == status:
                 return error
         except ClientError:
             pass
-        return NodeUnreachable(
+        return UpgradeRefused(
             f"The node {self._node} does not open a session (status {status}); "
             "Telex keeps trying."
         )

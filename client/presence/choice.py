@@ -4,34 +4,16 @@ Registers of the self group: nobody else hears of them, the node neither.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from client.account.self_group import SelfGroup
+from client.presence.chosen import Choice, Chosen, Switch
 from client.storage.store import Tx
 from protocol.log import LogId
 
-__all__ = ["Choice", "Choices", "Chosen"]
-
-Chosen = Literal["online", "away", "dnd", "invisible"]
-"""`online`: and away by itself, when nobody has touched a key for long."""
+__all__ = ["Choices"]
 
 PRESENCE, HIDE = "presence", "hide"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was chosen, with the defaults of who never chose."""
-
-    state: Chosen = "online"
-    share: bool = True
-    """Whether others may see this account as there, and when it was last."""
-    typing: bool = True
-    """Whether others may see it typing."""
-    receipts: bool = True
-    """Whether others may see what it has read."""
-    hidden_from: frozenset[str] = frozenset()
-    """People who see none of it."""
 
 
 class Choices:
@@ -71,9 +53,7 @@ class Choices:
         self._own.set(tx, PRESENCE, "state", value)
         tx.after.append(self._changed)
 
-    def set_switch(
-        self, tx: Tx, switch: Literal["share", "typing", "receipts"], on: bool
-    ) -> None:
+    def set_switch(self, tx: Tx, switch: Switch, on: bool) -> None:
         """Let others see something, or not."""
         self._own.set(tx, PRESENCE, switch, b"" if on else b"0")
         tx.after.append(self._changed)

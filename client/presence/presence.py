@@ -25,7 +25,8 @@ from client.model import (
 )
 from client.network.reading import Uplink
 from client.presence.audience import Audience, find_audience
-from client.presence.choice import Choice, Choices, Chosen
+from client.presence.choice import Choices
+from client.presence.chosen import Choice, Chosen, Switch
 from client.storage.store import Store
 from protocol.address import parse_account
 from protocol.log import LogId
@@ -107,9 +108,7 @@ class Presences:
         """Choose how to be seen, on all devices of this account."""
         await self._store.run(lambda tx: self.choices.set_state(tx, state))
 
-    async def set_switch(
-        self, switch: Literal["share", "typing", "receipts"], on: bool
-    ) -> None:
+    async def set_switch(self, switch: Switch, on: bool) -> None:
         """Let others see whether we are there, type or have read, or not."""
         await self._store.run(lambda tx: self.choices.set_switch(tx, switch, on))
 

@@ -72,7 +72,7 @@ def test_a_newer_version_is_not_read_as_ours() -> None:
 
 def test_unknown_fields_and_trailing_elements_are_ignored() -> None:
     data = msgspec.msgpack.encode(
-        [1, ID, 3, HASH, "text", {"text": "hi", "colour": "red"}, "more"]
+        [1, ID, 3, HASH, "text", {"text": "hi", "colour": "red"}, 2, 1, "more"]
     )
     assert read_content(data).body == Text("hi")
 

@@ -160,7 +160,7 @@ async def test_a_message_of_a_kind_from_the_future_shows_as_such(
     room = await alice.start_direct(BOB)
     await until(partial(room_of, bob, room.id))
 
-    def newer(txn: bytes, seq: int, head: bytes, body: object) -> bytes:
+    def newer(txn: bytes, seq: int, head: bytes, *body: object) -> bytes:
         return encode([1, txn, seq, head, "hologram", {"shape": "\x1b[2J"}])
 
     def write(tx: Tx) -> bytes:

@@ -37,6 +37,7 @@ from client.text import check_text
 from protocol.errors import UnknownAccount
 from protocol.log import LogId
 from protocol.policy import Role
+from tests.tui.fake_presence import FakePresence
 from tests.tui.fake_trust import (
     FakeBackup,
     FakeDevices,
@@ -75,6 +76,7 @@ class FakeClient:
         self.backup = FakeBackup(self)
         self.verification = FakeVerification(self)
         self.doctor = FakeDoctor(self)
+        self.presence = FakePresence(self._tell, self.calls)
 
     # --- what the network and other people do --------------------------------------
 

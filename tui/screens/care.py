@@ -9,6 +9,7 @@ import logging
 from textual import on, work
 
 from client.model import Alarm, Message, RoomMember, Trust
+from client.presence.chosen import Chosen
 from protocol.log import LogId
 from tui.amounts import span
 from tui.backend import ChatClient
@@ -22,6 +23,7 @@ from tui.screens.doctor import DoctorScreen, ExplainScreen
 from tui.screens.open_room import OpenRoom
 from tui.screens.panel import Panel
 from tui.screens.password import PasswordScreen
+from tui.screens.presence import PresenceScreen
 from tui.screens.settings import (
     BackupScreen,
     DeleteScreen,
@@ -38,7 +40,7 @@ LOG = logging.getLogger(__name__)
 
 MENU = (
     *(("d", "devices"), ("v", "verify"), ("c", "room_settings"), ("b", "backup")),
-    *(("w", "alarms"), ("r", "doctor"), ("p", "password")),
+    *(("s", "presence"), ("w", "alarms"), ("r", "doctor"), ("p", "password")),
 )
 """The letters of the menu, and what they open."""
 
@@ -137,6 +139,8 @@ class Care(OpenRoom):
 
     def _now(self, action: str) -> dict[str, object]:
         room = self.room
+        if action == "presence":
+            return {"mode": say(f"mode.{self.client.presence.mode}")}
         if action == "alarms":
             return {"count": self.top.news.alarms}
         if action == "verify":
@@ -186,6 +190,23 @@ class Care(OpenRoom):
             self.notify(say("only.active"))
         else:
             self.app.push_screen(RoomScreen(self.client, room, self.title_of(room)))
+
+    def open_presence(self) -> None:
+        """How others see us."""
+        room = self.room
+        who = room.title if room is not None and room.direct else ""
+        self.app.push_screen(PresenceScreen(self.client, who))
+
+    @work(group="presence", exclusive=True)
+    async def be(self, state: Chosen) -> None:
+        """Choose how others see us."""
+
+        async def choose() -> bool:
+            await self.client.presence.set_state(state)
+            return True
+
+        if await self._try(choose()):
+            self.notify(say(f"presence.done.{state}"), timeout=3)
 
     def open_password(self) -> None:
         """Another password for this device."""

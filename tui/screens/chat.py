@@ -20,6 +20,7 @@ from textual.widgets import Static
 from client.model import Connection, Message, Room
 from protocol.log import LogId
 from tui.backend import ChatClient
+from tui.being import typing_text
 from tui.cells import one_line
 from tui.feed import FLUSH_SECONDS, Batch, Feed
 from tui.layout import person
@@ -104,6 +105,8 @@ class ChatScreen(Care):
         self.timeline = self.query_one(Timeline)
         self.composer = self.query_one(Composer)
         self.rooms_list.node = self.timeline.node = self.node
+        self.rooms_list.presence = self.client.presence
+        self.query_one(MemberPanel).presence = self.client.presence
         self.rooms_list.focus()
         self._arrange()
         self._show_status()
@@ -155,8 +158,9 @@ class ChatScreen(Care):
             self._take_messages(shown)
         for gone in batch.removed:
             self.timeline.forget(gone)
-        if batch.connection is not None or batch.rooms:
+        if batch.connection is not None or batch.rooms or batch.own:
             self._show_status()
+        self._show_people(batch)
         for alarm in batch.alarms:
             self.notify(
                 one_line(alarm.text),
@@ -167,6 +171,16 @@ class ChatScreen(Care):
             )
         self.take_care(batch)
         self._see()
+
+    def _show_people(self, batch: Batch) -> None:
+        """Who is there, and who types."""
+        if batch.people or batch.typing:
+            self.rooms_list.refresh()
+        if batch.people and self.room is not None:
+            self._show_header()
+            self.show_members()
+        if self.room_id in batch.typing:
+            self._show_typing()
 
     def _take_rooms(self, batch: Batch) -> None:
         for room in batch.rooms.values():
@@ -199,6 +213,8 @@ class ChatScreen(Care):
         last = room.last
         looking = room.id == self.room_id and self.app.app_focus
         if looking or room.muted or last is None or last.own or last.kind != "text":
+            return
+        if self.client.presence.choice.state == "dnd":
             return
         self.app.ring()
         if not self.app.settings.toasts or room.id == self.room_id:
@@ -249,12 +265,22 @@ class ChatScreen(Care):
             self.client.connection_detail,
             self.client.account,
             unread,
+            self.client.presence.mode,
         )
         self._show_hint()
 
     def _show_header(self) -> None:
-        self.query_one(RoomHeader).show(self.room, self.node)
+        room = self.room
+        being = self.client.presence.of(room.title) if room and room.direct else None
+        self.query_one(RoomHeader).show(room, self.node, being)
+        self._show_typing()
         self._show_hint()
+
+    def _show_typing(self) -> None:
+        room = self.room_id
+        typists = self.client.presence.typists(room) if room is not None else ()
+        width = max(0, self.composer.size.width - 4)
+        self.composer.tell_typing(typing_text(typists, self.node, width))
 
     def _show_hint(self) -> None:
         room = self.room
@@ -281,6 +307,7 @@ class ChatScreen(Care):
     def _tick(self) -> None:
         self.timeline.update_day()
         self.rooms_list.refresh()
+        self._show_header()  # "5 min ago"
 
     def on_resize(self) -> None:
         """Another width may show other columns."""

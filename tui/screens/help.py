@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from client.model import State, Trust
+from tui import being
 from tui.badges import COLOURS, SIGNS, word
 from tui.cells import cell_len, pad
 from tui.keys import bindings_of, shown_key
@@ -77,6 +78,8 @@ class HelpScreen(ModalScreen[None]):
             parts.append(_legend(state, colour))
         parts += [Content(""), Content.assemble((say("help.trust"), "bold $primary"))]
         parts += [_badge(trust) for trust in SIGNS]
+        parts += [Content(""), Content.assemble((say("help.being"), "bold $primary"))]
+        parts += [_being(state) for state in being.SIGNS]
         parts += [Content(""), Content.assemble((say("help.more"), "$quiet"))]
         return Content("\n").join(parts)
 
@@ -98,6 +101,14 @@ def _legend(state: State, colour: str) -> Content:
         ("  " + pad(glyph, 4), colour),
         (word + space, "bold"),
         say(f"state.{name}.why"),
+    )
+
+
+def _being(state: str) -> Content:
+    return Content.assemble(
+        ("  " + pad(being.SIGNS[state], 4), being.COLOURS[state]),
+        (pad(say(f"being.{state}"), 18), "bold"),
+        say(f"being.{state}.why"),
     )
 
 

@@ -88,7 +88,10 @@ class OpenRoom(RoomActions):
         """Show a room and go to its composer."""
         if self.room_id != room:
             self._keep_draft()
+            if self.room_id is not None:
+                self.client.presence.type(self.room_id, False)
             self.room_id = room
+            self.members_shown = ()
             self._set_reply(None)
             self._members_wanted = None
             self.timeline.clear()
@@ -140,10 +143,18 @@ class OpenRoom(RoomActions):
     async def load_members(self, room: LogId) -> None:
         """Fetch who is in a room."""
         members = await self._try(self.client.members(room))
-        if members is not None and room == self.room_id and (shown := self.room):
+        if members is not None and room == self.room_id:
             self.members_shown = members
+            self.show_members()
+
+    def show_members(self) -> None:
+        """Draw who is in the open room."""
+        if (shown := self.room) is not None:
             self.query_one(MemberPanel).show(
-                members, node=self.node, direct=shown.direct, active=shown.active
+                self.members_shown,
+                node=self.node,
+                direct=shown.direct,
+                active=shown.active,
             )
 
     @on(OlderWanted)
@@ -218,6 +229,10 @@ class OpenRoom(RoomActions):
 
     @on(TextArea.Changed)
     def _draft_changed(self) -> None:
+        if self.room_id is not None:
+            text = self.composer.text.strip()
+            if not text or text != self._draft.strip():
+                self.client.presence.type(self.room_id, bool(text))
         if self._draft_timer is not None:
             self._draft_timer.stop()
         self._draft_timer = self.set_timer(DRAFT_SECONDS, self._keep_draft)

@@ -4,10 +4,19 @@ from textual import events
 from textual.content import Content
 from textual.widgets import Static
 
-from client.model import Connection, Message, MessageId, Room, State
+from client.model import (
+    Connection,
+    Message,
+    MessageId,
+    PersonPresence,
+    Room,
+    State,
+)
 from tui.advice import advised
 from tui.amounts import span
 from tui.badges import COLOURS, SIGNS, badge
+from tui.being import COLOURS as BEING_COLOURS
+from tui.being import being
 from tui.cells import cell_len, fit, one_line
 from tui.layout import GLYPHS, person
 from tui.messages import MessageAction
@@ -28,10 +37,14 @@ class RoomHeader(Static):
     """The open room's title and what it is."""
 
     _shown: tuple[Room | None, str] = (None, "")
+    _being: PersonPresence | None = None
 
-    def show(self, room: Room | None, node: str) -> None:
-        """Show this room."""
+    def show(
+        self, room: Room | None, node: str, being: PersonPresence | None = None
+    ) -> None:
+        """Show this room and, of a direct chat, whether the other one is there."""
         self._shown = (room, node)
+        self._being = being
         self._draw()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -60,14 +73,17 @@ class RoomHeader(Static):
         title = fit(name, min(cell_len(name), width))
         rest = fit(rest, min(cell_len(rest), max(0, width - cell_len(title))))
         left = width - cell_len(title) - cell_len(rest) - cell_len(trust) - 2
-        before, after = _fitting(room, f"{kind} · ", timer, left)
+        presence = self._being if room.direct and room.active else None
+        there = being(presence) if presence is not None else ""
+        before, after = _fitting(room, f"{there or kind} · ", timer, left, bool(there))
         # Who it is and how sure that is stay to the last.
         trust = trust if left >= 0 else SIGNS[room.trust]
         self.update(
             Content.assemble(
                 (title, "bold"),
                 (rest, "$quiet"),
-                ("  " + before, "$quiet"),
+                ("  ", ""),
+                *_coloured(before, presence, bool(there)),
                 (trust, COLOURS[room.trust]),
                 (after, "$quiet"),
                 end="",
@@ -75,12 +91,27 @@ class RoomHeader(Static):
         )
 
 
-def _fitting(room: Room, kind: str, timer: str, left: int) -> tuple[str, str]:
+def _coloured(
+    before: str, presence: PersonPresence | None, there: bool
+) -> list[tuple[str, str]]:
+    """What stands before the badge, with the sign of being there in its colour."""
+    if presence is None or not there or not before:
+        return [(before, "$quiet")]
+    return [(before[:1], BEING_COLOURS[presence.state]), (before[1:], "$quiet")]
+
+
+def _fitting(
+    room: Room, kind: str, timer: str, left: int, there: bool
+) -> tuple[str, str]:
     """What stands before and after the badge, as much as there is room for."""
     full = f"{timer} · {say('room.encrypted')}"
     short = f"{timer} · {say('room.encrypted.short')}"
     ways = [(kind, full), (kind, short), (kind, timer)]
-    if room.direct and room.active:
+    if there:
+        # Whether somebody is there comes before how it is encrypted.
+        ways += [(kind, ""), (f"{kind[:1]} ", short), (f"{kind[:1]} ", timer)]
+        ways.append((f"{kind[:1]} ", ""))
+    elif room.direct and room.active:
         # That it is of two is seen anyway: the address is its title.
         ways = [(kind, full), (kind, short), ("", full), ("", short)]
     for before, after in (*ways, ("", timer)):
@@ -191,9 +222,18 @@ class StatusBar(Static):
         self._link = (Connection.OFFLINE, "")
         self._account = ""
         self._unread = 0
+        self._mode = "online"
 
-    def show(self, link: Connection, detail: str, account: str, unread: int) -> None:
-        """Show how things stand."""
+    def show(
+        self,
+        link: Connection,
+        detail: str,
+        account: str,
+        unread: int,
+        mode: str = "online",
+    ) -> None:
+        """Show how things stand; `mode`: how others are told that we are."""
+        self._mode = mode
         self._link = (link, one_line(advised(detail)))
         self._account = account
         self._unread = unread
@@ -211,6 +251,8 @@ class StatusBar(Static):
         left = f"{state} · {self._account}"
         if link is Connection.OFFLINE:
             left = f"{state}: {detail}" if detail else f"{state} · {say('link.queue')}"
+        elif self._mode != "online":
+            left += f" · {say(f'mode.{self._mode}')}"
         if self._unread:
             left += f" · {say('status.unread', count=self._unread)}"
         # What happened comes first; the keys stand where there is room for them.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from textual import _ansi_sequences as sequences
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.keys import Keys
 from textual.widgets import TextArea
 
@@ -109,6 +110,10 @@ class Composer(TextArea):
         """Show another text (a draft), with the cursor at its end."""
         self.load_text(text)
         self.move_cursor(self.document.end)
+
+    def tell_typing(self, text: str) -> None:
+        """Who else types here, in the line above; empty: nobody."""
+        self.border_title = Content(text) if text else ""
 
     def hint(self, text: str) -> None:
         """What stands here while nothing is written."""

@@ -12,14 +12,23 @@ from textual.widgets.option_list import Option
 
 from client.model import RoomMember
 from protocol.policy import Role
+from tui.backend import PresencePort
 from tui.badges import COLOURS, SIGNS
 from tui.badges import word as trust_word
+from tui.being import COLOURS as BEING_COLOURS
+from tui.being import SIGNS as SIGNS_OF_BEING
+from tui.being import word as being_word
+from tui.cells import cell_len
 from tui.layout import person
 from tui.messages import MemberChosen
 from tui.text import say
 from tui.theme import person_colour
 
 __all__ = ["MemberPanel", "role_name"]
+
+
+WIDTH = 30
+"""Cells, until it is laid out (telex.tcss)."""
 
 
 def role_name(role: int) -> str:
@@ -69,6 +78,8 @@ class MemberPanel(Vertical):
             button = self.query_one(f"#members-{name}", Button)
             button.label = Content(say(f"members.{name}"))
 
+    presence: PresencePort | None = None
+
     def show(
         self, members: Sequence[RoomMember], *, node: str, direct: bool, active: bool
     ) -> None:
@@ -100,6 +111,7 @@ class MemberPanel(Vertical):
             )
         )
         content = Content.assemble(sign, (name, f"bold {colour}"), (rest, "$quiet"))
+        content += self._being(member, content.cell_length)
         words = [say("members.you") if member.own else trust_word(member.trust)]
         if member.role >= Role.ADMIN:
             words.append(role_name(member.role))
@@ -114,6 +126,21 @@ class MemberPanel(Vertical):
             key = "members.unverified.one" if bad == 1 else "members.unverified"
             second += Content.styled(f"\n  ▲ {say(key, count=bad)}", "$error")
         return Option(Content.assemble(content, second), id=member.account)
+
+    def _being(self, member: RoomMember, used: int) -> Content:
+        """Whether somebody is there, beside the name or, if it is long, below it."""
+        if self.presence is None or member.own:
+            return Content("")
+        presence = self.presence.of(member.account)
+        word = being_word(presence)
+        if not word:
+            return Content("")
+        sign = Content.styled(
+            f" {SIGNS_OF_BEING[presence.state]}", BEING_COLOURS[presence.state]
+        )
+        # Two cells of padding at each side, and the scrollbar.
+        fits = used + 3 + cell_len(word) <= (self.size.width or WIDTH) - 5
+        return Content.assemble(sign, (f" {word}" if fits else f"\n  {word}", "$quiet"))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Do what the keys do."""

@@ -14,7 +14,10 @@ from textual.strip import Strip
 
 from client.model import Room, State, Trust
 from protocol.log import LogId
+from tui.backend import PresencePort
 from tui.badges import SIGNS, word
+from tui.being import SIGNS as SIGNS_OF_BEING
+from tui.being import typing_text
 from tui.cells import cell_len, fit, one_line, pad
 from tui.layout import GLYPHS, clock, person
 from tui.messages import RoomChosen
@@ -25,7 +28,9 @@ __all__ = ["RoomList", "room_title"]
 ROWS = 2
 _PARTS = (
     *("title", "quiet", "unread", "badge", "open", "cursor", "mark", "empty", "draft"),
+    "typing",
     *("left", "failed", "trust-verified", "trust-unverified", "trust-changed"),
+    *(f"being-{state}" for state in SIGNS_OF_BEING),
 )
 UNREAD_MAX = 999
 """A larger number is drawn as 999+, which still fits."""
@@ -55,6 +60,7 @@ class RoomList(ScrollView, can_focus=True):
         self.rooms: list[Room] = []
         self.opened: LogId | None = None
         self.node = ""
+        self.presence: PresencePort | None = None
         self._cursor: LogId | None = None
         self._loaded = False
 
@@ -140,7 +146,8 @@ class RoomList(ScrollView, can_focus=True):
         if room.unread:
             title += self._part("unread")
         sign = f"{SIGNS[room.trust]} " if room.active else "  "
-        space -= cell_len(sign)
+        being = self._being(room)
+        space -= cell_len(sign) + (2 if being else 0)
         name = fit(name, min(cell_len(name), max(0, space)))
         rest = fit(rest, min(cell_len(rest), max(0, space - cell_len(name))))
         if cell_len(rest) < 4:
@@ -151,14 +158,23 @@ class RoomList(ScrollView, can_focus=True):
         gap = " " * (1 + left - cell_len(mark))
         quiet = base + self._part("quiet")
         trust = base + self._part(f"trust-{room.trust.value}")
+        dot = f" {SIGNS_OF_BEING[being]}" if being else ""
         return [
             Segment(sign, trust),
             Segment(name, base + title),
             Segment(rest, quiet),
+            Segment(dot, base + self._part(f"being-{being}") if being else base),
             Segment(mark, trust),
             Segment(gap, base),
             Segment(at, quiet),
         ]
+
+    def _being(self, room: Room) -> str:
+        """Whether the other one of a direct chat is there; empty if unknown."""
+        if self.presence is None or not (room.direct and room.active):
+            return ""
+        state = self.presence.of(room.title).state
+        return "" if state == "unknown" else state
 
     def _bottom(self, room: Room, width: int, base: Style) -> list[Segment]:
         """Its last message and how many are unread."""
@@ -168,6 +184,9 @@ class RoomList(ScrollView, can_focus=True):
             badge = f" {UNREAD_MAX}+ " if over else f" {room.unread} "
         space = width - cell_len(badge) - (1 if badge else 0)
         text, style = self._last(room)
+        typists = self.presence.typists(room.id) if self.presence is not None else ()
+        if typing := typing_text(typists, self.node, space):
+            text, style = typing, "typing"
         segments = [Segment(fit(text, space), base + self._part(style))]
         if badge:
             segments.append(Segment(" ", base))
