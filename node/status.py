@@ -20,6 +20,7 @@ from node.peers.log import count_pending
 from node.peers.store import list_peers
 from node.probe import NoAnswer, probe
 from node.storage.health import diagnose, reason
+from node.storage.schema import DatabaseProblem
 from node.storage.tables import AccountRow, DeviceRow, EntryRow, LogRow, VaultRow, core
 from protocol.codec import encode_json
 
@@ -78,7 +79,7 @@ def read_status(settings: Settings) -> Status:
     """Look at the database, and ask the running node.
 
     Raises:
-        KeyProblem, DatabaseProblem: there is no node here.
+        KeyProblem: there is no node here.
     """
     problems: list[str] = []
     running = read_running(settings.data_dir)
@@ -164,6 +165,8 @@ def _look(settings: Settings, problems: list[str]) -> Counts | None:
         health = diagnose(error, settings.database)
         what = health.sentence() if health is not None else "It cannot be read."
         problems.append(f"{what} ({reason(error)}.)")
+    except DatabaseProblem as error:
+        problems.append(str(error))
     return None
 
 
