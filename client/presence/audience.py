@@ -53,6 +53,6 @@ def find_audience(tx: Tx, account: str, hidden_from: Collection[str]) -> Audienc
     show = [one for one in people if one not in hidden_from][:SHOW_MAX]
     return Audience(
         {room: frozenset(members) for room, members in rooms.items()},
-        tuple(show),
+        tuple(sorted(show)),  # the same people are the same list
         frozenset(people),
     )

@@ -40,6 +40,8 @@ class FakeSessions(FakeRooms):
     """Devices that nothing is streamed to, until `hears`."""
     lose_answers: int = 0
     """Take so many submissions and close the socket instead of answering."""
+    told: list[tuple[str, Presence | Typing]] = field(default_factory=list)
+    """What was said of presence and typing, by account; nobody hears of it."""
     pending: bool = False
     """Answer messages as a follower does: `pending`, and append all the same."""
 
@@ -133,6 +135,6 @@ class FakeSessions(FakeRooms):
                     return
                 await self.frame(socket, ResultFrame(id, receipt))
             case Presence() | Typing():
-                pass  # it has nobody to tell
+                self.told.append((device.partition("/")[0], frame))
             case _:
                 await self.frame(socket, ProblemFrame(Refused().problem()))
