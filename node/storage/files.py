@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from protocol.errors import NodeBusy, StorageFailed, StorageFull
+from protocol.errors import NodeBusy, StorageFailed, StorageFull, StorageReadOnly
 
 __all__ = ["Files", "check_free", "new_token", "refusing", "write_at", "write_new"]
 
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """The disk, or our share of it, is full."""
+
+_READ_ONLY = (errno.EROFS, errno.EPERM, errno.EACCES)
 
 RESERVE = 64 * 1024 * 1024
 """Bytes of the disk that files leave to the database: messages come first."""
@@ -183,6 +185,8 @@ def refusing(*, missing: bool = False) -> Iterator[None]:
         log.error("a file could not be written: %s", error.strerror or error)
         if error.errno in _FULL:
             raise StorageFull() from error
+        if error.errno in _READ_ONLY:
+            raise StorageReadOnly() from error
         raise StorageFailed() from error
 
 

@@ -262,14 +262,16 @@ class Store:
             while (batch := self._take()) is not None:
                 runs = runs_of(batch)
                 try:
-                    connection = self._connect(engine)
                     if runs or self._health is not self._damage:
-                        self._commit(connection, runs)
-                    self._look_for_others(connection)
+                        self._commit(self._connect(engine), runs)
                 except BaseException as error:  # whatever it was: nothing is on disk
                     self._fail(runs, error)
                 if runs:
                     self._tell(runs)
+                try:
+                    self._look_for_others(self._connect(engine))
+                except (DBAPIError, sqlite3.Error) as error:
+                    self._fail([], error)
         finally:
             self._disconnect()
             engine.dispose()

@@ -233,8 +233,10 @@ async def test_a_database_that_another_program_holds(process: Process) -> None:
     acked: Acked = {}
     async with writer(process) as (alice, room):
         path = process.config.parent / "data" / "node.db"
+        assert process.end()[0] == 0
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN EXCLUSIVE")
+        process.start()  # it reads all the same
         error = await refused_in_time(alice, room)
         assert isinstance(error, StorageBusy) and error.retry_after
         status, text = process.outcome("status")
