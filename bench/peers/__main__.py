@@ -16,9 +16,8 @@ from bench.peers.load import WORK, PeerJob
 from bench.peers.server import SERVERS, Server, install
 from node.bench.command import as_json
 from node.bench.meter import Figure
-from node.bench.plan import Options
+from node.bench.plan import BenchProblem, Options
 from node.bench.runner import WORKLOADS, cores, load_process, raise_files, run
-from node.bench.scratch import BenchProblem
 
 __all__ = ["main"]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.peers.xmpp import DOMAIN, ROOMS
-from node.bench.scratch import BenchProblem, end, pin, undisturbed
+from node.bench.plan import BenchProblem
+from node.bench.scratch import end, pin, undisturbed
 
 __all__ = ["SERVERS", "Server", "install"]
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from typing import cast
 from xml.parsers import expat
 
-from node.bench.scratch import BenchProblem
+from node.bench.plan import BenchProblem
 
 __all__ = ["DOMAIN", "ROOMS", "Client", "Stream"]
 

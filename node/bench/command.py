@@ -10,9 +10,8 @@ import click
 import msgspec
 
 from node.bench.meter import Figure
-from node.bench.plan import Options
+from node.bench.plan import BenchProblem, Options
 from node.bench.runner import WORKLOADS, run
-from node.bench.scratch import BenchProblem
 
 __all__ = ["as_json", "main", "table"]
 

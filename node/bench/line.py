@@ -12,8 +12,7 @@ import ssl
 import time
 from typing import cast
 
-from node.bench.plan import Place, Terminal
-from node.bench.scratch import BenchProblem
+from node.bench.plan import BenchProblem, Place, Terminal
 from protocol.signature import sign_request
 
 __all__ = ["Line", "Tap", "connect", "frame", "header", "signed_get"]

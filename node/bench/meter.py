@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from node.bench.scratch import BenchProblem
+from node.bench.plan import BenchProblem
 
 __all__ = [
     "Figure",

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from node.bench.meter import Figure, Meter, Window, per_cpu, quantile, watch
-from node.bench.plan import Job, Place, RoomPlan, Terminal, rooms_of
-from node.bench.scratch import BenchProblem
+from node.bench.plan import BenchProblem, Job, Place, RoomPlan, Terminal, rooms_of
 from node.bench.talk import Tongue, open_all
 from protocol.log import read_entry, read_submission
 

@@ -14,11 +14,13 @@ import msgspec
 from nacl.signing import SigningKey
 
 from protocol.codec import encode
+from protocol.errors import TelexError
 from protocol.log import LogId, RoomSeed, group_id, room_id
 
 __all__ = [
     "BODY",
     "EPOCH",
+    "BenchProblem",
     "Job",
     "Options",
     "Place",
@@ -37,6 +39,10 @@ EPOCH = 1
 
 BODY = 256
 """Bytes of ciphertext in a message: a line of text, padded."""
+
+
+class BenchProblem(TelexError):
+    """A measurement cannot be made; says why."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

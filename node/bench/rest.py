@@ -11,8 +11,7 @@ import msgspec
 
 from node.bench.line import Line, Tap, connect, frame, signed_get, trust
 from node.bench.meter import Figure, Meter, resident, watch
-from node.bench.plan import Job, Place, RoomPlan, Terminal, rooms_of
-from node.bench.scratch import BenchProblem
+from node.bench.plan import BenchProblem, Job, Place, RoomPlan, Terminal, rooms_of
 from node.bench.talk import Template
 from protocol.codec import decode, encode
 from protocol.limits import BATCH_ENTRIES

@@ -14,10 +14,9 @@ import msgspec
 
 from node.bench.load import Outcome
 from node.bench.meter import Figure
-from node.bench.plan import Job, Options, RoomPlan, rooms_of
+from node.bench.plan import BenchProblem, Job, Options, RoomPlan, rooms_of
 from node.bench.rest import WARM
 from node.bench.scratch import (
-    BenchProblem,
     Scratch,
     end,
     make_certificate,

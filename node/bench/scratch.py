@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from node.admin import create_node
-from node.bench.plan import Place
+from node.bench.plan import BenchProblem, Place
 from node.config import Settings, load
-from protocol.errors import TelexError
 
 __all__ = [
-    "BenchProblem",
     "Scratch",
     "end",
     "make_certificate",
@@ -45,10 +43,6 @@ _OPEN: dict[str, object] = {
     "log.level": "warning",
 }
 """One machine plays everybody, so limits on one client would be what is measured."""
-
-
-class BenchProblem(TelexError):
-    """A measurement cannot be made; says why."""
 
 
 @dataclass
