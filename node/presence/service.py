@@ -8,6 +8,7 @@ lives in memory: after a restart devices say again how they are.
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -111,6 +112,9 @@ class PresenceService:
         self._listening: dict[str, dict[str, None]] = {}
         """By account: its devices that said how they are, in this session."""
         self._probed: dict[str, set[str]] = {}
+        """By account: nodes that were asked who shows itself to it."""
+        self._interest: Counter[str] = Counter()
+        """By node: how many accounts here it was asked for."""
         self._behind: dict[str, float] = {}
         """Devices that missed a frame, and when they are told everything anew."""
         self._frames = Buckets(RATE, BURST, "This device changes its state too often.")
@@ -143,7 +147,10 @@ class PresenceService:
         devices.pop(device.address, None)
         if not devices:
             del self._listening[account]
-            self._probed.pop(account, None)
+            for node in self._probed.pop(account, ()):
+                self._interest[node] -= 1
+                if not self._interest[node]:
+                    del self._interest[node]
             self._hearsay.forget(account)
             self._tray.forget(account)
 
@@ -166,9 +173,14 @@ class PresenceService:
 
     def _probe(self, account: str, now: float) -> None:
         """Ask the others' nodes once who shows itself to somebody who came."""
-        asked = self._probed.setdefault(account, {self._node})
-        nodes = [node for node in self._roll.nodes_of(account) if node not in asked]
+        asked = self._probed.setdefault(account, set())
+        nodes = [
+            node
+            for node in self._roll.nodes_of(account)
+            if node not in asked and node != self._node
+        ]
         asked.update(nodes)
+        self._interest.update(nodes)
         self._outlets.probe(account, nodes, now)
 
     def _on_typing(self, device: Device, frame: FromDevice) -> None:
@@ -195,7 +207,8 @@ class PresenceService:
         for typing in body.typing:
             self._typings.heard_from(peer, typing)
         answer = self._outlets.answer(peer, body.probe, now)
-        answer.lost, answer.listens = not known, self._hearsay.listens(peer)
+        answer.lost = not known
+        answer.listens = peer in self._interest or self._hearsay.listens(peer)
         self._wake.set()
         return answer
 
