@@ -50,6 +50,11 @@ class BlobSender:
     def __init__(self) -> None:
         self._sending: Counter[str] = Counter()
 
+    @property
+    def sending(self) -> int:
+        """How many are on their way out."""
+        return self._sending.total()
+
     async def send(
         self, request: web.Request, blob: str, opened: Awaitable[Source], to: str
     ) -> web.StreamResponse:

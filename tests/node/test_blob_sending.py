@@ -1,0 +1,72 @@
+"""Readers of blobs that do not read: they cost little, and harm nobody."""
+
+import asyncio
+import socket
+
+import pytest
+
+from node.api.blob import SENDING_EACH
+from node.app import Node
+from protocol.errors import TooMany
+from tests.node.blobs import get, upload
+from tests.node.phone import Phone
+
+LARGE = bytes(16 * 1024 * 1024)
+
+
+async def ask(device: Phone, blob: str) -> tuple[socket.socket, bytes]:
+    """Ask for a blob, and read no further than its first bytes."""
+    path = f"/telex/v1/blobs/{blob}"
+    lines = [f"GET {path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in device.headers("GET", path).items()]
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+    line.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(line, ("127.0.0.1", int(device.base.rpartition(":")[2])))
+    await loop.sock_sendall(line, "\r\n".join([*lines, "", ""]).encode())
+    return line, await loop.sock_recv(line, 1024)
+
+
+async def rest(line: socket.socket) -> int:
+    """Read to the end; how many bytes came."""
+    loop, count = asyncio.get_running_loop(), 0
+    try:
+        while data := await loop.sock_recv(line, 1 << 20):
+            count += len(data)
+    except ConnectionError:
+        pass
+    return count
+
+
+async def test_one_device_has_so_many_at_a_time(alice: Phone, bob: Phone) -> None:
+    blob = await upload(alice, LARGE)
+    asked = [await ask(alice, blob) for _ in range(SENDING_EACH)]
+    assert all(head.startswith(b"HTTP/1.1 200 ") for _, head in asked)
+    with pytest.raises(TooMany):
+        await get(alice, blob)
+    assert len((await get(bob, blob))[2]) == len(LARGE)
+    for line, _ in asked:
+        line.close()
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert (await get(alice, blob, Range="bytes=0-9"))[0] == 206
+                break
+            except TooMany:
+                await asyncio.sleep(0.01)  # the node has not noticed yet
+
+
+async def test_who_does_not_read_is_cut_off(
+    node: Node, alice: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.api.blob.STALLED", 0.1)
+    blob = await upload(alice, LARGE)
+    line, head = await ask(alice, blob)
+    assert head.startswith(b"HTTP/1.1 200 ")
+    async with asyncio.timeout(10):
+        while node.blob_sender.sending:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.01)
+    assert await rest(line) < len(LARGE)
+    line.close()
+    assert len((await get(alice, blob))[2]) == len(LARGE)
