@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, select
 from node.clock import Clock
 from node.event import MembersChanged
 from node.peers.log import PeerLogs, store_outcome
+from node.rooms.carrying import find_outcomes
 from node.rooms.hub import Hub, check_shape
 from node.rooms.incoming import Incoming, read_incoming
 from node.rooms.mailbox import put
@@ -25,7 +26,7 @@ from node.storage.chain import (
     ROOM,
     Log,
     create_log,
-    find_entry,
+    find_entries,
     get_log,
     hash_at,
     move_head,
@@ -134,13 +135,17 @@ class PeerInbox(PeerLogs):
         data: Sequence[bytes],
         entries: Sequence[Entry | None],
     ) -> None:
-        connection, rows, seen = transaction.connection, [], set[bytes]()
-        changed = False
-        for place, (raw, entry) in enumerate(zip(data, entries, strict=True), 1):
-            event = event_id(raw if entry is None else entry.submission)
+        rows, changed = [], False
+        pairs = list(zip(data, entries, strict=True))
+        events = [event_id(raw if e is None else e.submission) for raw, e in pairs]
+        wanted = [(log.id, event) for event in events]
+        seen = set(find_entries(transaction.connection, wanted))
+        for place, (event, (raw, entry)) in enumerate(
+            zip(events, pairs, strict=True), 1
+        ):
             # A hub that appends one submission twice is wrong, but its chain is what
             # it is: the second one is kept under its own bytes' name.
-            if event in seen or find_entry(connection, log.id, event) is not None:
+            if event in seen:
                 event = event_id(raw)
             seen.add(event)
             rows.append((raw, event, log.term if entry is None else entry.term))
@@ -239,21 +244,46 @@ class PeerInbox(PeerLogs):
             return []
 
         def write(transaction: Transaction) -> list[Receipt]:
-            return [self._apply_one(transaction, peer, item) for item in items]
+            return self._apply_now(transaction, peer, items)
 
         size = sum(len(i.incoming.data) for i in items if i.incoming is not None)
         return await self._store.write(write, size=size + 256)
 
-    def _apply_one(self, transaction: Transaction, peer: str, item: _Item) -> Receipt:
+    def _apply_now(
+        self, transaction: Transaction, peer: str, items: Sequence[_Item]
+    ) -> list[Receipt]:
+        """In the writer: what became of each; messages are appended together."""
+        read = [item.incoming for item in items if item.incoming is not None]
+        wanted = [(each.submission.log, each.event_id) for each in read]
+        known = find_entries(transaction.connection, wanted) | find_outcomes(
+            transaction.connection, wanted
+        )
+        receipts: list[Receipt | None] = []
+        messages: list[tuple[int, Incoming]] = []
+        for place, item in enumerate(items):
+            receipt = known.get(item.event_id)
+            if receipt is None:
+                receipt = self._apply_one(transaction, peer, item)
+            if receipt is None and item.incoming is not None:
+                messages.append((place, item.incoming))
+            receipts.append(receipt)
+        outcomes = self._hub.append(transaction, [each for _, each in messages])
+        for (place, incoming), outcome in zip(messages, outcomes, strict=True):
+            if isinstance(outcome, _TROUBLE):
+                raise outcome
+            if isinstance(outcome, Refused):
+                outcome = self._refuse(transaction, incoming, outcome)
+            receipts[place] = outcome
+        return [receipt for receipt in receipts if receipt is not None]
+
+    def _apply_one(
+        self, transaction: Transaction, peer: str, item: _Item
+    ) -> Receipt | None:
+        """What became of a Welcome, or of what cannot be appended; None: append it."""
         incoming = item.incoming
         if incoming is None:
             assert item.problem is not None
             return Receipt(item.event_id, "rejected", problem=item.problem.problem())
-        name = incoming.submission.log
-        known = find_entry(transaction.connection, name, item.event_id)
-        known = known or find_outcome(transaction.connection, name, item.event_id)
-        if known is not None:
-            return known
         try:
             if incoming.submission.kind == Kind.WELCOME:
                 return self._take_welcome(transaction, peer, incoming)
@@ -261,11 +291,11 @@ class PeerInbox(PeerLogs):
             if incoming.submission.kind == Kind.COMMIT:
                 raise BadRequest("A commit is submitted with its bundle.")
             check_shape(incoming)
-            return self._hub.append(incoming, transaction)
         except _TROUBLE:
             raise
         except Refused as error:
             return self._refuse(transaction, incoming, error)
+        return None
 
     async def _propose(self, peer: str, item: _Item) -> Receipt:
         incoming = item.incoming

@@ -20,7 +20,7 @@ from node.storage.chain import (
     ROOM,
     Log,
     NewEntry,
-    find_entry,
+    find_entries,
     get_log,
     insert_entries,
     log_number,
@@ -38,14 +38,19 @@ EPOCHS_BEHIND = 2
 """A message may be two epochs old: its sender encrypted it while commits were on
 their way. Members keep the keys of as many."""
 
+_WAITING = Refused()
+"""Stands where the answer of another node's room will be."""
+
 KNOWN_MAX = 4096
 """Rooms that the writer remembers: the busy ones, in some megabytes."""
 
 Reply = Callable[[Receipt | Refused], None]
 """Is told what became of a submission."""
 
-Elsewhere = Callable[[Log, Incoming, Transaction], Receipt]
-"""Takes what is for a room of another node."""
+Elsewhere = Callable[
+    [Transaction, Sequence[tuple[Log, Incoming]]], Sequence[Receipt | Refused]
+]
+"""In the writer: takes what is for rooms of other nodes, each with the room's copy."""
 
 
 @dataclass(slots=True)
@@ -84,12 +89,20 @@ class Appending:
         self, transaction: Transaction, items: Sequence[Pending]
     ) -> list[Receipt | Refused]:
         """In the writer: append all that may be; a receipt or a refusal for each."""
+        return self.append(transaction, [item.incoming for item in items])
+
+    def append(
+        self, transaction: Transaction, items: Sequence[Incoming]
+    ) -> list[Receipt | Refused]:
+        """The same, for whoever has a transaction already."""
         try:
-            return self._append(transaction, items, look=False)
+            with transaction.attempt():
+                return self._append(transaction, items, {})
         except IntegrityError:
             # A device sent something again: rarely, so it is looked for only now.
-            transaction.undo()
-        return self._append(transaction, items, look=True)
+            wanted = [(item.submission.log, item.event_id) for item in items]
+            known = find_entries(transaction.connection, wanted)
+        return self._append(transaction, items, known, repeats=True)
 
     def done(
         self, items: Sequence[Pending], outcomes: Sequence[Receipt | Refused]
@@ -101,24 +114,25 @@ class Appending:
     def _append(
         self,
         transaction: Transaction,
-        items: Sequence[Pending],
+        items: Sequence[Incoming],
+        known: dict[bytes, Receipt],
         *,
-        look: bool,
+        repeats: bool = False,
     ) -> list[Receipt | Refused]:
         now_ms = int(self._clock() * 1000)
         rows: list[NewEntry] = []
         outcomes: list[Receipt | Refused] = []
         grown: dict[LogId, _Room] = {}
-        seen: dict[bytes, Receipt] = {}
-        for item in items:
-            incoming = item.incoming
-            if look and (known := _find(transaction, incoming, seen)) is not None:
-                outcomes.append(known)
+        elsewhere: list[tuple[int, Log, Incoming]] = []
+        for incoming in items:
+            if repeats and incoming.event_id in known:
+                outcomes.append(known[incoming.event_id])
                 continue
             try:
                 room = self._room(transaction, incoming)
                 if not isinstance(room, _Room):
-                    outcomes.append(self._elsewhere(room, incoming, transaction))
+                    elsewhere.append((len(outcomes), room, incoming))
+                    outcomes.append(_WAITING)
                     continue
                 _check(transaction, room, incoming)
             except Refused as refused:
@@ -132,8 +146,8 @@ class Appending:
             )
             receipt = Receipt(incoming.event_id, "committed", seq, digest)
             outcomes.append(receipt)
-            if look:
-                seen[incoming.event_id] = receipt
+            if repeats:
+                known[incoming.event_id] = receipt
             room.head, room.hash = seq, digest
             room.fresh.append(data)
             grown[room.log] = room
@@ -143,6 +157,10 @@ class Appending:
             after = room.head - len(room.fresh)
             transaction.events.append(EntriesAppended(room.log, after, room.fresh))
             room.fresh = []
+        if elsewhere:
+            carried = self._elsewhere(transaction, [each[1:] for each in elsewhere])
+            for (place, _, _), outcome in zip(elsewhere, carried, strict=True):
+                outcomes[place] = outcome
         return outcomes
 
     def _room(self, transaction: Transaction, incoming: Incoming) -> "_Room | Log":
@@ -152,9 +170,15 @@ class Appending:
             UnknownRoom: there is none.
         """
         name = incoming.submission.log
-        known: _Room | None = transaction.known.get(name)
-        if known is not None:
-            return known
+        known: _Room | Log | None = transaction.known.get(name)
+        if known is None:
+            known = self._look(transaction, name)
+            while len(transaction.known) >= KNOWN_MAX:
+                del transaction.known[next(iter(transaction.known))]
+            transaction.known[name] = known
+        return known
+
+    def _look(self, transaction: Transaction, name: LogId) -> "_Room | Log":
         log = get_log(transaction.connection, name)
         if log is None or log.kind != ROOM:
             raise UnknownRoom()
@@ -163,11 +187,7 @@ class Appending:
         epoch = get_epoch(transaction.connection, name)
         if epoch is None:
             raise UnknownRoom()
-        while len(transaction.known) >= KNOWN_MAX:
-            del transaction.known[next(iter(transaction.known))]
-        known = _Room(name, log_number(name), log.term, log.head, log.hash, epoch)
-        transaction.known[name] = known
-        return known
+        return _Room(name, log_number(name), log.term, log.head, log.hash, epoch)
 
 
 def _check(transaction: Transaction, room: _Room, incoming: Incoming) -> None:
@@ -188,14 +208,3 @@ def _check(transaction: Transaction, room: _Room, incoming: Incoming) -> None:
     epoch = incoming.epoch
     if epoch is not None and not room.epoch - EPOCHS_BEHIND <= epoch <= room.epoch:
         raise StaleEpoch(epoch=room.epoch)
-
-
-def _find(
-    transaction: Transaction, incoming: Incoming, seen: dict[bytes, Receipt]
-) -> Receipt | None:
-    """The receipt of what the log holds already, or what stood before in this batch."""
-    known = seen.get(incoming.event_id)
-    if known is not None:
-        return known
-    log = incoming.submission.log
-    return find_entry(transaction.connection, log, incoming.event_id)

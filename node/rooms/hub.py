@@ -8,6 +8,7 @@ what is changed. Entry, group, roster, tree, members and Welcomes are one transa
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -17,7 +18,7 @@ from sqlalchemy import Connection
 
 from e2ee.public_group import E2eeError, PublicGroup, key_package_info
 from node.clock import Clock
-from node.rooms.appending import EPOCHS_BEHIND
+from node.rooms.appending import Appending
 from node.rooms.group import Change, commit, found, open_group, propose
 from node.rooms.incoming import Incoming
 from node.rooms.mailbox import deliver_welcome
@@ -32,7 +33,7 @@ from node.rooms.room import (
     insert_room,
     roster_epoch,
 )
-from node.storage.chain import ROOM, append, create_log, find_entry, get_log
+from node.storage.chain import ROOM, Log, append, create_log, find_entry, get_log
 from node.storage.store import Store, Transaction
 from protocol.credential import credential_device
 from protocol.errors import (
@@ -40,6 +41,7 @@ from protocol.errors import (
     IdentityError,
     LogForked,
     NotAllowed,
+    Refused,
     StaleEpoch,
     TooMany,
     UnknownRoom,
@@ -69,6 +71,7 @@ class Hub:
         self._node = node
         self._clock = clock
         self._rooms_per_account = rooms_per_account
+        self._appending = Appending(node, clock, _not_ours)
         self._validator = RoomValidator(lambda: int(clock()))
         self._threads = ThreadPoolExecutor(THREADS, "telex-mls")
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -128,9 +131,6 @@ class Hub:
     async def submit(self, incoming: Incoming, bundle: Bundle | None) -> Receipt:
         """Append to a room of this node, or answer what became of it before.
 
-        The first suspension of a message comes after it is queued, so messages keep
-        the order in which they are submitted.
-
         Raises:
             Refused: why not; nothing was appended.
         """
@@ -139,35 +139,20 @@ class Hub:
                 return await self._handshake(incoming, bundle)
             case _:
                 check_shape(incoming)
-        operation = partial(self.append, incoming)
+        operation = partial(self._append, incoming)
         return await self._store.write(operation, size=len(incoming.data))
 
-    def append(self, incoming: Incoming, transaction: Transaction) -> Receipt:
-        """In the writer: check what is no handshake, and append it.
+    def append(
+        self, transaction: Transaction, items: Sequence[Incoming]
+    ) -> list[Receipt | Refused]:
+        """In the writer: append what is no handshake; a receipt or refusal for each."""
+        return self._appending.append(transaction, items)
 
-        Raises:
-            Refused: why not.
-        """
-        connection, room = transaction.connection, incoming.submission.log
-        log = get_log(connection, room)
-        if log is None or log.kind != ROOM or log.owner != self._node:
-            raise UnknownRoom()
-        known = find_entry(connection, room, incoming.event_id)
-        if known is not None:
-            return known
-        if incoming.submission.kind == Kind.JOIN_REQUEST:
-            if not is_member(connection, room, incoming.account):
-                raise UnknownRoom()
-        else:
-            epoch = roster_epoch(connection, room, incoming.submission.sender)
-            if epoch is None:
-                raise UnknownRoom()
-            if incoming.epoch is not None and not (
-                epoch - EPOCHS_BEHIND <= incoming.epoch <= epoch
-            ):
-                raise StaleEpoch(epoch=epoch)
-        now_ms = int(self._clock() * 1000)
-        return append(transaction, log, incoming.data, incoming.event_id, now_ms)
+    def _append(self, incoming: Incoming, transaction: Transaction) -> Receipt:
+        (outcome,) = self.append(transaction, [incoming])
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
 
     # --- handshakes ------------------------------------------------------------
 
@@ -271,6 +256,12 @@ class Hub:
     async def _compute(self, work: "partial[T]") -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, work)
+
+
+def _not_ours(
+    _: Transaction, items: Sequence[tuple[Log, Incoming]]
+) -> list[Receipt | Refused]:
+    return [UnknownRoom() for _ in items]
 
 
 def _look(connection: Connection, incoming: Incoming) -> Receipt | RoomState:

@@ -8,8 +8,18 @@ At the hub, a peer node has periods too: from the first of its accounts to the l
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
+from node.storage.chain import LOOKED_UP, batches
 from node.storage.store import Transaction
 from node.storage.tables import CursorRow, MemberRow, core
 from protocol.address import parse_account
@@ -24,6 +34,7 @@ __all__ = [
     "list_all_periods",
     "list_periods",
     "list_rooms",
+    "members_among",
     "peer_reader",
     "readable_upto",
     "record_changes",
@@ -46,6 +57,11 @@ _ALL_PERIODS = (
 _IS_MEMBER = select(_member.c.since).where(
     _member.c.room == bindparam("room"),
     _member.c.reader == bindparam("reader"),
+    _member.c.until.is_(None),
+)
+
+_AMONG = select(_member.c.room, _member.c.reader).where(
+    tuple_(_member.c.room, _member.c.reader).in_(bindparam("pairs", expanding=True)),
     _member.c.until.is_(None),
 )
 
@@ -107,6 +123,17 @@ def readable_upto(periods: Iterable[Period], after: int, head: int) -> int:
         ):
             return head if period.until is None else min(head, period.until)
     return after
+
+
+def members_among(
+    connection: Connection, pairs: Collection[tuple[LogId, str]]
+) -> set[tuple[LogId, str]]:
+    """Those of many (room, reader) of which the reader is in the room now."""
+    found: set[tuple[LogId, str]] = set()
+    for some in batches(list(pairs), LOOKED_UP):
+        rows = connection.execute(_AMONG, {"pairs": some})
+        found.update((LogId(room), reader) for room, reader in rows)
+    return found
 
 
 def first_readable(periods: Iterable[Period], after: int) -> int:

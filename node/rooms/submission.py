@@ -6,7 +6,7 @@ if they are on this node's disk on their way there.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from sqlalchemy import Connection, select
@@ -14,8 +14,9 @@ from sqlalchemy import Connection, select
 from node.accounts.device import Device
 from node.clock import Clock
 from node.limit import Buckets
-from node.peers.outgoing import is_waiting, send
+from node.peers.outgoing import is_waiting
 from node.rooms.appending import Appending, Pending, Reply
+from node.rooms.carrying import carry
 from node.rooms.hub import Hub, check_shape
 from node.rooms.incoming import Incoming, read_incoming
 from node.rooms.member import is_member
@@ -127,19 +128,11 @@ class Submissions:
             return await self._hub.create(incoming)
         return await self._handshake(incoming, submit)
 
-    def _carry(self, log: Log, incoming: Incoming, transaction: Transaction) -> Receipt:
-        """In the writer: put it on its way to the room's hub."""
-        known = self._state(transaction.connection, log, incoming)
-        if known is not None:
-            return known
-        send(
-            transaction,
-            incoming.data,
-            origin=self._node,
-            destination=log.owner,
-            now=self._clock(),
-        )
-        return Receipt(incoming.event_id, "pending")
+    def _carry(
+        self, transaction: Transaction, items: Sequence[tuple[Log, Incoming]]
+    ) -> list[Receipt | Refused]:
+        """In the writer: put these on their way to the rooms' hubs."""
+        return carry(transaction, items, node=self._node, now=self._clock())
 
     async def _handshake(self, incoming: Incoming, submit: Submit) -> Receipt:
         def look(connection: Connection) -> tuple[str, Receipt | None]:
@@ -167,7 +160,10 @@ class Submissions:
         log = get_log(transaction.connection, incoming.submission.log)
         if log is None or log.kind != ROOM or log.owner == self._node:
             raise UnknownRoom()
-        return self._carry(log, incoming, transaction)
+        (outcome,) = self._carry(transaction, [(log, incoming)])
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
 
     def _state(
         self, connection: Connection, log: Log, incoming: Incoming

@@ -1,7 +1,8 @@
 """What the writer does in one transaction: functions, and runs of many of a kind."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol, TypeVar, cast
@@ -31,11 +32,20 @@ class Transaction:
     """What batches remember of logs from one transaction to the next: the writer is
     the only one to change them. Who changes what is remembered takes it out."""
 
-    def undo(self) -> None:
-        """Take back what was written here so far."""
-        self.connection.exec_driver_sql("ROLLBACK TO job")
-        self.events.clear()
-        self.known.clear()
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is written inside is taken back if it raises."""
+        told = len(self.events)
+        self.connection.exec_driver_sql("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            self.connection.exec_driver_sql("ROLLBACK TO attempt")
+            del self.events[told:]
+            self.known.clear()
+            raise
+        finally:
+            self.connection.exec_driver_sql("RELEASE attempt")
 
 
 class Batched(Protocol[In, Out]):

@@ -5,11 +5,12 @@ connection; those that write are called in the writer's thread only, so a head t
 was read is the head that is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import TypeVar
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
 
 from node.event import EntriesAppended, MembersChanged
 from node.storage.store import Transaction
@@ -20,6 +21,7 @@ from protocol.wire import Receipt
 
 __all__ = [
     "INCOMING",
+    "LOOKED_UP",
     "MAILBOX",
     "OUTGOING",
     "ROOM",
@@ -27,8 +29,11 @@ __all__ = [
     "NewEntry",
     "Run",
     "append",
+    "append_many",
+    "batches",
     "create_log",
     "event_key",
+    "find_entries",
     "find_entry",
     "floor",
     "get_log",
@@ -48,6 +53,11 @@ OUTGOING = "outgoing"
 INCOMING = "incoming"
 """A peer's outgoing log to us: how far it was applied; its entries are not kept."""
 
+T = TypeVar("T")
+
+LOOKED_UP = 100
+"""Submissions in one question to the database, which takes so many values at once."""
+
 _log = core(LogRow)
 _entry = core(EntryRow)
 
@@ -62,6 +72,9 @@ _GET_LOG = select(
 ).where(_log.c.id == bindparam("id"))
 _FIND = select(_entry.c.seq, _entry.c.hash).where(
     _entry.c.log == bindparam("log"), _entry.c.event == bindparam("event")
+)
+_FIND_MANY = select(_entry.c.log, _entry.c.event, _entry.c.seq, _entry.c.hash).where(
+    tuple_(_entry.c.log, _entry.c.event).in_(bindparam("keys", expanding=True))
 )
 _HASH_AT = select(_entry.c.hash).where(
     _entry.c.log == bindparam("log"), _entry.c.seq == bindparam("seq")
@@ -201,6 +214,12 @@ def event_key(event_id: bytes) -> bytes:
     return event_id[:16]
 
 
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, some at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
 def find_entry(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
     """The receipt of a submission that the log already holds."""
     values = {"log": log_number(log), "event": event_key(event_id)}
@@ -208,6 +227,25 @@ def find_entry(connection: Connection, log: LogId, event_id: bytes) -> Receipt |
     if row is None:
         return None
     return Receipt(event_id, "committed", seq=row[0], hash=row[1])
+
+
+def find_entries(
+    connection: Connection, wanted: Collection[tuple[LogId, bytes]]
+) -> dict[bytes, Receipt]:
+    """Receipts of those of many submissions (log, event id) that the logs hold.
+
+    Returns:
+        By event id; it names its log too, so it is the same in no two of them.
+    """
+    keys = {
+        (log_number(log), event_key(event_id)): event_id for log, event_id in wanted
+    }
+    found: dict[bytes, Receipt] = {}
+    for some in batches(list(keys), LOOKED_UP):
+        for log, event, seq, digest in connection.execute(_FIND_MANY, {"keys": some}):
+            event_id = keys[log, event]
+            found[event_id] = Receipt(event_id, "committed", seq=seq, hash=digest)
+    return found
 
 
 def append(
@@ -255,6 +293,28 @@ def append(
         EntriesAppended(log.id, log.head, [data], _destination(log))
     )
     return Receipt(event_id, "committed", seq=seq, hash=digest)
+
+
+def append_many(
+    transaction: Transaction,
+    log: Log,
+    submissions: Sequence[tuple[bytes, bytes]],
+    now_ms: int,
+) -> None:
+    """Append (submission, event id)s of which the caller knows that they are new."""
+    rows: list[NewEntry] = []
+    seq, digest, number = log.head, log.hash, log_number(log.id)
+    for submission, event_id in submissions:
+        seq += 1
+        data = encode(Entry(seq, log.term, now_ms, submission))
+        previous, digest = digest, chain(digest, data)
+        rows.append((number, seq, event_key(event_id), previous, digest, data))
+    insert_entries(transaction, rows)
+    move_head(transaction, replace(log, head=seq, hash=digest))
+    fresh = [row[5] for row in rows]
+    transaction.events.append(
+        EntriesAppended(log.id, log.head, fresh, _destination(log))
+    )
 
 
 def _destination(log: Log) -> str:
