@@ -6,8 +6,10 @@
      │      │      ├ rooms       what comes in, the hub, who may read; mailboxes
      │      │      └ sessions    delivery to devices
      │      ├ peers          what `federation` needs of this node
-     │      └ storage        tables, migrations, one writer, the chain
-     └── admin              the commands besides `run`
+     │      ├ storage        tables, migrations, one writer, the chain; its health
+     │      └ watchdog       what holds up the event loop; told on `local`'s socket
+     ├── admin, status      the commands besides `run`
+     └── checkup            `storage.verify`: chains, rows and files, as stored
 
 A node orders logs and carries bytes. It cannot read what people write: of `e2ee` it
 imports `public_group` alone, which holds no secret.

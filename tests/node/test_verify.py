@@ -14,13 +14,16 @@ from node.app import Node
 from node.cli import main
 from node.storage.chain import log_number
 from node.storage.schema import DatabaseProblem
-from node.storage.verify import Report, verify
+from node.storage.verify import Report, chains, verify
 from protocol.log import LogId
+from tests.node.blobs import blob_id, upload
 from tests.node.phone import Phone, phone
 from tests.node.server import make_settings, running
 from tests.node.world import World, meet
 
 VAULT = "ab" * 16
+BLOB = b"cipher" * 100
+BLOB_ID = blob_id(BLOB)
 
 
 async def fill(node: Node) -> str:
@@ -37,6 +40,7 @@ async def fill(node: Node) -> str:
             await session.ack(**{room.id: 30})
             await session.submit(alice.message(room))
         await alice.vault("PUT", f"/{VAULT}/1", b"sealed" * 100)
+        assert await upload(alice, BLOB) == BLOB_ID
         assert (await until_cursor(node, alice, room.id)) == 30
     return str(room.id)
 
@@ -90,8 +94,36 @@ async def test_a_whole_database_passes_also_while_the_node_writes(
         await fill(node)
         found = verify(settings.database)
     assert found.findings == []
-    assert (found.entries, found.accounts, found.files) == (32, 2, 1)
+    assert (found.entries, found.accounts, found.files) == (32, 2, 2)
     assert verify(settings.database).findings == []
+
+
+async def test_a_node_that_writes_meanwhile_gives_no_findings(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of seven entries, so that heads move between any two of them."""
+    monkeypatch.setattr(chains, "CHUNK_ROWS", 7)
+    async with phone(node, "alice") as alice:
+        await alice.register()
+        rooms = [await alice.create_room() for _ in range(3)]
+        over = asyncio.Event()
+
+        async def write() -> int:
+            count = 0
+            while not over.is_set():
+                await alice.submit(alice.message(rooms[count % 3]))
+                count += 1
+            return count
+
+        writers = [asyncio.create_task(write()) for _ in range(3)]
+        seen: list[int] = []
+        for _ in range(5):
+            found = await asyncio.to_thread(verify, node.settings.database)
+            assert found.findings == []
+            seen.append(found.entries)
+        over.set()
+        written = sum(await asyncio.gather(*writers))
+    assert seen[0] < seen[-1] <= written + 3
 
 
 FLIP = "UPDATE entry SET {0} = CAST(x'58' || substr({0}, 2) AS BLOB) WHERE "
@@ -150,6 +182,8 @@ ELSEWHERE: list[tuple[str, str]] = [
     ("DELETE FROM log WHERE kind = 'mailbox'", "mailbox_missing"),
     ("UPDATE vault SET size = 1", "vault_wrong"),
     ("DELETE FROM vault", "vault_missing"),
+    ("DELETE FROM blob", "blob_missing"),
+    ("UPDATE blob_holder SET size = 1", "blob_missing"),
 ]
 
 
@@ -194,15 +228,21 @@ FILES: list[tuple[Callable[[Path], object], str]] = [
 ]
 
 
+@pytest.mark.parametrize(("kind", "name"), [("vaults", VAULT), ("blobs", BLOB_ID)])
 @pytest.mark.parametrize(("spoil", "words"), FILES)
 def test_a_file_that_is_not_its_row_s_is_named(
-    copy: tuple[Path, str], spoil: Callable[[Path], object], words: str
+    copy: tuple[Path, str],
+    spoil: Callable[[Path], object],
+    words: str,
+    kind: str,
+    name: str,
 ) -> None:
-    file = next((copy[0].parent / "vaults").glob("*/*"))
+    file = next((copy[0].parent / kind).glob("*/*"))
     spoil(file)
     (finding,) = verify(copy[0]).findings
     assert finding.code == "file_wrong" and words in finding.text
-    assert file.name in finding.text and VAULT in finding.text
+    assert file.name in finding.text and name in finding.text
+    assert verify(copy[0], quick=True).findings == [finding] * (words != "other bytes")
 
 
 def test_a_damaged_page_is_named_and_the_rest_is_checked(
@@ -223,7 +263,7 @@ def test_a_damaged_page_is_named_and_the_rest_is_checked(
     codes = {f.code for f in found.findings}
     assert {"page_damaged", "unreadable"} <= codes
     assert any("table entry" in f.text for f in found.findings)
-    assert found.accounts == 2 and found.files == 1
+    assert found.accounts == 2 and found.files == 2
 
 
 def test_files_that_are_no_database(tmp_path: Path, copy: tuple[Path, str]) -> None:

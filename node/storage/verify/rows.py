@@ -113,6 +113,15 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         " WHERE {range} AND v.vault IS NULL",
         "s",
     ),
+    (
+        "blob_holder",
+        "blob_missing",
+        "SELECT h.blob, printf('%s keeps blob %s of %d bytes, and there is none',"
+        " h.name, h.blob, h.size) FROM blob_holder h"
+        " LEFT JOIN blob b ON b.id = h.blob AND b.size = h.size"
+        " WHERE {range} AND b.id IS NULL",
+        "h",
+    ),
 )
 """Table, code, query of what is wrong (where, sentence), and the table's alias."""
 
