@@ -121,7 +121,7 @@ main = click.Command(
         _float("rate", "paced: messages a second, of all pairs together."),
         _number("connections", "idle: connections without TLS."),
         _number("tls-connections", "idle: connections with TLS."),
-        _number("resumed", "resume: rooms of the device that comes back."),
+        _number("resumed", "resume: rooms of the device that comes back.", 50),
         _number("history", "history: messages in the room that is read."),
         _number("entries", "Entries in the database before; needs --rooms.", 0),
         _number("rooms", "Rooms in the database before.", 0),

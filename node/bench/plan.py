@@ -185,10 +185,9 @@ def _before(home: str, options: Options) -> Iterator[RoomPlan]:
     people = [Terminal(f"before-{n}", home) for n in range(PEOPLE_BEFORE)]
     each, more = divmod(max(0, options.entries - 2 * options.rooms), options.rooms or 1)
     for n in range(options.rooms):
-        members = (
-            people[n % PEOPLE_BEFORE],
-            people[(n + 1 + n // PEOPLE_BEFORE) % PEOPLE_BEFORE],
-        )
+        # Each pair of them in turn, before any pair has a second room.
+        apart = 1 + n // PEOPLE_BEFORE % (PEOPLE_BEFORE - 1)
+        members = (people[n % PEOPLE_BEFORE], people[(n + apart) % PEOPLE_BEFORE])
         yield RoomPlan(f"before-{n}", members, each + (n < more))
 
 

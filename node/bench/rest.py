@@ -164,8 +164,6 @@ async def resume(job: Job) -> list[Figure]:
     await connect(writer)
     figures = []
     for count in NEWS:
-        if count > len(rooms):
-            continue
         meter = Meter([place.pid], lambda: 0)
         ready, whole = [], []
         for _ in range(ROUNDS):
