@@ -10,6 +10,7 @@ from protocol.codec import decode, decode_json, encode, encode_json
 from protocol.errors import Malformed
 from protocol.key import Signed
 from protocol.log import mailbox_id
+from protocol.presence import Presence, Typing, Typist
 from tests.helpers.fuzz import fuzzing
 
 LOG = mailbox_id("alice@example.org")
@@ -22,6 +23,9 @@ FRAMES: list[wire.FromNode | wire.FromDevice] = [
     ),
     wire.ResultFrame(1, wire.Receipt(b"e", "committed", 4, b"h")),
     wire.AckFrame({LOG: 7}),
+    Presence("online", ["bob@example.org"]),
+    Typing(LOG),
+    Typist(LOG, "bob@example.org", 6),
 ]
 
 
