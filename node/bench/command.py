@@ -21,7 +21,7 @@ _DEFAULT = Options()
 def _number(name: str, text: str, low: int = 1) -> click.Option:
     return click.Option(
         [f"--{name}"],
-        type=click.IntRange(low, 100_000_000),
+        type=click.IntRange(low),
         default=getattr(_DEFAULT, name.replace("-", "_")),
         show_default=True,
         help=text,
@@ -31,7 +31,7 @@ def _number(name: str, text: str, low: int = 1) -> click.Option:
 def _float(name: str, text: str) -> click.Option:
     return click.Option(
         [f"--{name}"],
-        type=click.FloatRange(0.1, 1_000_000),
+        type=click.FloatRange(0.1),
         default=getattr(_DEFAULT, name),
         show_default=True,
         help=text,
