@@ -21,7 +21,7 @@ from node.sessions.reading import Reading, load_reading
 from node.sessions.tail import Tail
 from node.storage.chain import get_log, list_entries
 from node.storage.store import Store
-from protocol.errors import NodeFault, Refused
+from protocol.errors import Refused, StorageDamaged
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, WINDOW_BYTES
 from protocol.log import LogId, mailbox_id
 from protocol.wire import Entries, FromNode, ProblemFrame, Ready
@@ -252,7 +252,7 @@ class Session:
             await work
         except Refused as error:
             log.warning("a session cannot read its logs: %s", error)
-            self.close(NodeFault())
+            self.close(error)
         finally:
             self._task = None
         self.touch()
@@ -288,7 +288,13 @@ class Session:
             )
             return run.entries
 
-        entries = await self._store.read(read)
+        try:
+            entries = await self._store.read(read)
+        except StorageDamaged as error:
+            # This log cannot be read on; all others can.
+            log.warning("a session passes by the log %s: %s", name, error)
+            self._readings.pop(name, None)
+            entries = ()
         if entries:
             frame = Entries(name, after, list(entries), upto)
             self._fetched = SharedEntries(frame)

@@ -221,6 +221,8 @@ async def test_a_disk_that_the_kernel_makes_read_only(
         assert status == 1 and "read-only" in text
         assert (await first_page(alice, room)).entries
         on_disk.end(9)
+        assert "All is in order" in on_disk.command("verify")
+        assert on_disk.outcome("status")[0] == 1
         words = on_disk.spawn("run", ok=False)
         assert words.count("\n") == 1 and "cannot be written" in words
         disk.repair()
@@ -276,6 +278,11 @@ async def test_a_damaged_page(process: Process) -> None:
         receipt = await alice.submit(alice.message(other))
         page = await first_page(alice, other)
         assert receipt.seq == page.head == 62
+        async with alice.session() as socket:
+            await socket.ack(**{room.id: 0, other.id: 0})
+            assert len(await socket.entries(other.id, 62)) == 62
+            receipt = await socket.submit(alice.message(room))
+            assert receipt.seq == 63
         status, text = process.outcome("verify")
         assert status == 1 and room.id in text
 
