@@ -311,7 +311,7 @@ class VaultKeeper:
             Refused: the database's trouble.
         """
         return await self._files.sweep(
-            lambda: self._store.read(lambda c: set(c.scalars(select(_segment.c.token))))
+            lambda start: self._store.read(lambda c: _tokens(c, start))
         )
 
 
@@ -340,6 +340,14 @@ def _usage(connection: Connection, name: str) -> tuple[int, int]:
         )
     ).one()
     return int(row[0]), int(row[1])
+
+
+def _tokens(connection: Connection, start: str) -> set[str]:
+    """Of all files that rows name, those that start so."""
+    token = _segment.c.token
+    return set(
+        connection.scalars(select(token).where(token.between(start, start + "g")))
+    )
 
 
 def _drop(connection: Connection, vaults: list[tuple[str, str]]) -> list[str]:

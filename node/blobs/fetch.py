@@ -207,13 +207,13 @@ class _Fetch:
 
     async def run(self, ended: Callable[[], object]) -> None:
         """Fetch it; `ended` is called before those who wait are told how."""
-        stored = False
+        error: Refused | None = NodeBusy("It is stopping.")
         try:
             try:
                 async with asyncio.timeout(SECONDS_MAX):
                     await self._receive()
-            except TimeoutError as error:
-                raise PeerUnreachable("It sent the file too slowly.") from error
+            except TimeoutError as late:
+                raise PeerUnreachable("It sent the file too slowly.") from late
             if self._digest.hexdigest() != self._blob:
                 raise PeerRefused("What it sent is not the file that was asked for.")
             # The last write synced the file only if it was told to: do it now.
@@ -221,25 +221,23 @@ class _Fetch:
                 partial(write_at, self._path, self._have, b"")
             )
             await self._keeper.adopt(self._blob, self.size, self._token)
-            stored = self._whole = True
-        except Refused as error:
-            self._error = error
-        except asyncio.CancelledError:
-            self._error = NodeBusy("It is stopping.")
-            raise
+            error = None
+        except Refused as refused:
+            error = refused
         except Exception:
             log.exception("fetching a file failed")
-            self._error = NodeFault()
+            error = NodeFault()
         finally:
-            if not stored:
+            if error is not None:
                 await self._keeper.files.unlink([self._token])
+            self._whole, self._error = error is None, error
             ended()
             self._tell()
             self._close_if_done()
         try:
             await self._keeper.evict()
-        except Refused as error:  # the next hour's chore does it
-            log.warning("copies of files could not be dropped: %s", error)
+        except Refused as refused:  # the next hour's chore does it
+            log.warning("copies of files could not be dropped: %s", refused)
 
     async def _receive(self) -> None:
         """Until all bytes are there, however often the line breaks."""

@@ -331,8 +331,7 @@ class BlobKeeper:
             UnknownBlob: it is not here.
         """
         parse_blob_id(blob)
-        find = rows.find_held if held else rows.find_blob
-        stored = await self._store.read(lambda c: find(c, blob))
+        stored = await self._store.read(lambda c: rows.find_blob(c, blob, held=held))
         if stored is None:
             raise UnknownBlob()
         path = self.files.path(stored.token)
@@ -384,10 +383,13 @@ class BlobKeeper:
             await self.files.unlink([token])
 
     async def evict(self) -> None:
-        """Drop copies until they fit."""
-        await self._drop(
-            lambda c: rows.evict_copies(c, self._copies, PRUNE_BATCH),
-        )
+        """Drop copies until they fit.
+
+        Raises:
+            Refused: the database's trouble.
+        """
+        if await self._store.read(rows.copied) > self._copies:
+            await self._drop(lambda c: rows.evict_copies(c, self._copies, PRUNE_BATCH))
 
     # --- housekeeping ---------------------------------------------------------------
 
@@ -416,7 +418,9 @@ class BlobKeeper:
         Raises:
             Refused: the database's trouble.
         """
-        return await self.files.sweep(lambda: self._store.read(rows.tokens))
+        return await self.files.sweep(
+            lambda start: self._store.read(lambda c: rows.tokens(c, start))
+        )
 
 
 def _open(path: Path) -> BinaryIO:

@@ -19,6 +19,7 @@ __all__ = [
     "Stored",
     "Upload",
     "add_holder",
+    "copied",
     "drop_blobs",
     "drop_holder",
     "drop_stale_uploads",
@@ -26,7 +27,6 @@ __all__ = [
     "evict_copies",
     "expire",
     "find_blob",
-    "find_held",
     "find_upload",
     "holds",
     "list_held",
@@ -42,6 +42,9 @@ __all__ = [
 _blob = core(BlobRow)
 _holder = core(BlobHolderRow)
 _upload = core(BlobUploadRow)
+
+
+_STORED = select(_blob.c.id, _blob.c.size, _blob.c.token, _blob.c.touched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +70,26 @@ class Upload:
 # --- blobs ------------------------------------------------------------------------
 
 
-def find_blob(connection: Connection, blob: str) -> Stored | None:
-    """A blob that is here, whoever keeps it."""
-    row = connection.execute(
-        select(_blob.c.id, _blob.c.size, _blob.c.token, _blob.c.touched).where(
-            _blob.c.id == blob
-        )
-    ).first()
+def find_blob(
+    connection: Connection, blob: str, *, held: bool = False
+) -> Stored | None:
+    """A blob that is here; `held`: only if an account of ours keeps it."""
+    query = _STORED.where(_blob.c.id == blob)
+    row = connection.execute(query.where(_blob.c.held) if held else query).first()
     return None if row is None else Stored(*row)
-
-
-def find_held(connection: Connection, blob: str) -> Stored | None:
-    """A blob that an account of ours keeps here: no copy of another node's."""
-    found = find_blob(connection, blob)
-    if found is None:
-        return None
-    held = connection.scalar(select(exists().where(_holder.c.blob == blob)))
-    return found if held else None
 
 
 def store_blob(
     connection: Connection, blob: str, size: int, token: str, now: int
 ) -> bool:
-    """Make a blob known; False: it was, in another file."""
+    """Make a blob known, a copy until somebody holds it; False: it was, in another
+    file."""
     if find_blob(connection, blob) is not None:
         return False
     connection.execute(
-        insert(_blob).values(id=blob, size=size, token=token, created=now, touched=now)
+        insert(_blob).values(
+            id=blob, held=False, size=size, token=token, created=now, touched=now
+        )
     )
     return True
 
@@ -113,42 +109,40 @@ def drop_blobs(connection: Connection, found: list[Stored]) -> list[str]:
 
 def expire(connection: Connection, before: int, limit: int) -> list[str]:
     """Drop some blobs that were not asked for since; the tokens of their files."""
-    return drop_blobs(
-        connection,
-        _select(connection, _blob.c.touched < before, limit),
-    )
+    query = _STORED.where(_blob.c.touched < before).limit(limit)
+    return drop_blobs(connection, [Stored(*row) for row in connection.execute(query)])
+
+
+def copied(connection: Connection) -> int:
+    """Bytes of all copies."""
+    size = func.coalesce(func.sum(_blob.c.size), 0)
+    return connection.scalar(select(size).where(~_blob.c.held)) or 0
 
 
 def evict_copies(connection: Connection, most: int, limit: int) -> list[str]:
-    """Drop some of the copies that nobody holds until they fit into `most` bytes,
-    those first that were asked for least lately."""
-    copy = ~exists().where(_holder.c.blob == _blob.c.id)
-    size = func.coalesce(func.sum(_blob.c.size), 0)
-    beyond = (connection.scalar(select(size).where(copy)) or 0) - most
+    """Drop some of the copies until they fit into `most` bytes, those first that were
+    asked for least lately."""
+    beyond = copied(connection) - most
     gone: list[Stored] = []
-    for each in _select(connection, copy, limit) if beyond > 0 else []:
+    query = _STORED.where(~_blob.c.held).order_by(_blob.c.touched).limit(limit)
+    for row in connection.execute(query) if beyond > 0 else ():
         if beyond <= 0:
             break
-        gone.append(each)
-        beyond -= each.size
+        gone.append(Stored(*row))
+        beyond -= gone[-1].size
     return drop_blobs(connection, gone)
 
 
-def _select(connection: Connection, condition: object, limit: int) -> list[Stored]:
-    rows = connection.execute(
-        select(_blob.c.id, _blob.c.size, _blob.c.token, _blob.c.touched)
-        .where(condition)  # type: ignore[arg-type]
-        .order_by(_blob.c.touched)
-        .limit(limit)
-    )
-    return [Stored(*row) for row in rows]
-
-
-def tokens(connection: Connection) -> set[str]:
-    """Of every file that some row names."""
+def tokens(connection: Connection, start: str) -> set[str]:
+    """Of all files that some row names, those that start so."""
+    end = start + "g"  # behind every hex digit
     return {
-        *connection.scalars(select(_blob.c.token)),
-        *connection.scalars(select(_upload.c.token)),
+        *connection.scalars(
+            select(_blob.c.token).where(_blob.c.token.between(start, end))
+        ),
+        *connection.scalars(
+            select(_upload.c.token).where(_upload.c.token.between(start, end))
+        ),
     }
 
 
@@ -168,6 +162,7 @@ def add_holder(
     connection.execute(
         insert(_holder).values(name=name, blob=blob, size=size, created=now)
     )
+    connection.execute(update(_blob).where(_blob.c.id == blob).values(held=True))
 
 
 def drop_holder(connection: Connection, name: str, blob: str) -> list[str]:

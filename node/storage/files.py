@@ -91,25 +91,28 @@ class Files:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._threads, partial(_delete, paths))
 
-    async def sweep(self, known: Callable[[], Awaitable[set[str]]]) -> int:
+    async def sweep(self, known: Callable[[str], Awaitable[set[str]]]) -> int:
         """Delete files that no row names; how many. Call it before the node listens:
         a file under way may have no row yet.
 
         Args:
-            known: reads the tokens of all rows.
+            known: reads the tokens of all rows that start with two digits; so never
+                more than a small part of them is in memory.
 
         Raises:
             Refused: the database's trouble.
         """
-        found = await self.work(partial(_list_files, self.directory))
-        if not found:
-            return 0
-        named = await known()
-        left = [path for path in found if path.name not in named]
-        await self.work(partial(_delete, left))
-        if left:
-            log.info("%d files of broken uploads were deleted", len(left))
-        return len(left)
+        count = 0
+        for place in await self.work(partial(_list, self.directory)):
+            found = await self.work(partial(_list, place))
+            if found:
+                named = await known(place.name)
+                left = [path for path in found if path.name not in named]
+                await self.work(partial(_delete, left))
+                count += len(left)
+        if count:
+            log.info("%d files of broken uploads were deleted", count)
+        return count
 
 
 # --- in a thread ----------------------------------------------------------------------
@@ -209,8 +212,11 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _list_files(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("*/*") if path.is_file()]
+def _list(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _delete(paths: Iterable[Path]) -> None:

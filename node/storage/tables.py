@@ -226,16 +226,19 @@ class SegmentRow(Row, table=True):
 
 
 class BlobRow(Row, table=True):
-    """A blob that is here whole; its bytes lie in the file that `token` names.
-
-    One that nobody holds is a copy of what another node keeps.
-    """
+    """A blob that is here whole; its bytes lie in the file that `token` names."""
 
     __tablename__ = "blob"
-    __table_args__ = (UniqueConstraint("token"), Index(None, "touched"))
+    __table_args__ = (
+        UniqueConstraint("token"),
+        Index(None, "touched"),
+        Index(None, "held", "touched"),
+    )
 
     id: str = Field(sa_column=_key(64))
     """BLAKE2b-256 of the bytes, in hex."""
+    held: bool
+    """Whether an account keeps it; else it is a copy of what another node keeps."""
     size: int = Field(sa_column=_seq())
     token: str = Field(sa_column=Column(String(32), nullable=False))
     created: int = Field(sa_column=_seq())

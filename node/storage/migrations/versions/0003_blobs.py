@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "blob",
         sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("held", sa.Boolean(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("token", sa.String(length=32), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
@@ -24,6 +25,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("token", name=op.f("uq_blob_token")),
     )
     op.create_index(op.f("ix_blob_touched"), "blob", ["touched"])
+    op.create_index(op.f("ix_blob_held_touched"), "blob", ["held", "touched"])
     op.create_table(
         "blob_holder",
         sa.Column("name", sa.String(length=64), nullable=False),
