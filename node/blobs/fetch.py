@@ -75,7 +75,8 @@ class BlobFetcher:
     def __init__(self, keeper: BlobKeeper, ask: Ask) -> None:
         self._keeper = keeper
         self._ask = ask
-        self._fetches: dict[str, _Fetch] = {}
+        self._fetches: dict[tuple[str, str], _Fetch] = {}
+        """By blob and node: one that sends slowly keeps nobody from asking another."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def stop(self) -> None:
@@ -98,14 +99,14 @@ class BlobFetcher:
             Refused: the other node, or the way to it.
         """
         parse_blob_id(blob)
-        fetch = self._fetches.get(blob)
+        fetch = None if node is None else self._fetches.get((blob, node))
         if fetch is None:
             try:
                 return await self._keeper.open(blob)
             except UnknownBlob:
                 if node is None:
                     raise
-            fetch = self._fetches.get(blob) or self._begin(blob, node)
+            fetch = self._fetches.get((blob, node)) or self._begin(blob, node)
         source = fetch.reader()
         try:
             await fetch.begun()
@@ -119,8 +120,9 @@ class BlobFetcher:
         if len(self._fetches) >= FETCHES_MAX or from_node >= FETCHES_PER_NODE:
             raise NodeBusy("Too many files are being fetched.", retry_after=5)
         fetch = _Fetch(self._keeper, self._ask, node, blob)
-        self._fetches[blob] = fetch
-        task = asyncio.create_task(fetch.run(lambda: self._fetches.pop(blob, None)))
+        self._fetches[blob, node] = fetch
+        ended = partial(self._fetches.pop, (blob, node), None)
+        task = asyncio.create_task(fetch.run(ended))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return fetch
