@@ -98,7 +98,7 @@ class Presence(msgspec.Struct, tag_field="t", tag="presence"):
     frame before in this session (at its beginning: nobody)."""
 
 
-class Person(msgspec.Struct, array_like=True, frozen=True):
+class Person(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Somebody who shows itself to whoever gets this."""
 
     account: str
@@ -146,7 +146,7 @@ class ShownPerson(msgspec.Struct, array_like=True, frozen=True):
     """Names of the receiver's accounts, the part before the @."""
 
 
-class PeerTyping(msgspec.Struct, array_like=True, frozen=True):
+class PeerTyping(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Somebody types in a room of which one of the two nodes is the hub."""
 
     log: LogId

@@ -39,9 +39,9 @@ PAIRS_MAX = 1_000_000
 """Pairs of somebody and whom it shows itself to, in some 150 MB: 10,000 people who know
 a hundred each. Those who left longest ago are forgotten first."""
 
-CHANGES = 500
-"""Changes in one turn: a node whose people all come back at once does other work in
-between."""
+CHANGES = 50
+"""Changes in one turn, two milliseconds: a node whose people all come back at once does
+other work in between."""
 
 _RANK: tuple[tuple[Mode, Availability], ...] = (
     ("hidden", "offline"),

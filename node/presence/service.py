@@ -21,7 +21,7 @@ from node.presence.roll import Roll
 from node.presence.tray import Tray
 from node.presence.typing import Typings
 from node.storage.store import Store
-from protocol.address import parse_account
+from protocol.address import parse_account, parse_node
 from protocol.errors import AddressError, BadRequest, NotAllowed, Refused
 from protocol.presence import (
     PEER_PAIRS,
@@ -59,6 +59,9 @@ with the menu; a list of a thousand people costs some milliseconds to read."""
 
 PEER_RATE, PEER_BURST = 10.0, 50.0
 """Requests of one node, a second and at once: twice what ours sends."""
+
+NAME_MAX = 64
+"""Characters of an account's name."""
 
 AHEAD = 60
 """Seconds that a time of another node may be ahead of ours."""
@@ -333,9 +336,16 @@ class PresenceService:
 def _check_show(show: list[str]) -> None:
     if len(show) > SHOW_MAX:
         raise BadRequest(f"A device shows itself to at most {SHOW_MAX} accounts.")
+    nodes: set[str] = set()
+    for account in show:
+        name, at, node = account.partition("@")
+        if not (0 < len(name) <= NAME_MAX and at):
+            raise BadRequest("A device shows itself to accounts.")
+        nodes.add(node)
     try:
-        for account in show:
-            parse_account(account)
+        # A name that is none is nobody's: only nodes are spoken to.
+        for node in nodes:
+            parse_node(node)
     except AddressError as error:
         raise BadRequest(str(error)) from error
 

@@ -14,8 +14,8 @@ __all__ = ["PAUSE", "Tray"]
 PAUSE = 1.0
 """Seconds between two frames to one person."""
 
-VIEWERS = 500
-"""Frames in one turn; other work is done in between."""
+VIEWERS = 100
+"""Frames in one turn, two milliseconds; other work is done in between."""
 
 
 class Tray:
