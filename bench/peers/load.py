@@ -173,6 +173,7 @@ async def paced(job: PeerJob) -> list[Figure]:
     counted = metronome.start_time + before
     delays = sorted(d for w in writers for due, d in w.arrived if due >= counted)
     return [
+        window.figure("paced_rate", len(delays) / options.seconds, "1/s"),
         window.figure("paced_p50", 1000 * quantile(delays, 0.5), "ms"),
         window.figure("paced_p99", 1000 * quantile(delays, 0.99), "ms"),
         window.figure("paced_p999", 1000 * quantile(delays, 0.999), "ms"),
