@@ -21,13 +21,13 @@ from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, NEWEST_BYTES, NEWEST_ROO
 from protocol.log import LogId
 from protocol.wire import NewestRooms, RoomNews, RoomState
 
-__all__ = ["Newest", "entry_time"]
+__all__ = ["Newest", "entry_time", "read_place"]
 
 _log = core(LogRow)
 _cursor = core(CursorRow)
 _entry = core(EntryRow)
 
-_FROM = re.compile(r"(\d{1,16})-([a-z2-7]{52})")
+_FROM = re.compile(r"(\d{1,16})-([a-z2-7]{52})", re.ASCII)
 
 _HEAD_BYTES = 32
 """Of an entry, in which its seq, term and time stand (26 bytes at most): the
@@ -62,7 +62,7 @@ class Newest:
         """
         newest = max(1, min(newest, BATCH_ENTRIES))
         limit = max(1, min(limit, NEWEST_ROOMS))
-        place = _read_place(start)
+        place = read_place(start)
 
         def read(connection: Connection) -> NewestRooms:
             return _rooms(connection, device, newest, limit, place)
@@ -70,7 +70,12 @@ class Newest:
         return await self._store.read(read)
 
 
-def _read_place(text: str | None) -> tuple[int, str] | None:
+def read_place(text: str | None) -> tuple[int, str] | None:
+    """The time and the room after which an answer goes on; None: at the newest.
+
+    Raises:
+        BadRequest: it is not what an answer said.
+    """
     if text is None:
         return None
     found = _FROM.fullmatch(text)

@@ -19,7 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from protocol.errors import NodeBusy, StorageFailed, StorageFull, StorageReadOnly
+from protocol.errors import (
+    NodeBusy,
+    Refused,
+    StorageFailed,
+    StorageFull,
+    StorageReadOnly,
+)
 
 __all__ = ["Files", "check_free", "new_token", "refusing", "write_at", "write_new"]
 
@@ -122,7 +128,7 @@ def write_new(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, and have it on the disk.
 
     Raises:
-        StorageFull, StorageFailed: there is no such file.
+        StorageFull, StorageReadOnly, StorageFailed: there is no such file.
     """
     part = path.with_suffix(".part")
     try:
@@ -134,7 +140,7 @@ def write_new(path: Path, data: bytes) -> None:
                 os.fsync(file.fileno())
             part.rename(path)
             _sync_directory(path.parent)
-    except (StorageFull, StorageFailed):
+    except Refused:
         _delete([part, path])
         raise
 
@@ -147,7 +153,8 @@ def write_at(path: Path, offset: int, data: bytes, *, sync: bool = True) -> None
 
     Raises:
         FileNotFoundError: it is missing.
-        StorageFull, StorageFailed: what was there before `offset` is as it was.
+        StorageFull, StorageReadOnly, StorageFailed: what was there before `offset` is
+            as it was.
     """
     with refusing(missing=offset > 0):
         if offset == 0:
@@ -170,9 +177,10 @@ def check_free(path: Path, wanted: int) -> None:
     Raises:
         StorageFull: it has not.
     """
-    while not path.is_dir():
-        path = path.parent
-    found = os.statvfs(path)
+    with refusing():
+        while not path.is_dir():
+            path = path.parent
+        found = os.statvfs(path)
     if found.f_bavail * found.f_frsize < wanted + RESERVE:
         raise StorageFull()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from node.app import Node
 from node.blobs.keeper import UPLOADS_MAX
-from protocol.blob import read_content_range, read_range
+from protocol.blob import parse_blob_id, read_content_range, read_range
 from protocol.errors import (
     BadRequest,
     BlobMismatch,
@@ -299,6 +299,17 @@ def test_a_content_range_makes_sense_or_is_refused(header: str) -> None:
     except Malformed:
         return
     assert 0 <= first < end <= size
+
+
+@pytest.mark.fuzz
+@fuzzing
+@given(st.one_of(st.text(), st.from_regex(r"[0-9a-fA-F]{62,66}", fullmatch=True)))
+def test_only_hashes_in_hex_are_ids(text: str) -> None:
+    try:
+        parse_blob_id(text)
+    except BadRequest:
+        return
+    assert len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 # --- trouble ----------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """What becomes of blobs in time, and how they are fetched: without a node."""
 
 import asyncio
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from protocol.errors import (
     PeerRefused,
     PeerUnreachable,
     Refused,
+    StorageFull,
     TooLarge,
     UnknownBlob,
 )
@@ -123,6 +125,41 @@ async def test_a_crash_leaves_no_file_for_ever(house: House) -> None:
     assert await house.has(blob)
     assert (await house.keeper.upload("bob", BLOB)).offset == 1000
     assert (await house.keeper.append("bob", BLOB, 1000, DATA[1000:])).done
+
+
+@pytest.fixture
+def small_disk(house: House) -> Iterator[Path]:
+    """Three megabytes for the files, on a file system of their own."""
+    house.directory.mkdir()
+    size = ["-o", "size=3m", "none", str(house.directory)]
+    if subprocess.run(["mount", "-t", "tmpfs", *size], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield house.directory
+    subprocess.run(["umount", "-l", str(house.directory)], check=True)
+
+
+async def test_a_disk_that_is_full_keeps_what_it_had(
+    house: House, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StorageFull):  # the database needs what is left
+        await house.keeper.begin("alice", BLOB, len(DATA))
+    monkeypatch.setattr("node.storage.files.RESERVE", 0)
+    data = bytes(900_000)
+    blob = blob_id(data)
+    await house.keeper.begin("alice", blob, len(data))
+    await house.keeper.append("alice", blob, 0, data[:500_000])
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(bytes(3_000_000))
+    for _ in range(2):
+        with pytest.raises(StorageFull) as caught:
+            await house.keeper.append("alice", blob, 500_000, data[500_000:])
+        assert caught.value.status == 507
+    assert (await house.keeper.upload("alice", blob)).offset == 500_000
+    assert not await house.has(blob)
+    filler.unlink()
+    assert (await house.keeper.append("alice", blob, 500_000, data[500_000:])).done
+    assert await house.has(blob)
 
 
 # --- fetching ---------------------------------------------------------------------

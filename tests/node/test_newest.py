@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from node.app import Node
 from node.rooms.member import Period
-from node.rooms.newest import entry_time
+from node.rooms.newest import entry_time, read_place
 from node.rooms.page import page_before
 from node.storage.chain import ROOM, Log, append, create_log, get_log
 from node.storage.schema import migrate
@@ -187,3 +187,15 @@ def test_the_time_of_an_entry_is_read_from_its_first_bytes(
 @given(st.binary(max_size=32))
 def test_whatever_the_bytes_are_there_is_a_time(head: bytes) -> None:
     assert 0 <= entry_time(head) < 1 << 53
+
+
+@pytest.mark.fuzz
+@fuzzing
+@given(st.one_of(st.text(), st.from_regex(r"[0-9]{0,18}-[a-z2-7]{50,54}")))
+def test_a_place_is_what_an_answer_said(text: str) -> None:
+    try:
+        found = read_place(text)
+    except BadRequest:
+        return
+    assert found is not None and text == f"{text.partition('-')[0]}-{found[1]}"
+    assert found[0] == int(text.partition("-")[0]) and len(found[1]) == 52
