@@ -14,7 +14,7 @@ from protocol.codec import decode_json, encode
 from protocol.errors import BadRequest, SessionReplaced, TooMany, UnknownRoom
 from protocol.limits import BATCH_ENTRIES, WINDOW_BYTES
 from protocol.log import LogId, read_entry
-from protocol.presence import Presence, Typing
+from protocol.presence import People, Presence, Typing
 from protocol.wire import (
     AckFrame,
     Empty,
@@ -308,6 +308,24 @@ async def test_frames_of_a_device_are_requests(alice: Phone) -> None:
     for noise in (b"\xc1", encode({"t": "unknown"}), encode([1])):
         status, _, _ = await alice.send("POST", path, noise)
         assert status == 400
+
+
+async def test_who_polls_sees_who_is_there(alice: Phone, bob: Phone) -> None:
+    async def say(device: Phone, frame: Presence | Typing) -> None:
+        await device.call("POST", "/telex/v1/frames", frame, Empty)
+
+    await say(alice, Presence("online", [bob.account]))  # no session: nothing happens
+    pollers = [Poller(each) for each in (alice, bob)]
+    for poller, other in zip(pollers, (bob, alice), strict=True):
+        await poller.poll()
+        await say(poller.device, Presence("online", [other.account]))
+    for poller, other in zip(pollers, (bob, alice), strict=True):
+        seen: list[tuple[str, str]] = []
+        async with asyncio.timeout(10):
+            while (other.account, "online") not in seen:
+                for frame in await poller.poll(seconds=5):
+                    if isinstance(frame, People):
+                        seen += [(each.account, each.state) for each in frame.people]
 
 
 async def test_people_can_read_it(alice: Phone) -> None:
