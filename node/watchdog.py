@@ -8,8 +8,8 @@ interpreter is no stall. A callback that is found standing at one instruction wi
 working (a file, a name server, a lock) is *blocked*, which has a bound of its own.
 
 Which callback it is: the outermost frame above the loop's own. A coroutine keeps its
-frame from step to step, so with the first look at a callback a beat is queued on the
-loop; once that came, whatever runs is a later step.
+frame from step to step, so with the first look at one a beat is queued on the loop;
+once that came, whatever runs is a later step.
 
 It looks as often as the loop's thread works (`node.cpu_timer`), so on an idle node
 it costs next to nothing. A call into C that keeps the interpreter to itself hides
@@ -18,6 +18,7 @@ are files, lines and functions: no values.
 """
 
 import asyncio
+import inspect
 import logging
 import os
 import selectors
@@ -44,8 +45,10 @@ BLOCKED = 0.1
 """Seconds at one instruction without work: longer than any wait for the interpreter
 while others compute."""
 
-TICK = 0.005
-"""Seconds of the loop's work between looks: what a stall's length is known to."""
+TICK = 0.01
+"""Seconds of the loop's work between looks. A stall is seen for certain from the
+threshold and one tick on; half of this would cost twice as much, some hundredths of a
+processor under full load."""
 
 IDLE = 1.0
 """Seconds between looks at a loop that does not work: it may be blocked."""
@@ -57,11 +60,17 @@ HIDDEN = 5
 """Thresholds that the loop's thread worked while we waited for the interpreter:
 with less, other threads may have had it in between, and nothing was held up."""
 
+REFRESH = 32
+"""Looks between those at our own waiting for a processor."""
+
 QUIET = 10.0
 """Seconds between two lines in the log; those in between are counted."""
 
 DEPTH = 12
 """Frames of a stack that are told, the innermost first."""
+
+_STEPS = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+"""Functions whose frames live on from one callback to another."""
 
 _LOOP_CODES = {
     base_events.BaseEventLoop._run_once.__code__,  # type: ignore[attr-defined]
@@ -94,7 +103,7 @@ class _Callback:
     """Processor time of the loop's thread when it was seen first."""
     still: tuple[FrameType, int]
     """Its innermost frame and the instruction that this stands at,"""
-    still_since: float
+    still_since: float | None = None
     """since when by the clock, less what the thread worked or waited to run."""
     over: bool = False
     """Whether the loop came round since."""
@@ -120,6 +129,7 @@ class Watchdog:
         self._delays: list[int] = []
         self._callback: _Callback | None = None
         self._cpu = self._late = 0.0
+        self._looks = 0
         self._next_line = 0.0
         self._untold = 0
         self.stalls = Stalls()
@@ -183,26 +193,42 @@ class Watchdog:
         known = self._callback
         if known is not None and (known.over or known.frame is not outer):
             known = self._callback = None
-        cpu, late = time.clock_gettime(self._clock), _read_delay(self._delays[1])
-        # What it worked since the last look, but for what we came late ourselves.
-        used = cpu - self._cpu - (late - self._late)
-        self._cpu, self._late = cpu, late
+        cpu = time.clock_gettime(self._clock)
+        used, self._cpu = cpu - self._cpu, cpu
+        self._looks += 1
+        if self._looks % REFRESH == 0:
+            self._late = _read_delay(self._delays[1])
         if outer is None or inner is None:
             return IDLE
-        # A clock that stands while the thread works or waits for a processor.
-        rest = time.monotonic() - cpu - _read_delay(self._delays[0])
         still = (inner, inner.f_lasti)
         if known is None:
-            known = self._callback = _Callback(outer, cpu, still, rest)
+            self._callback = self._begin_callback(outer, still, cpu, used)
+        elif known.still != still:
+            known.still, known.still_since = still, None
+            self._judge(known, cpu - known.cpu, 0.0)
+        else:
+            # A clock that stands while the thread works or waits for a processor.
+            rest = time.monotonic() - cpu - _read_delay(self._delays[0])
+            if known.still_since is None:
+                known.still_since = rest
+            self._judge(known, cpu - known.cpu, rest - known.still_since)
+        return CLOSE
+
+    def _begin_callback(
+        self, outer: FrameType, still: tuple[FrameType, int], cpu: float, used: float
+    ) -> _Callback:
+        known = _Callback(outer, cpu, still)
+        if outer.f_code.co_flags & _STEPS:
             assert self._loop is not None
             self._loop.call_soon_threadsafe(known.beat)
+        if used > HIDDEN * self._threshold:
+            # We wanted to look and could not: C code had the interpreter, unless we
+            # had no processor ourselves.
+            used -= _read_delay(self._delays[1]) - self._late
             if used > HIDDEN * self._threshold:
-                # We wanted to look and could not: C code had the interpreter.
                 known.cpu -= used
-        elif known.still != still:
-            known.still, known.still_since = still, rest
-        self._judge(known, cpu - known.cpu, rest - known.still_since)
-        return CLOSE
+                self._judge(known, used, 0.0)
+        return known
 
     def _judge(self, known: _Callback, spent: float, idle: float) -> None:
         if spent > self._threshold:
