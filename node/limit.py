@@ -1,16 +1,19 @@
-"""Limits on how often: token buckets and the log-in's growing wait.
+"""Limits on how often and how much: token buckets, the log-in's growing wait, and what
+is held at one time.
 
-Pure: time comes in as an argument. Both forget what is quiet, and hold a bounded
-number of keys, so that counting strangers costs a bounded amount of memory.
+Pure: time comes in as an argument. The first two forget what is quiet, and hold a
+bounded number of keys, so that counting strangers costs a bounded amount of memory.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 
-from protocol.errors import TooMany
+from protocol.errors import NodeBusy, TooMany
 
-__all__ = ["Buckets", "LoginGuard"]
+__all__ = ["Buckets", "Held", "LoginGuard"]
 
 KEYS_MAX = 50_000
 """Keys that are counted at one time, in some 10 MB; the quietest is forgotten."""
@@ -49,6 +52,40 @@ class Buckets:
         if not allowed:
             wait = (needed - level) / self._rate
             raise TooMany(self._what, retry_after=max(1, ceil(wait)))
+
+
+class Held:
+    """How much of something is held at one time, in all and by each key."""
+
+    def __init__(self, total: int, each: int, what: str) -> None:
+        """`what` completes the sentence "Too many requests; wait and try again"."""
+        self._total = total
+        self._each = each
+        self._what = what
+        self._held: Counter[str] = Counter()
+        self._sum = 0
+
+    @contextmanager
+    def hold(self, key: str, amount: int) -> Iterator[None]:
+        """Hold so much more, until the end of the block.
+
+        Raises:
+            TooMany: this key holds too much already.
+            NodeBusy: all keys together do.
+        """
+        if self._held[key] + amount > self._each:
+            raise TooMany(self._what, retry_after=1)
+        if self._sum + amount > self._total:
+            raise NodeBusy(self._what, retry_after=1)
+        self._held[key] += amount
+        self._sum += amount
+        try:
+            yield
+        finally:
+            self._sum -= amount
+            self._held[key] -= amount
+            if self._held[key] <= 0:
+                del self._held[key]
 
 
 @dataclass(slots=True)

@@ -7,13 +7,15 @@ who cannot sign uses up anything of anybody else.
 
 import ipaddress
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 
 from aiohttp import web
 
 from node.accounts.device import Device, Devices
 from node.api.message import read_body
 from node.clock import Clock
-from node.limit import Buckets
+from node.limit import Buckets, Held
+from protocol.limits import BODY_MAX
 from protocol.replay import NonceCache
 from protocol.signature import Claim, Request, read_claim, verify_request
 
@@ -22,6 +24,14 @@ __all__ = ["Gate", "network_of"]
 UNSIGNED_RATE, UNSIGNED_BURST = 5.0, 50.0
 """Requests a second, and at once, from one address, for what needs no known device:
 log-in and registration cost a tenth of a second of our time each."""
+
+
+BODY_SMALL = 64 * 1024
+"""Bytes of a body that is not counted: messages pass, whatever large ones wait."""
+
+BODIES, BODIES_EACH = 256 * 1024 * 1024, 16 * 1024 * 1024
+"""Bytes of larger bodies on their way in: in all, and of one device from one address.
+Whoever sends them slowly holds their memory for a minute."""
 
 
 class Gate:
@@ -50,6 +60,7 @@ class Gate:
         self._clock = clock
         self._limit = limit
         self._nonces = NonceCache()
+        self._bodies = Held(BODIES, BODIES_EACH, "Too much is on its way already.")
         self._strangers = Buckets(
             UNSIGNED_RATE, UNSIGNED_BURST, "Too many requests from your address."
         )
@@ -127,12 +138,25 @@ class Gate:
         await self._verify(request, _signed(request), key)
 
     async def _verify(self, request: web.Request, signed: Request, key: bytes) -> None:
-        body = await read_body(request)
+        with self._room(request, signed):
+            body = await read_body(request)
         now = int(self._clock())
         claim = verify_request(
             signed, public_key=key, body=body, destination=self._node, now=now
         )
         self._nonces.check(claim.keyid, claim.nonce, now)
+
+    def _room(
+        self, request: web.Request, signed: Request
+    ) -> AbstractContextManager[None]:
+        """Room for a body; by address too, for the signature is not checked yet."""
+        size = request.content_length
+        if size is None:
+            size = BODY_MAX if request.can_read_body else 0
+        if size <= BODY_SMALL:
+            return nullcontext()
+        key = f"{read_claim(signed).keyid} {self.remote(request)}"
+        return self._bodies.hold(key, min(size, BODY_MAX))
 
 
 def network_of(address: str) -> str:

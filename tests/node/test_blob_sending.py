@@ -1,4 +1,4 @@
-"""Readers of blobs that do not read: they cost little, and harm nobody."""
+"""Blobs whose readers or senders stand still: they cost little and harm nobody."""
 
 import asyncio
 import socket
@@ -6,9 +6,10 @@ import socket
 import pytest
 
 from node.api.blob import SENDING_EACH
+from node.api.gate import BODIES_EACH
 from node.app import Node
 from protocol.errors import TooMany
-from tests.node.blobs import get, upload
+from tests.node.blobs import OCTETS, get, upload
 from tests.node.phone import Phone
 
 LARGE = bytes(16 * 1024 * 1024)
@@ -55,6 +56,42 @@ async def test_one_device_has_so_many_at_a_time(alice: Phone, bob: Phone) -> Non
                 break
             except TooMany:
                 await asyncio.sleep(0.01)  # the node has not noticed yet
+
+
+async def test_bodies_that_come_slowly_are_bounded(alice: Phone, bob: Phone) -> None:
+    part = LARGE[: 1024 * 1024]
+    path, query, loop = (
+        f"/telex/v1/blobs/{'a' * 64}",
+        "offset=0",
+        asyncio.get_event_loop(),
+    )
+
+    async def begin_part() -> socket.socket:
+        headers = alice.headers("PATCH", path, query, part, content_type=OCTETS)
+        lines = [f"PATCH {path}?{query} HTTP/1.1", f"Content-Length: {len(part)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        line = socket.socket()
+        line.setblocking(False)
+        port = int(alice.base.rpartition(":")[2])
+        await loop.sock_connect(line, ("127.0.0.1", port))
+        await loop.sock_sendall(line, "\r\n".join([*lines, "", "x"]).encode())
+        return line
+
+    slow = [await begin_part() for _ in range(BODIES_EACH // len(part))]
+    async with asyncio.timeout(10):
+        while True:
+            line = await begin_part()
+            try:
+                async with asyncio.timeout(0.2):
+                    head = await loop.sock_recv(line, 1024)
+                break
+            except TimeoutError:  # one of the others had not been seen yet
+                slow.append(line)
+    assert head.startswith(b"HTTP/1.1 429 ")
+    await upload(bob, part)
+    await alice.create_room()  # small things pass
+    for line in slow:
+        line.close()
 
 
 async def test_who_does_not_read_is_cut_off(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from node.limit import Buckets, LoginGuard
-from protocol.errors import TooMany
+from node.limit import Buckets, Held, LoginGuard
+from protocol.errors import NodeBusy, TooMany
 
 
 def test_a_bucket_refills_at_its_rate() -> None:
@@ -57,3 +57,20 @@ def test_each_failure_doubles_the_wait() -> None:
     guard.succeeded(key)
     guard.failed(key, now)
     guard.check(key, now)
+
+
+def test_what_is_held_is_bounded_in_all_and_by_key() -> None:
+    held = Held(total=10, each=6, what="")
+    with held.hold("a", 4), held.hold("b", 5):
+        with pytest.raises(TooMany), held.hold("a", 3):
+            pytest.fail("a holds too much")
+        with pytest.raises(NodeBusy), held.hold("a", 2):
+            pytest.fail("all hold too much")
+        with held.hold("a", 1):
+            pass
+    with held.hold("a", 6):
+        pass
+    with pytest.raises(ValueError), held.hold("b", 6):
+        raise ValueError
+    with held.hold("b", 6):
+        pass
