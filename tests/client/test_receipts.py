@@ -163,6 +163,20 @@ async def test_switched_off_nobody_learns_what_was_read(join: Join) -> None:
     await until(partial(state_of, alice, room.id, "two"), lambda s: s is State.READ)
 
 
+async def test_large_rooms_have_none(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "RECEIPT_MEMBERS", 1)
+    alice, bob = await join("alice"), await join("bob")
+    room = await alice.start_direct(BOB)
+    await alice.send_text(room.id, "one")
+    await until(partial(texts, bob, room.id), partial(has, "one"))
+    await bob.mark_read(room.id)
+    await bob.send_text(room.id, "two")
+    await until(partial(texts, alice, room.id), partial(has, "two"))
+    assert await state_of(alice, room.id, "one") is State.SENT
+
+
 async def test_what_a_refused_message_told_is_told_again(
     fake: FakeNode, join: Join
 ) -> None:
