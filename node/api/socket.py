@@ -48,12 +48,19 @@ LOOK = 5.0
 SEND_TIMEOUT = 60.0
 """Seconds in which a device must take in what the socket's buffer holds (64 KiB)."""
 
+FRAME_TIMEOUT = 60.0
+"""Seconds for the rest of a message that has begun: the largest one at 300 kbit/s."""
+
 SUBMITS_MAX = 64
 """Submissions of one session under way; then its socket is not read until one ends."""
 
 FRAME_RATE, FRAME_BURST = 100.0, 1000.0
 """Frames a second of one session, and at once, above twice the messages that it may
-send; a faster one is read no faster than this."""
+send; a faster one is read no faster than this. A large one counts as several."""
+
+FRAME_COST = 16 * 1024
+"""Bytes of a message for which it counts as one frame more: at the rate above 2 MB a
+second, and at once 16 MB."""
 
 Handlers = Mapping[type, Callable[[Device, Any], None]]
 """By type of frame: who takes it. Called on the event loop, so it must be quick."""
@@ -162,6 +169,7 @@ class _Talk:
         "_api",
         "_at",
         "_level",
+        "_pacing",
         "_waiting",
         "remote",
         "session",
@@ -175,8 +183,10 @@ class _Talk:
         self._api = api
         self._level = FRAME_BURST
         self._at = socket.heard
+        self._pacing = False
+        """Whether it was too fast, and rests."""
         self._waiting = False
-        """Whether the socket is held until a submission ends."""
+        """Whether nothing is taken from the socket."""
         self.remote = remote
         self.session = session
         self.socket = socket
@@ -197,8 +207,13 @@ class _Talk:
             )
         except Exception as error:
             self._refuse(error)
-        self._waiting = self.under_way >= SUBMITS_MAX
-        return self._in_pace() and not self._waiting
+        return self.passed(1 + len(data) // FRAME_COST)
+
+    def passed(self, frames: int) -> bool:
+        """Count frames; whether there may be more."""
+        self._spend(frames)
+        self._waiting = self._pacing or self.under_way >= SUBMITS_MAX
+        return not self._waiting
 
     def drained(self) -> None:
         """The socket has room."""
@@ -210,12 +225,17 @@ class _Talk:
 
     def look(self, now: float) -> None:
         """Ping or break it if it is silent, or does not read."""
-        silence = now - self.socket.heard
-        stuck = not self.socket.ready and now - self.socket.full_since > SEND_TIMEOUT
-        if stuck or silence > 1.5 * HEARTBEAT:
-            self.socket.abort()
+        socket = self.socket
+        if socket.paused:  # by us: it is not its silence
+            if not socket.ready and now - socket.full_since > SEND_TIMEOUT:
+                socket.abort()
+            return
+        silence = now - socket.heard
+        slow = socket.began and now - socket.began > FRAME_TIMEOUT
+        if slow or silence > 1.5 * HEARTBEAT:
+            socket.abort()
         elif silence > HEARTBEAT:
-            self.socket.ping()
+            socket.ping()
 
     # --- frames -------------------------------------------------------------------
 
@@ -284,16 +304,26 @@ class _Talk:
     def _refuse(self, error: Exception) -> None:
         self.session.answer(ProblemFrame(refusal_of(error).problem()))
 
-    def _in_pace(self) -> bool:
-        """Whether frames come no faster than they may; if they do, it waits."""
+    def _spend(self, frames: int) -> None:
+        """Count frames; if they come faster than they may, no more is taken for the
+        time that they are ahead."""
         rate, now = self._api.frame_rate, self.socket.heard
-        level = min(FRAME_BURST, self._level + (now - self._at) * rate) - 1
-        self._level, self._at = level, now
-        if level >= 0:
-            return True
-        asyncio.get_running_loop().call_later(-level / rate, self._go_on)
-        return False
+        if now > self._at:
+            self._level = min(FRAME_BURST, self._level + (now - self._at) * rate)
+            self._at = now
+        self._level -= frames
+        if self._level < 0 and not self._pacing:
+            self._pacing = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(-self._level / rate, self._rested)
+
+    def _rested(self) -> None:
+        self._pacing = False
+        self._level, self._at = 0.0, asyncio.get_running_loop().time()
+        self._go_on()
 
     def _go_on(self) -> None:
+        if self._pacing or self.under_way >= SUBMITS_MAX:
+            return
         self._waiting = False
         self.socket.go_on()
