@@ -28,8 +28,11 @@ class Drafts:
         own.on(MUTE, self._changed)
         own.on(READ, self._read)
 
-    def set_draft(self, tx: Tx, room: LogId, text: str) -> None:
+    def set_draft(self, tx: Tx, room: LogId, text: str) -> int:
         """Keep what is being written in a room; empty: nothing is.
+
+        Returns:
+            When it was set (`Room.draft_time`).
 
         Raises:
             BadText: it is too long to be sent.
@@ -38,7 +41,7 @@ class Drafts:
         data = text.encode("utf-8", "replace")
         if len(data) > TEXT_MAX:
             raise BadText("This text is too long for one message; shorten it.")
-        self._set(tx, DRAFT, room, data)
+        return self._set(tx, DRAFT, room, data)
 
     def set_muted(self, tx: Tx, room: LogId, on: bool) -> None:
         """Let a room be quiet, or not.
@@ -58,11 +61,12 @@ class Drafts:
         if row is not None:
             self._set(tx, READ, room, int(row[0]).to_bytes(8, "big"))
 
-    def _set(self, tx: Tx, register: str, room: LogId, value: bytes) -> None:
+    def _set(self, tx: Tx, register: str, room: LogId, value: bytes) -> int:
         if tx.one("SELECT 1 FROM room WHERE id = ?", room) is None:
             raise UnknownRoom
-        self._own.set(tx, register, room, value)
+        time = self._own.set(tx, register, room, value)
         tx.rooms.add(room)
+        return time
 
     # --- what another device set ----------------------------------------------------
 

@@ -329,14 +329,17 @@ class Client(Assembly):
         await self._store.run(lambda tx: self._removing.set_timer(tx, room, seconds))
         self._workers.poke(room)
 
-    async def set_draft(self, room: LogId, text: str) -> None:
+    async def set_draft(self, room: LogId, text: str) -> int:
         """Keep what is being written in a room (`Room.draft`), on all our devices.
+
+        Returns:
+            Its `Room.draft_time`: what has an earlier one was written before.
 
         Raises:
             BadText: it is too long to be sent.
             UnknownRoom: there is no such room here.
         """
-        await self._store.run(lambda tx: self._drafts.set_draft(tx, room, text))
+        return await self._store.run(lambda tx: self._drafts.set_draft(tx, room, text))
 
     async def set_muted(self, room: LogId, on: bool) -> None:
         """Let a room be quiet (`Room.muted`) on all our devices, or not.

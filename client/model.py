@@ -190,6 +190,8 @@ class Room:
     """The least trusted of the other members: CHANGED, then UNVERIFIED."""
     draft: str = field(default="", repr=False)
     """What was written and not sent, on any device of this account."""
+    draft_time: int = 0
+    """When it was, in milliseconds: it only goes up, on whichever device."""
     disappearing: int = 0
     """Seconds after which messages vanish; 0 keeps them."""
     refuse_unverified: bool = False

@@ -100,13 +100,16 @@ class SelfGroup:
         """
         self._handlers[register] = handler
 
-    def set(self, tx: Tx, register: str, key: str, value: bytes) -> None:
+    def set(self, tx: Tx, register: str, key: str, value: bytes) -> int:
         """Set a value here and, soon, on the account's other devices.
 
         Args:
             register: a word that the feature owns.
             key: at most `KEY_MAX` bytes.
             value: at most `VALUE_MAX` bytes; empty: there is none any more.
+
+        Returns:
+            When it was set, in milliseconds: above whatever stood there before.
         """
         if len(value) > VALUE_MAX or len(key.encode()) > KEY_MAX:
             raise ValueError("a register's key or value is too long")
@@ -116,7 +119,7 @@ class SelfGroup:
             key,
         )
         if (b"" if row is None else bytes(row[0])) == value:
-            return
+            return 0 if row is None else int(row[1])
         # Above the one before, whatever the clocks of the two devices say; but never
         # so late that the others would not have it.
         now = self._clock.now_ms()
@@ -126,6 +129,7 @@ class SelfGroup:
         room = self.room(tx)
         if room is not None:
             tx.after.append(partial(self._wake, room))
+        return time
 
     def get(self, tx: Tx, register: str, key: str) -> bytes:
         """A value; empty if there is none."""

@@ -241,6 +241,8 @@ _ROOM = (
     " (SELECT m.id FROM message m WHERE m.room = r.id ORDER BY m.position DESC LIMIT 1"
     " ), (SELECT o.value FROM own_register o WHERE o.register = 'draft'"
     "   AND o.key = r.id),"
+    " (SELECT o.time FROM own_register o WHERE o.register = 'draft'"
+    "   AND o.key = r.id),"
     " EXISTS (SELECT 1 FROM own_register o WHERE o.register = 'mute'"
     "   AND o.key = r.id AND o.value != x''),"
     " r.hold, r.refuse_unverified, r.disappearing,"
@@ -371,7 +373,8 @@ def _message(row: tuple[Any, ...]) -> Message:
 
 def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
     id, title, direct, members, status, note, hub, activity, twin = row[:9]
-    unread, last, draft, muted, hold, refuse_unverified, disappearing, trust = row[9:]
+    unread, last, draft, drafted, muted = row[9:14]
+    hold, refuse_unverified, disappearing, trust = row[14:]
     return Room(
         id=id,
         title=visible_line(title) or f"A room at {visible_line(hub)}",
@@ -384,6 +387,7 @@ def _room(tx: Tx, row: tuple[Any, ...]) -> Room:
         hub=visible_line(hub),
         order=activity,
         draft=visible(bytes(draft or b"").decode("utf-8", "replace")),
+        draft_time=drafted or 0,
         muted=bool(muted),
         trust=Trust(trust or "unverified"),
         refuse_unverified=bool(refuse_unverified),

@@ -295,9 +295,10 @@ class FakeClient:
         self._messages[room] = [m for m in self._messages[room] if m.id != message]
         self._tell(MessageRemoved(room, message))
 
-    async def set_draft(self, room: LogId, text: str) -> None:
+    async def set_draft(self, room: LogId, text: str) -> int:
         self.calls.append(f"draft {text}")
         self._update(room, draft=text)
+        return self._rooms[room].draft_time
 
     async def set_muted(self, room: LogId, on: bool) -> None:
         self.calls.append(f"muted {on}")
@@ -400,6 +401,8 @@ class FakeClient:
             self._update(old.room, last=new)
 
     def _update(self, room: LogId, **values: object) -> None:
+        if "draft" in values:
+            values.setdefault("draft_time", self._rooms[room].draft_time + 1)
         self._rooms[room] = replace(self._rooms[room], **values)  # type: ignore[arg-type]
         self._tell(RoomChanged(self._rooms[room]))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client.errors import BackupFailed
-from client.model import Ailment, Message
+from client.model import Ailment, Message, RoomChanged
 from protocol.log import LogId
 from tests.tui.fake_client import FakeClient
 from tests.tui.looking import looking
@@ -167,11 +167,11 @@ async def test_a_draft_that_was_being_stored_survives_the_exit(
 ) -> None:
     kept, begun = client.set_draft, asyncio.Event()
 
-    async def slow(room: LogId, text: str) -> None:
+    async def slow(room: LogId, text: str) -> int:
         if not begun.is_set():
             begun.set()
             await asyncio.Event().wait()  # until the exit ends this worker
-        await kept(room, text)
+        return await kept(room, text)
 
     monkeypatch.setattr(client, "set_draft", slow)
     monkeypatch.setattr("tui.screens.open_room.DRAFT_SECONDS", 0.01)
@@ -209,6 +209,24 @@ async def test_drafts_are_kept_shown_and_brought_back(
         client.change_room(bob, draft="other words")
         await sight.rest()
         assert sight.chat.composer.text == "new words"
+
+
+async def test_news_from_before_takes_no_typed_word(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room's news may have been read before its draft was stored."""
+    monkeypatch.setattr("tui.screens.open_room.DRAFT_SECONDS", 0.01)
+    bob = client.add_room(BOB, direct=True)
+    async with looking(tmp_path, client=client, first_room=BOB) as sight:
+        await sight.until(lambda: sight.chat.room_id is not None)
+        (before,) = [room for room in await client.rooms() if room.id == bob]
+        await sight.type("tuesday")
+        await sight.until(lambda: "draft tuesday" in client.calls)
+        client.tell(RoomChanged(before))
+        await sight.rest()
+        assert sight.chat.composer.text == "tuesday"
+        await sight.press("enter")
+        await sight.sees("You", "tuesday")
 
 
 async def test_backup(client: FakeClient, tmp_path: Path) -> None:

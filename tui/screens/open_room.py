@@ -60,6 +60,8 @@ class OpenRoom(RoomActions):
         super().__init__(client)
         self._draft = ""
         """What the client was told last of the open room's draft."""
+        self._draft_time = 0
+        """When that was, as the client counts it."""
         self._reply: Message | None = None
         self._loading = False
         self._early: dict[MessageId, Message] = {}
@@ -107,6 +109,7 @@ class OpenRoom(RoomActions):
         self._early.clear()
         known = self.rooms.get(room)
         self._draft = known.draft if known is not None else ""
+        self._draft_time = known.draft_time if known is not None else 0
         self.composer.put(self._draft)
         self._fetch(room)
         self.load_members(room)
@@ -211,7 +214,9 @@ class OpenRoom(RoomActions):
         if text is None:
             return
         try:
-            await self.client.set_draft(room, text)
+            time = await self.client.set_draft(room, text)
+            if room == self.room_id:
+                self._draft_time = max(time, self._draft_time)
         except Exception:
             # Nobody asked for it, so nobody is told: the text stands there.
             LOG.exception("a draft was not stored")
@@ -238,8 +243,17 @@ class OpenRoom(RoomActions):
         self._draft_timer = self.set_timer(DRAFT_SECONDS, self._keep_draft)
 
     def take_draft(self, room: Room) -> None:
-        """Another device of this account wrote on, or sent it."""
-        if room.id == self.room_id and room.draft != self._draft:
+        """Another device of this account wrote on, or sent it.
+
+        The room may have been read before the client was told what stands here now:
+        then it has an older draft, and that must not take away what is being typed.
+        """
+        if room.id != self.room_id or room.id in self._unstored:
+            return
+        if room.draft_time <= self._draft_time:
+            return
+        self._draft_time = room.draft_time
+        if room.draft != self._draft:
             untouched = self.composer.text in (self._draft, "")
             self._draft = room.draft
             if untouched:
