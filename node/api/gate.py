@@ -1,8 +1,9 @@
 """Who is asking: signatures of devices, checked before anything else happens.
 
-In this order: what the signature claims, whether we know that device, how much it
-asks for, the body, the signature over all of it, and last the nonce, so that nobody
-who cannot sign uses up anything of anybody else.
+In this order: what the signature claims, whether we know that device, how much is
+asked in its name from there, the body, the signature over all of it, the nonce, and
+how much the device asks for; so nobody who cannot sign uses up anything of anybody
+else.
 """
 
 import ipaddress
@@ -74,8 +75,12 @@ class Gate:
         signed = _signed(request)
         claim = read_claim(signed)
         device = await self._devices.get(claim.keyid)
-        self._limit.take(device.address, self._clock())
+        # Whoever says that it is this device is counted with its address; what is
+        # the device's own is counted once it has proved itself.
+        said = f"{device.address} {self.remote(request)}"
+        self._limit.take(said, self._clock())
         await self._verify(request, signed, device.auth_key)
+        self._limit.take(device.address, self._clock())
         # Its body may have taken a minute, and the device may be revoked since.
         return await self._devices.get(claim.keyid)
 
