@@ -163,14 +163,14 @@ def test_an_end_in_order_leaves_a_blank_lock(tmp_path: Path) -> None:
 def test_a_process_that_stands_still_or_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "TIMEOUT", 2.0)
+    monkeypatch.setattr(local, "TIMEOUT", 1.0)
     process = Process(tmp_path)
     process.init()
     process.start()
     assert process.running is not None
     process.running.send_signal(signal.SIGSTOP)
     status, text = process.outcome("status")
-    assert status == 1 and "has not answered for 2 seconds" in text
+    assert status == 1 and "has not answered for 1 seconds" in text
     process.end(signal.SIGKILL)
     status, text = process.outcome("status")
     assert status == 1 and "running:     no" in text

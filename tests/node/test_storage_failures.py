@@ -167,46 +167,55 @@ async def first_page(alice: Phone, room: Room) -> Page:
     return await alice.call("GET", path, None, Page, query="after=0")
 
 
-async def test_a_full_disk(disk: Disk, on_disk: Process) -> None:
+async def test_a_disk_that_is_full_and_one_that_is_read_only(
+    disk: Disk, on_disk: Process
+) -> None:
     acked: Acked = {}
     async with writer(on_disk) as (alice, room):
-        filler = disk.fill()
-        error = await refused(alice, room, acked)
-        assert isinstance(error, StorageFull) and error.retry_after
-        status, text = on_disk.outcome("status")
-        assert status == 1 and "The disk is full" in text and "make room" in text
-        assert (await first_page(alice, room)).entries, "reading goes on"
-        filler.unlink()
-        await works_again(on_disk, alice, room)
-        # The same again, and now the process dies and is started on the full disk.
-        filler = disk.fill()
-        assert isinstance(await refused(alice, room, acked), StorageFull)
-        on_disk.end(9)
-        on_disk.start()
-        await check_log(alice, room.id, acked)
-        assert isinstance(await refused(alice, room, acked), StorageFull)
-        filler.unlink()
-        await works_again(on_disk, alice, room)
-        await check_log(alice, room.id, acked)
+        await full(disk, on_disk, alice, room, acked)
+        await immutable(disk, on_disk, alice, room, acked)
     status, log = on_disk.end()
     assert status == 0 and "Traceback" not in log
     assert log.count("The disk is full") <= 2, "said once, and not for each message"
     assert "All is in order" in on_disk.command("verify")
 
 
-async def test_a_database_that_is_made_immutable(disk: Disk, on_disk: Process) -> None:
-    acked: Acked = {}
-    async with writer(on_disk) as (alice, room):
-        files = sorted((disk.place / "data").glob("node.db*"))
-        run("chattr", "+i", *files)
-        error = await refused(alice, room, acked)
-        assert isinstance(error, StorageReadOnly) and error.retry_after
-        status, text = on_disk.outcome("status")
-        assert status == 1 and "read-only" in text
-        assert (await first_page(alice, room)).entries
-        run("chattr", "-i", *files)
-        await works_again(on_disk, alice, room)
-        await check_log(alice, room.id, acked)
+async def full(
+    disk: Disk, process: Process, alice: Phone, room: Room, acked: Acked
+) -> None:
+    filler = disk.fill()
+    error = await refused(alice, room, acked)
+    assert isinstance(error, StorageFull) and error.retry_after
+    status, text = process.outcome("status")
+    assert status == 1 and "The disk is full" in text and "make room" in text
+    assert (await first_page(alice, room)).entries, "reading goes on"
+    filler.unlink()
+    await works_again(process, alice, room)
+    # The same again, and now the process dies and is started on the full disk.
+    filler = disk.fill()
+    assert isinstance(await refused(alice, room, acked), StorageFull)
+    process.end(9)
+    process.start()
+    await check_log(alice, room.id, acked)
+    assert isinstance(await refused(alice, room, acked), StorageFull)
+    filler.unlink()
+    await works_again(process, alice, room)
+    await check_log(alice, room.id, acked)
+
+
+async def immutable(
+    disk: Disk, process: Process, alice: Phone, room: Room, acked: Acked
+) -> None:
+    files = sorted((disk.place / "data").glob("node.db*"))
+    run("chattr", "+i", *files)
+    error = await refused(alice, room, acked)
+    assert isinstance(error, StorageReadOnly) and error.retry_after
+    status, text = process.outcome("status")
+    assert status == 1 and "read-only" in text
+    assert (await first_page(alice, room)).entries
+    run("chattr", "-i", *files)
+    await works_again(process, alice, room)
+    await check_log(alice, room.id, acked)
 
 
 @pytest.mark.long
@@ -231,23 +240,29 @@ async def test_a_disk_that_the_kernel_makes_read_only(
         await check_log(alice, room.id, acked)
 
 
-async def test_a_database_that_another_program_holds(process: Process) -> None:
-    acked: Acked = {}
+async def test_a_database_that_is_held_and_one_that_is_damaged(
+    process: Process,
+) -> None:
+    path = process.config.parent / "data" / "node.db"
     async with writer(process) as (alice, room):
-        path = process.config.parent / "data" / "node.db"
         assert process.end()[0] == 0
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
-        process.start()  # it reads all the same
-        error = await refused_in_time(alice, room)
-        assert isinstance(error, StorageBusy) and error.retry_after
-        status, text = process.outcome("status")
-        assert status == 1 and "Another program holds the database" in text
-        assert (await first_page(alice, room)).entries
-        other.execute("ROLLBACK")
-        other.close()
-        await works_again(process, alice, room)
-        await check_log(alice, room.id, acked)
+        await held(path, process, alice, room)
+        await damaged(path, process, alice, room)
+
+
+async def held(path: Path, process: Process, alice: Phone, room: Room) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    process.start()  # it reads all the same
+    error = await refused_in_time(alice, room)
+    assert isinstance(error, StorageBusy) and error.retry_after
+    status, text = process.outcome("status")
+    assert status == 1 and "Another program holds the database" in text
+    assert len((await first_page(alice, room)).entries) == 2
+    other.execute("ROLLBACK")
+    other.close()
+    await works_again(process, alice, room)
+    assert len((await first_page(alice, room)).entries) == 3
 
 
 async def refused_in_time(alice: Phone, room: Room) -> Refused:
@@ -259,32 +274,30 @@ async def refused_in_time(alice: Phone, room: Room) -> Refused:
     pytest.fail("it was taken")
 
 
-async def test_a_damaged_page(process: Process) -> None:
-    async with writer(process) as (alice, room):
-        other = await alice.create_room()
-        data = [alice.message(room, os.urandom(1000)) for _ in range(60)]
-        for each in data:
-            await alice.submit(each)
-        for _ in range(60):
-            await alice.submit(alice.message(other, os.urandom(1000)))
-        assert process.end()[0] == 0
-        damage(process.config.parent / "data" / "node.db", data[20])
-        process.start()
-        with pytest.raises(StorageDamaged):
-            await first_page(alice, room)
-        status, text = process.outcome("status")
-        assert status == 1 and "damaged" in text and "telex-node verify" in text
-        # What does not need that page goes on.
-        receipt = await alice.submit(alice.message(other))
-        page = await first_page(alice, other)
-        assert receipt.seq == page.head == 62
-        async with alice.session() as socket:
-            await socket.ack(**{room.id: 0, other.id: 0})
-            assert len(await socket.entries(other.id, 62)) == 62
-            receipt = await socket.submit(alice.message(room))
-            assert receipt.seq == 63
-        status, text = process.outcome("verify")
-        assert status == 1 and room.id in text
+async def damaged(path: Path, process: Process, alice: Phone, room: Room) -> None:
+    other = await alice.create_room()
+    data = [alice.message(room, os.urandom(1000)) for _ in range(60)]
+    for each in data:
+        await alice.submit(each)
+    for _ in range(60):
+        await alice.submit(alice.message(other, os.urandom(1000)))
+    assert process.end()[0] == 0
+    damage(path, data[20])
+    process.start()
+    with pytest.raises(StorageDamaged):
+        await first_page(alice, room)
+    status, text = process.outcome("status")
+    assert status == 1 and "damaged" in text and "telex-node verify" in text
+    # What does not need that page goes on.
+    receipt = await alice.submit(alice.message(other))
+    page = await first_page(alice, other)
+    assert receipt.seq == page.head == 62
+    async with alice.session() as socket:
+        await socket.ack(**{room.id: 0, other.id: 0})
+        assert len(await socket.entries(other.id, 62)) == 62
+        assert (await socket.submit(alice.message(room))).seq == 64
+    status, text = process.outcome("verify")
+    assert status == 1 and room.id in text
 
 
 def damage(path: Path, marker: bytes) -> None:
