@@ -318,6 +318,8 @@ class Store:
         if self._health.state == "locked":
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_RETRY}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # Before anything is remembered: from here on nobody else writes.
+        self._look_for_others(connection)
         raw = connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         if trial or ailing:
