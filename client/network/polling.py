@@ -17,12 +17,12 @@ from client.network.session import Heard
 from client.network.transport import Transport
 from protocol.errors import Refused
 from protocol.log import LogId, read_submission
+from protocol.sync import Polled
 from protocol.wire import (
     AckFrame,
     Empty,
     FromDevice,
     FromNode,
-    Polled,
     ProblemFrame,
     Ready,
     Receipt,

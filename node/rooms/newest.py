@@ -19,7 +19,10 @@ from node.storage.tables import CursorRow, EntryRow, LogRow, core
 from protocol.errors import BadRequest
 from protocol.limits import BATCH_BYTES, BATCH_ENTRIES, NEWEST_BYTES, NEWEST_ROOMS
 from protocol.log import LogId
-from protocol.wire import NewestRooms, RoomNews, RoomState
+from protocol.sync import NewestRooms, RoomNews
+from protocol.wire import (
+    RoomState,
+)
 
 __all__ = ["Newest", "entry_time", "read_place"]
 

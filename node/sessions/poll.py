@@ -19,7 +19,10 @@ from node.sessions.delivery import Delivery
 from node.sessions.line import SharedEntries
 from node.sessions.session import Session
 from protocol.limits import POLL_GAP
-from protocol.wire import FromNode, Polled
+from protocol.sync import Polled
+from protocol.wire import (
+    FromNode,
+)
 
 __all__ = ["PollLine", "Polls"]
 

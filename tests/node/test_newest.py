@@ -23,7 +23,11 @@ from protocol.codec import encode
 from protocol.errors import BadRequest
 from protocol.limits import NEWEST_BYTES, NEWEST_ROOMS
 from protocol.log import Entry, LogId, read_entry
-from protocol.wire import NewestRooms, Page, Rooms
+from protocol.sync import NewestRooms
+from protocol.wire import (
+    Page,
+    Rooms,
+)
 from tests.helpers.fuzz import fuzzing
 from tests.node.phone import Phone, Room
 

@@ -15,12 +15,12 @@ from protocol.errors import BadRequest, SessionReplaced, TooMany, UnknownRoom
 from protocol.limits import BATCH_ENTRIES, WINDOW_BYTES
 from protocol.log import LogId, read_entry
 from protocol.presence import People, Presence, Typing
+from protocol.sync import Polled
 from protocol.wire import (
     AckFrame,
     Empty,
     Entries,
     FromNode,
-    Polled,
     ProblemFrame,
     Ready,
     Rooms,
