@@ -13,7 +13,17 @@ from node.event import Event
 from protocol.errors import NodeFault, Refused
 from protocol.log import LogId
 
-__all__ = ["Batched", "Item", "Job", "Run", "Transaction", "runs_of"]
+__all__ = [
+    "Batched",
+    "Item",
+    "Job",
+    "Run",
+    "Transaction",
+    "join",
+    "may_divide",
+    "pieces_of",
+    "runs_of",
+]
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out")
@@ -135,3 +145,32 @@ def runs_of(batch: "list[Job | Item]") -> "list[Job | Run]":
         else:
             runs.append(Run(batched, [cast("Item", job).item for job in jobs]))
     return runs
+
+
+def may_divide(runs: "list[Job | Run]") -> bool:
+    """Whether more than one thing is in them."""
+    return len(runs) > 1 or any(isinstance(r, Run) and len(r.items) > 1 for r in runs)
+
+
+def pieces_of(runs: "list[Job | Run]") -> "list[Job | Run]":
+    """The same work, each thing by itself, as if nothing had been done of it."""
+    pieces: list[Job | Run] = []
+    for run in runs:
+        if isinstance(run, Job):
+            run.error, run.events = None, []
+            pieces.append(run)
+        else:
+            pieces += [Run(run.batched, [item]) for item in run.items]
+    return pieces
+
+
+def join(runs: "list[Job | Run]", pieces: "list[Job | Run]") -> None:
+    """Take what became of `pieces_of(runs)` back to the runs they come from."""
+    left = iter(pieces)
+    for run in runs:
+        if isinstance(run, Job):
+            next(left)
+            continue
+        singles = [next(left) for _ in run.items]
+        run.outcomes = [o for s in singles if isinstance(s, Run) for o in s.outcomes]
+        run.events = [event for single in singles for event in single.events]

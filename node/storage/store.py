@@ -35,7 +35,17 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from node.event import Event
-from node.storage.batch import Batched, Item, Job, Run, Transaction, runs_of
+from node.storage.batch import (
+    Batched,
+    Item,
+    Job,
+    Run,
+    Transaction,
+    join,
+    may_divide,
+    pieces_of,
+    runs_of,
+)
 from node.storage.engine import BUSY_TIMEOUT, open_engine
 from node.storage.health import (
     WELL,
@@ -207,7 +217,7 @@ class Store:
 
         Args:
             operation: runs in the writer's thread; it must be short, must not wait,
-                and may run on a connection that later rolls back.
+                may run on a connection that later rolls back, and then once more.
             size: the bytes that it holds, for the queue's limit.
 
         Returns:
@@ -261,11 +271,8 @@ class Store:
         try:
             while (batch := self._take()) is not None:
                 runs = runs_of(batch)
-                try:
-                    if runs or self._health is not self._damage:
-                        self._commit(self._connect(engine), runs)
-                except BaseException as error:  # whatever it was: nothing is on disk
-                    self._fail(runs, error)
+                if runs or self._health is not self._damage:
+                    self._write(engine, runs)
                 if runs:
                     self._tell(runs)
                 try:
@@ -275,6 +282,22 @@ class Store:
         finally:
             self._disconnect()
             engine.dispose()
+
+    def _write(self, engine: Engine, runs: "list[Job | Run]") -> None:
+        """Do them in one transaction, and refuse them if it fails."""
+        try:
+            self._commit(self._connect(engine), runs)
+        except BaseException as error:  # whatever it was: nothing is on disk
+            if error_code(error) not in _DAMAGE or not may_divide(runs):
+                self._fail(runs, error)
+                return
+            # Who touches a damaged page ends the transaction of all: find them.
+            self._fail([], error)
+            pieces = pieces_of(runs)
+            half = len(pieces) // 2
+            self._write(engine, pieces[:half])
+            self._write(engine, pieces[half:])
+            join(runs, pieces)
 
     def _connect(self, engine: Engine) -> Connection:
         if self._writer is None:
@@ -432,12 +455,16 @@ _BATCH_ENDING = frozenset(
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
     }
 )
 
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 
 def _ends_batch(error: DBAPIError, raw: sqlite3.Connection) -> bool:
-    """Whether the transaction is over, or may be: a damaged page alone ends none."""
+    """Whether nothing more can be written in this transaction."""
     return error_code(error) in _BATCH_ENDING or not raw.in_transaction
 
 

@@ -5,18 +5,24 @@ Real ones: a file system in a file, filled, broken and made immutable under a ru
 """
 
 import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from asyncio import Future
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from client.network.refusals import says_later
+from node.storage.health import diagnose, refusal
+from node.storage.schema import migrate
+from node.storage.store import Store, Transaction
 from protocol.errors import (
     CODES,
+    NodeFault,
     Refused,
     StorageBusy,
     StorageDamaged,
@@ -307,6 +313,125 @@ def damage(path: Path, marker: bytes) -> None:
     assert data[page] == 0x0D, "a leaf of a table"
     data[page : page + 64] = b"\xff" * 64
     path.write_bytes(data)
+
+
+async def test_a_damaged_page_spoils_no_neighbour_s_write(tmp_path: Path) -> None:
+    """In one batch: what touches the page is refused, what does not is on disk."""
+    path = tmp_path / "node.db"
+    migrate(path)
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE spoilt (a)")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = other.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'spoilt'"
+        ).fetchone()
+    other.close()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+
+    def put(key: str) -> Callable[[Transaction], None]:
+        def work(transaction: Transaction) -> None:
+            row = "INSERT INTO setting VALUES (?, 'v')"
+            transaction.connection.exec_driver_sql(row, (key,))
+
+        return work
+
+    def touch(transaction: Transaction) -> None:
+        put("never")(transaction)
+        transaction.connection.exec_driver_sql("INSERT INTO spoilt VALUES (1)")
+
+    class Many:
+        """`Batched`, of keys and those who wait for them."""
+
+        def write(
+            self, transaction: Transaction, items: Sequence[tuple[str, Future[str]]]
+        ) -> list[str]:
+            for key, _ in items:
+                (touch if key == "touch" else put(key))(transaction)
+            return [key for key, _ in items]
+
+        def done(
+            self,
+            items: Sequence[tuple[str, Future[str]]],
+            outcomes: Sequence[str | Refused],
+        ) -> None:
+            for (_, future), outcome in zip(items, outcomes, strict=True):
+                if isinstance(outcome, Refused):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    many = Many()
+
+    def batched(store: Store, key: str) -> Future[str]:
+        future: Future[str] = asyncio.get_running_loop().create_future()
+        store.put(many, (key, future), 1)
+        return future
+
+    store = Store(path, on_events=lambda _: None)
+    await store.start()
+    try:
+        results = await asyncio.gather(
+            store.write(put("one")),
+            store.write(touch),
+            *(batched(store, key) for key in ("three", "touch", "four")),
+            store.write(put("two")),
+            return_exceptions=True,
+        )
+        assert isinstance(results.pop(3), StorageDamaged)
+        assert isinstance(results.pop(1), StorageDamaged)
+        assert results == [None, "three", "four", None]
+        assert store.health.state == "damaged"
+        with pytest.raises(StorageDamaged):
+            await store.read(lambda c: c.exec_driver_sql("SELECT * FROM spoilt").all())
+        await store.write(put("five"))
+        assert store.health.state == "damaged", "until somebody has restored it"
+        keys = await store.read(
+            lambda c: c.exec_driver_sql("SELECT key FROM setting").scalars().all()
+        )
+        assert sorted(keys) == ["five", "four", "one", "three", "two"]
+    finally:
+        await store.stop()
+
+
+def failure(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("some words")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (OSError(errno.ENOSPC, ""), "full"),
+        (OSError(errno.EDQUOT, ""), "full"),
+        (OSError(errno.EROFS, ""), "read_only"),
+        (OSError(errno.EIO, ""), "failed"),
+        (failure(sqlite3.SQLITE_FULL), "full"),
+        (failure(sqlite3.SQLITE_READONLY_DBMOVED), "read_only"),
+        (failure(sqlite3.SQLITE_BUSY_SNAPSHOT), "locked"),
+        (failure(sqlite3.SQLITE_CORRUPT_INDEX), "damaged"),
+        (failure(sqlite3.SQLITE_NOTADB), "damaged"),
+        (failure(sqlite3.SQLITE_IOERR_WRITE), "failed"),
+        (failure(sqlite3.SQLITE_CONSTRAINT), None),
+        (ValueError("no"), None),
+    ],
+)
+def test_what_an_error_says(
+    tmp_path: Path, error: Exception, state: str | None
+) -> None:
+    path = tmp_path / "node.db"
+    path.touch()
+    found = diagnose(error, path)
+    assert (found.state if found is not None else None) == state
+    assert [entry.name for entry in tmp_path.iterdir()] == ["node.db"]
+    told = refusal(error, found)
+    if found is None:
+        assert isinstance(told, NodeFault)
+    else:
+        assert told.retry_after and told.code.startswith("storage_")
+        assert found.sentence().endswith((".", "order."))
 
 
 def test_every_refusal_of_the_storage_is_temporary() -> None:

@@ -126,6 +126,21 @@ def test_off_means_off() -> None:
     assert not dog.running
 
 
+async def test_a_system_without_such_timers_is_not_watched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(clock: int, interval: float) -> None:
+        raise OSError("there is no timer_create here")
+
+    monkeypatch.setattr(module, "CpuTimer", refuse)
+    with caplog.at_level(logging.INFO, logger="node.watchdog"):
+        dog = Watchdog()
+        dog.start()
+        await until(lambda: "is not watched" in caplog.text)
+        assert not dog.running
+        dog.stop()
+
+
 # --- a real node under what is heavy ----------------------------------------------
 
 
