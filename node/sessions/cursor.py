@@ -51,11 +51,13 @@ class Cursors:
         self._pending: dict[_Key, int] = {}
         self._writing: dict[_Key, int] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._flushed = False
 
     def move(self, store: Store, device: str, name: LogId, seq: int) -> None:
         """A device that reads a log has it up to a seq."""
-        if len(self._pending) < PENDING_MAX:
-            self._pending[device, name] = seq
+        key = (device, name)
+        if key in self._pending or len(self._pending) < PENDING_MAX:
+            self._pending[key] = seq
         if self._timer is None and not self._writing:
             self._start(store, DELAY)
 
@@ -65,22 +67,26 @@ class Cursors:
         return max(seq, self._pending.get(key, 0), self._writing.get(key, 0))
 
     def flush(self, store: Store) -> None:
-        """Write what waits now: the node stops."""
+        """Write what waits now, and nothing later: the node stops."""
+        self._flushed = True
         if self._timer is not None:
             self._timer.cancel()
         self._put(store)
 
     def _start(self, store: Store, delay: float) -> None:
+        if self._flushed:
+            return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(delay, self._put, store)
 
     def _put(self, store: Store) -> None:
         self._timer = None
-        if self._writing or not self._pending:
+        if not self._pending or (self._writing and not self._flushed):
             return
-        self._writing, self._pending = self._pending, {}
+        cursors, self._pending = self._pending, {}
+        self._writing = self._writing | cursors
         try:
-            store.put(self, (store, self._writing), 64 * len(self._writing))
+            store.put(self, (store, cursors), 64 * len(cursors))
         except Refused as error:
             self._again(store, error)
 

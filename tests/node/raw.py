@@ -4,11 +4,13 @@ import asyncio
 import base64
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
 from node.app import Node
+from node.storage.store import Store
 from protocol.codec import decode, encode
 from protocol.log import LogId
 from protocol.wire import AckFrame, FromNode, SubmitFrame
@@ -87,6 +89,25 @@ async def gone(node: Node) -> None:
     assert not delivery._readers
     assert not delivery._subscribed
     assert not node._sockets._talks
+
+
+@asynccontextmanager
+async def held(store: Store) -> AsyncIterator[None]:
+    """What is queued meanwhile is one batch."""
+    entered, go = threading.Event(), threading.Event()
+
+    def wait(_: object) -> None:
+        entered.set()
+        go.wait(20)
+
+    task = asyncio.create_task(store.write(wait))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(entered.wait, 10)
+    try:
+        yield
+    finally:
+        go.set()
+        await task
 
 
 class Raw:

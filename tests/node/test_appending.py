@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import tempfile
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -30,7 +29,7 @@ from protocol.log import GENESIS, LogId, chain, read_entry, read_submission
 from protocol.wire import Receipt
 from tests.node.phone import Phone, Room, further_phone, mail, phone, revocation
 from tests.node.process import check_log
-from tests.node.raw import until
+from tests.node.raw import held, until
 from tests.node.server import make_node, make_settings
 
 Outcome = Receipt | Refused
@@ -46,25 +45,6 @@ def put(submissions: Submissions, datas: Iterable[bytes]) -> "asyncio.Future[Any
         submissions.put(read_incoming(data), future.set_result)
         futures.append(future)
     return asyncio.gather(*futures)
-
-
-@asynccontextmanager
-async def held(store: Store) -> AsyncIterator[None]:
-    """What is queued meanwhile is one batch."""
-    entered, go = threading.Event(), threading.Event()
-
-    def wait(_: object) -> None:
-        entered.set()
-        go.wait(20)
-
-    task = asyncio.create_task(store.write(wait))
-    await asyncio.sleep(0)
-    await asyncio.to_thread(entered.wait, 10)
-    try:
-        yield
-    finally:
-        go.set()
-        await task
 
 
 async def meet(alice: Phone, bob: Phone) -> tuple[Room, Room]:
