@@ -203,10 +203,11 @@ class Node:
 
     def _federation(self, inbox: PeerInbox) -> Federation:
         settings = self.settings
+        self._peers = Peers(self.store, self._clock)
         return Federation(
             settings.name,
             self._keys.key,
-            peer_store=Peers(self.store, self._clock),
+            peer_store=self._peers,
             log_store=inbox,
             services=PeerServices(
                 self.accounts,
@@ -429,6 +430,7 @@ class Node:
     def _on_foreign_change(self) -> None:
         """An admin's command wrote to the database."""
         self.delivery.on_foreign_change()
+        self._peers.forget()
         self.federation.look_again()
 
     def _wake(self, peer: str) -> None:

@@ -1,5 +1,7 @@
 """What federation remembers of other nodes, in the node's database."""
 
+from collections import OrderedDict
+
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
@@ -12,22 +14,48 @@ __all__ = ["Peers", "list_peers"]
 
 _peer = core(PeerRow)
 
+KNOWN_MAX = 1000
+"""Records kept in memory, in some megabytes; the one not asked for longest goes."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PeerRecord)
 
 
 class Peers:
-    """The port `federation.ports.PeerStore`."""
+    """The port `federation.ports.PeerStore`.
+
+    Records are kept in memory, because every request from and to a node asks; what is
+    written, here or by another process, drops them.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        self._known: OrderedDict[str, PeerRecord] = OrderedDict()
+        self._version = 0
+
+    def forget(self) -> None:
+        """Something changed: ask the database again."""
+        self._known.clear()
+        self._version += 1
 
     async def get_peer(self, name: str) -> PeerRecord | None:
         """The record, or None for a node that was never met."""
+        known = self._known.get(name)
+        if known is not None:
+            self._known.move_to_end(name)
+            return known
+        version = self._version
         query = select(_peer.c.record).where(_peer.c.name == name)
         stored = await self._store.read(lambda c: c.scalar(query))
-        return None if stored is None else _decoder.decode(stored)
+        if stored is None:
+            return None
+        record = _decoder.decode(stored)
+        if version == self._version:  # else it may be older than what was written
+            self._known[name] = record
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+        return record
 
     async def store_peer(self, record: PeerRecord) -> None:
         """Insert or replace the record of `record.name`."""
@@ -46,7 +74,10 @@ class Peers:
                 insert(_peer).values(name=record.name, record=encoded, changed=now)
             )
 
-        await self._store.write(write, size=len(encoded))
+        try:
+            await self._store.write(write, size=len(encoded))
+        finally:
+            self.forget()
 
     async def list_peers(self) -> list[PeerRecord]:
         """Every record."""
