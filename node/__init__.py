@@ -3,6 +3,7 @@
     cli ── app ── api        HTTP and WebSocket: thin handlers, which call
      │      │      ├ accounts    account logs, devices, key packages, recovery, vaults
      │      │      ├ blobs       encrypted files, and copies of other nodes'
+     │      │      ├ presence    who is there, who types: told, never stored
      │      │      ├ rooms       what comes in, the hub, who may read; mailboxes
      │      │      └ sessions    delivery to devices
      │      ├ peers          what `federation` needs of this node
