@@ -7,7 +7,6 @@ database.
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from itertools import islice
 
 from node.sessions.line import SharedEntries
 from protocol.log import LogId
@@ -80,7 +79,8 @@ class Tail:
         size = 0
         start = after + 1 - recent.first
         stop = min(len(recent.entries), upto - recent.first + 1, start + limit)
-        for data in islice(recent.entries, start, stop):
+        for place in range(start, stop):  # from the near end, so each is found at once
+            data = recent.entries[place]
             size += len(data)
             if found and size > max_bytes:
                 break
