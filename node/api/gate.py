@@ -9,6 +9,7 @@ else.
 import ipaddress
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from node.accounts.device import Device, Devices
 from node.api.message import read_body
 from node.clock import Clock
 from node.limit import Buckets, Held
+from protocol.errors import Refused
 from protocol.limits import BODY_MAX
 from protocol.replay import NonceCache
 from protocol.signature import Claim, Request, read_claim, verify_request
@@ -33,6 +35,11 @@ BODY_SMALL = 64 * 1024
 BODIES, BODIES_EACH = 256 * 1024 * 1024, 16 * 1024 * 1024
 """Bytes of larger bodies on their way in: in all, and of one device from one address.
 Whoever sends them slowly holds their memory for a minute."""
+
+
+FORGED_RATE, FORGED_BURST = 5.0, 100.0
+"""Requests a second, and at once, from one address, that prove nothing: beyond it they
+are told to wait and not what is wrong. Others from there are not touched by it."""
 
 
 class Gate:
@@ -65,6 +72,11 @@ class Gate:
         self._strangers = Buckets(
             UNSIGNED_RATE, UNSIGNED_BURST, "Too many requests from your address."
         )
+        self._forged = Buckets(
+            FORGED_RATE,
+            FORGED_BURST,
+            "Too many requests from your address are not signed, or not well.",
+        )
 
     async def device(self, request: web.Request) -> Device:
         """The device that signed a request.
@@ -72,6 +84,14 @@ class Gate:
         Raises:
             Refused: it is not signed, or by nobody who may come in.
         """
+        try:
+            return await self._device(request)
+        except Refused as error:
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                self._forged.take(self.remote(request), self._clock())
+            raise
+
+    async def _device(self, request: web.Request) -> Device:
         signed = _signed(request)
         claim = read_claim(signed)
         device = await self._devices.get(claim.keyid)

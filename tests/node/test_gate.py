@@ -21,7 +21,10 @@ async def ask(device: Phone, address: str, **spoiled: Any) -> int:
     return (await device.send("GET", PATH, headers=headers))[0]
 
 
-async def test_who_cannot_sign_empties_no_bucket_but_its_own(tmp_path: Path) -> None:
+async def test_who_cannot_sign_empties_no_bucket_but_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.api.patience.PENALTY", 0.0)
     settings = make_settings(tmp_path)
     settings = replace(
         settings,
