@@ -25,7 +25,7 @@ from protocol.presence import (
     ShownPerson,
 )
 
-__all__ = ["GIVE_UP", "OUTLETS_MAX", "PACE", "RENEW", "Outlets"]
+__all__ = ["OUTLETS_MAX", "PACE", "RENEW", "Outlets"]
 
 PACE = 0.25
 """Seconds between the end of a request and the next one to the same node."""
@@ -35,12 +35,8 @@ RENEW = PEER_LEASE * 0.4
 request may be lost."""
 
 RETRY_FIRST, RETRY_MAX = 30.0, 600.0
-"""Seconds until a node that did not answer is tried again, doubling; after the last
-our people's leases there have ended anyway."""
-
-GIVE_UP = 6
-"""Failures after which a node is left alone until it asks, or somebody comes here who
-asks it."""
+"""Seconds until a node that did not answer is tried again, doubling, or until it asks
+us. Federation itself lets no request through to a node that it is waiting for."""
 
 OUTLETS_MAX = 5_000
 """Nodes that our people show themselves to: as many as a large node knows. Who is on
@@ -64,6 +60,7 @@ class _Outlet:
     """Whether it asked us while the request was under way: then somebody listens,
     whatever its answer says of the moment before."""
     failures: int = 0
+    failed_at: float = 0.0
     next_at: float = 0.0
     said_at: float = 0.0
 
@@ -118,6 +115,10 @@ class Outlets:
         Nobody else is named, whoever else is there.
         """
         outlet = self._outlets.get(node)
+        if outlet is not None and outlet.failures:  # it is there again
+            # But its answers may still be lost: not more often for that.
+            soon = max(now + PACE, outlet.failed_at + RETRY_FIRST)
+            outlet.next_at = min(outlet.next_at, soon)
         if not probe:
             return PeerPresenceAnswer(0 if outlet is None else outlet.run)
         quiet = outlet is None or not outlet.listens
@@ -127,8 +128,7 @@ class Outlets:
         if quiet:  # nobody there listened before: these are all who do
             outlet.run, outlet.fresh, outlet.listens = self._run(), False, True
             outlet.said_at = now
-        outlet.failures, outlet.probed = 0, True
-        outlet.next_at = min(outlet.next_at, now + PACE)
+        outlet.probed = True
         people: dict[str, ShownPerson] = {}
         for viewer in probe:
             for word in self._roll.seen_by(viewer):
@@ -247,14 +247,12 @@ class Outlets:
         outlet = self._outlets[node]
         outlet.busy = False
         outlet.failures += 1
+        outlet.failed_at = now
         wait = RETRY_FIRST * 2.0 ** min(outlet.failures - 1, 10)
         outlet.next_at = now + min(RETRY_MAX, wait)
-        outlet.fresh, outlet.listens = True, outlet.failures < GIVE_UP
+        outlet.fresh, outlet.listens = True, True
         outlet.dirty, outlet.dropped, outlet.typing = {}, {}, {}
-        if outlet.listens:
-            outlet.probes |= dict.fromkeys(outlet.asked)
-        else:
-            outlet.probes = {}
+        outlet.probes |= dict.fromkeys(outlet.asked)
         outlet.asked = []
 
     def unknown(self, node: str) -> None:

@@ -1,6 +1,7 @@
 """The pure parts of presence: against a plain model, and rule by rule."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.presence.hearsay import Hearsay
-from node.presence.outlet import GIVE_UP, PACE, RENEW, Outlets
+from node.presence.outlet import PACE, RENEW, Outlets
 from node.presence.roll import GATHER, PAUSE, Change, Roll
 from node.presence.tray import Tray
 from node.presence.typists import TypingRoom, Typists
@@ -337,23 +338,25 @@ def test_what_was_not_heard_is_all_said_anew(roll: Roll) -> None:
     assert third is not None and third.fresh and third.people == first.people
 
 
-def test_a_node_that_never_answers_is_left_alone(roll: Roll) -> None:
-    outlets, now = Outlets(roll, runs()), 101.0
+def test_a_node_that_does_not_answer_is_asked_ever_less_until_it_asks(
+    roll: Roll,
+) -> None:
+    outlets, now, times = Outlets(roll, runs()), 101.0, []
     told(outlets, roll, now)
-    for _ in range(GIVE_UP):
+    for _ in range(8):
         due = outlets.next_due()
         assert due is not None
         now = due
+        times.append(now)
         assert outlets.take(OTHER) is not None
         outlets.failed(OTHER, now)
-    assert outlets.next_due() is None
-    roll.say(PHONE, ALICE, "away", None, now)
-    told(outlets, roll, now + 1)
-    assert outlets.next_due() is None
-    outlets.answer(OTHER, [CAROL], now + 2)
-    roll.say(PHONE, ALICE, "online", None, now + 10)
-    told(outlets, roll, now + 11)
-    assert outlets.due(now + 12) == [OTHER]
+        roll.say(PHONE, ALICE, "away" if len(times) % 2 else "dnd", None, now)
+        told(outlets, roll, now + 1)
+    gaps = [b - a for a, b in pairwise(times)]
+    assert gaps == [30, 60, 120, 240, 480, 600, 600]
+    outlets.answer(OTHER, [], now + 2)
+    assert outlets.due(now + 29) == []  # its answers may be lost still
+    assert outlets.due(now + 30) == [OTHER]
 
 
 def test_nobody_listens_nothing_is_said_until_it_is_asked_for(roll: Roll) -> None:
