@@ -5,7 +5,7 @@ kept: whoever comes asks for it again. So it costs memory for people here, howev
 other nodes say.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from protocol.presence import (
@@ -30,9 +30,8 @@ Told = list[tuple[str, Person]]
 class _Remote:
     state: Availability
     since: int
-    run: int
-    to: set[str] = field(default_factory=set)
-    """Accounts here."""
+    to: dict[str, int] = field(default_factory=dict)
+    """Accounts here, and the run in which it was said to each."""
 
 
 @dataclass(slots=True)
@@ -101,18 +100,17 @@ class Hearsay:
                 if key not in seen or remote is None:
                     continue
                 seen.discard(key)
-                remote.to.discard(viewer)
-            elif key not in seen:
-                if len(seen) >= SEEN_MAX:
+                remote.to.pop(viewer, None)
+            else:
+                if key not in seen and len(seen) >= SEEN_MAX:
                     continue
                 if remote is None:
-                    remote = _Remote(person.state, person.since, known.run)
+                    remote = _Remote(person.state, person.since)
                     known.people[person.account] = remote
                 seen.add(key)
-                remote.to.add(viewer)
+                remote.to[viewer] = known.run
             told.append((viewer, Person(person.account, person.state, person.since)))
         if remote is not None:
-            remote.run = known.run
             if not hides:
                 remote.state, remote.since = person.state, person.since
             if not remote.to:
@@ -136,7 +134,7 @@ class Hearsay:
         for peer, account in self._seen.pop(viewer, set()):
             people = self._peers[peer].people
             remote = people[account]
-            remote.to.discard(viewer)
+            remote.to.pop(viewer, None)
             if not remote.to:
                 del people[account]
                 if not people:
@@ -156,23 +154,24 @@ class Hearsay:
         """End what was not renewed: these people count as offline."""
         told: Told = []
         for name, peer in list(self._peers.items()):
-            if peer.expires <= now:
-                told += self._end(name, peer, list(peer.people))
-            elif peer.settled is not None and peer.settled <= now:
+            over = peer.expires <= now
+            if over or (peer.settled is not None and peer.settled <= now):
+                told += self._end(name, peer, None if over else peer.run)
                 peer.settled = None
-                old = [a for a, r in peer.people.items() if r.run != peer.run]
-                told += self._end(name, peer, old)
         return told
 
-    def _end(self, name: str, peer: _Peer, accounts: Iterable[str]) -> Told:
+    def _end(self, name: str, peer: _Peer, run: int | None) -> Told:
+        """End what was not said in a run; None: all."""
         told: Told = []
-        for account in accounts:
-            remote = peer.people.pop(account)
+        for account, remote in list(peer.people.items()):
             # Nobody knows when it left: its node is away.
             word = Person(account, "offline", 0)
-            for viewer in remote.to:
+            for viewer in [one for one, said in remote.to.items() if said != run]:
+                del remote.to[viewer]
                 told.append((viewer, word))
                 self._seen[viewer].discard((name, account))
+            if not remote.to:
+                del peer.people[account]
         if not peer.people:
             del self._peers[name]
         return told

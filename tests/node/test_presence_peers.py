@@ -167,13 +167,16 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(STEPS)
 def test_whatever_is_lost_people_are_seen_as_they_are_in_the_end(
     steps: list[tuple[str, Any, Any]],
 ) -> None:
     async def story() -> None:
         pair = Pair()
+        for account in PEOPLE:  # they know each other, and were there before
+            pair.say(account, "online", frozenset(PEOPLE) - {account})
+        await pair.go_on(5)
         for what, which, how in steps:
             match what:
                 case "say":
