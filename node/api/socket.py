@@ -194,23 +194,24 @@ class _Talk:
 
     # --- the listener -------------------------------------------------------------
 
-    def received(self, data: bytes | str) -> bool:
+    def received(self, data: bytes, text: bool) -> bool:
         """Do what a frame asks for; whether there may be more."""
         try:
             if self.session.ended is not None:
                 # A device that was just revoked may be slow to read that it was.
                 raise self.session.ended
             self._handle(
-                _decode(data)
-                if isinstance(data, bytes)
-                else decode_json(data.encode(), cast(Any, FromDevice))
+                decode_json(data, cast(Any, FromDevice)) if text else _decode(data)
             )
         except Exception as error:
             self._refuse(error)
-        return self.passed(1 + len(data) // FRAME_COST)
+        return self._may_go_on(1 + len(data) // FRAME_COST)
 
-    def passed(self, frames: int) -> bool:
-        """Count frames; whether there may be more."""
+    def passed(self) -> bool:
+        """Count a frame that asks for nothing; whether there may be more."""
+        return self._may_go_on(1)
+
+    def _may_go_on(self, frames: int) -> bool:
         self._spend(frames)
         self._waiting = self._pacing or self.under_way >= SUBMITS_MAX
         return not self._waiting

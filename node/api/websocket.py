@@ -2,21 +2,19 @@
 
 aiohttp answers HTTP; a connection that has been upgraded is taken from it and given
 to this protocol. It costs a fourth of the memory, and a frame that comes in is a
-function call: nothing waits for its turn in a queue. aiohttp's own parser, written in
-C, reads the frames.
+function call: nothing waits for its turn in a queue.
 """
 
 import asyncio
 import base64
 import hashlib
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
-from aiohttp._websocket.reader import WebSocketDataQueue
-from aiohttp.http import WS_KEY, WebSocketError, WebSocketReader
+from aiohttp import WSCloseCode, web
+from aiohttp.http import WS_KEY
 
+from node.api.frames import Breach, FrameReader, Opcode
 from node.sessions.line import SharedEntries
 from protocol.codec import encode, encode_json
 from protocol.errors import BadRequest
@@ -33,10 +31,6 @@ BUFFER_MAX = 64 * 1024
 """Bytes that may wait for the socket. Beyond it no entries are sent and nothing is
 read: a device that does not read its answers gets no new ones."""
 
-FRAMES_AT_ONCE = 64
-"""Frames that are parsed before the first is taken. What comes behind them waits as
-it came: a frame of some bytes costs twenty times as many when it is parsed."""
-
 CLOSE_TIMEOUT = 2.0
 """Seconds that a device has to answer a close: it was told why before, and a node
 that stops waits for it."""
@@ -47,11 +41,11 @@ _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 class Listener(Protocol):
     """Who takes what comes in; all are called on the event loop."""
 
-    def received(self, data: bytes | str) -> bool:
+    def received(self, data: bytes, text: bool) -> bool:
         """A message. False: no more for now; `WebSocket.go_on` says when."""
 
-    def passed(self, frames: int) -> bool:
-        """Frames that are no message: pings, pongs, fragments. False: as above."""
+    def passed(self) -> bool:
+        """A frame that is no message: ping, pong, fragment. False: as above."""
 
     def drained(self) -> None:
         """The line is ready again."""
@@ -60,39 +54,17 @@ class Listener(Protocol):
         """The connection is gone: the last call."""
 
 
-class _Frames(WebSocketDataQueue):
-    """Where the parser puts the frames: one list, for all are read on one thread."""
-
-    def __init__(self) -> None:
-        super().__init__(_NO_PROTOCOL, 1, loop=_NO_PROTOCOL)
-        self.messages: list[WSMessage] = []
-        self.error: BaseException | None = None
-
-    def feed_data(self, data: Any, size: int) -> None:
-        self.messages.append(data)
-
-    def set_exception(self, exc: BaseException, exc_cause: Any = None) -> None:
-        self.error = exc
-
-
-_NO_PROTOCOL: Any = None
-_frames = _Frames()
-
-
 class WebSocket(asyncio.Protocol):
     """`node.sessions.line.Line` over a WebSocket. Make it by `upgrade`."""
 
     __slots__ = (
         "_blocked",
+        "_broken",
         "_closing",
         "_full",
-        "_held",
         "_listener",
-        "_open",
         "_paused",
         "_reader",
-        "_rest",
-        "_skip",
         "_transport",
         "began",
         "full_since",
@@ -102,18 +74,10 @@ class WebSocket(asyncio.Protocol):
 
     def __init__(self, transport: asyncio.Transport, now: float) -> None:
         self._transport: asyncio.Transport | None = transport
-        self._reader: WebSocketReader | None = WebSocketReader(
-            _frames, FRAME_MAX, False, True
-        )
+        self._reader = FrameReader(FRAME_MAX)
+        self._broken = False
+        """Whether what comes has no meaning any more."""
         self._listener: Listener | None = None
-        self._rest = b""
-        """What the parser did not get yet: no whole header, or nothing is taken."""
-        self._skip = 0
-        """Bytes of a frame's end that are still to come."""
-        self._open = False
-        """Whether there are further fragments of a message to come."""
-        self._held: deque[WSMessage] | None = None
-        """Messages that were read, and not taken."""
         self._blocked = False
         """Whether the listener takes none."""
         self._full = False
@@ -156,20 +120,20 @@ class WebSocket(asyncio.Protocol):
 
     def end(self) -> None:
         """Close behind what was sent, and wait a little for the device to do so."""
-        self._close(WSCloseCode.GOING_AWAY, b"")
+        self._close(WSCloseCode.GOING_AWAY)
 
     def abort(self) -> None:
         """Break the connection, whatever is on its way."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _close(self, code: int, reason: bytes) -> None:
+    def _close(self, code: int) -> None:
         if self._closing or self._transport is None:
             return
-        self._control(_CLOSE, code.to_bytes(2) + reason)
+        self._control(_CLOSE, code.to_bytes(2))
         self._closing = True
         loop = asyncio.get_running_loop()
-        loop.call_soon(self._go_through)  # to the device's close
+        loop.call_soon(self._read)  # to the device's close
         loop.call_later(CLOSE_TIMEOUT, self.abort)
 
     def _control(self, kind: int, data: bytes) -> None:
@@ -186,11 +150,11 @@ class WebSocket(asyncio.Protocol):
     def listen(self, listener: Listener) -> None:
         """Give frames to this one from now on."""
         self._listener = listener
-        self._go_through()
+        self._read()
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """What came with the upgrade request; aiohttp's name for it."""
-        self._rest += data  # until somebody listens, in the same turn of the loop
+        self._reader.feed(data)  # read once somebody listens, in this turn of the loop
         return False, b""
 
     def feed_eof(self) -> None:
@@ -198,17 +162,14 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = asyncio.get_running_loop().time()
-        if self._rest:
-            data = self._rest + data
-        if self._held or self._stopped:
-            self._rest = data
-        else:
-            self._read(data)
+        if not self._broken:
+            self._reader.feed(data)
+            self._read()
 
     def go_on(self) -> None:
         """The listener takes frames again."""
         self._blocked = False
-        self._go_through()
+        self._read()
 
     @property
     def _stopped(self) -> bool:
@@ -216,103 +177,42 @@ class WebSocket(asyncio.Protocol):
         to the device's close."""
         return (self._blocked or self._full) and not self._closing
 
-    def _go_through(self) -> None:
-        """Take what was held back, and read on if nothing of it is left."""
-        held = self._held
-        while held and not self._stopped:
-            self._take(held.popleft())
-        if not held:
-            self._held = None
-            if self._rest and not self._stopped:
-                data, self._rest = self._rest, b""
-                self._read(data)
-        if not self._stopped and not self._held:
-            self._resume()
-
-    def _read(self, data: bytes) -> None:
-        """Take frames as long as they are taken, and keep the rest as it came."""
-        while data and not self._stopped:
-            if self._reader is None:  # what follows a breach has no meaning
-                data = b""
-                break
-            if not self._skip and len(data) > 1 and data[1] < 0x80:
-                # Not masked: aiohttp's parser takes it, RFC 6455 section 5.1 has the
-                # connection closed.
-                self._breach(WSCloseCode.PROTOCOL_ERROR)
-                continue
-            end, count = self._whole(data)
-            if end == 0:
-                break
-            messages = _frames.messages = []
-            self._reader.feed_data(data[:end])
-            error, _frames.error = _frames.error, None
-            data = data[end:]
-            for place, message in enumerate(messages):
-                if (self._blocked or self._full) and self._stopped:
-                    self._held = deque(messages[place:])
-                    break
-                self._take(message)
-            if count > len(messages) and self._listener is not None:
-                more = self._listener.passed(count - len(messages))
-                self._blocked = self._blocked or not more
-            if error is not None:
-                self._breach(error.code if isinstance(error, WebSocketError) else 1002)
-        self._rest = data
-        if not (data or self._skip or self._open):
+    def _read(self) -> None:
+        """Take frames as long as they are taken; the rest stays as it came."""
+        try:
+            while (
+                not (self._stopped or self._broken)
+                and (message := self._reader.next()) is not None
+            ):
+                self._take(*message)
+        except Breach as breach:
+            self._broken = True
+            self._close(breach.code)
+            return
+        if not self._reader.partial:
             self.began = 0.0
         elif not self.began:
             self.began = self.heard
         if self._stopped:
             self._pause()
+        else:
+            self._resume()
 
-    def _whole(self, data: bytes) -> tuple[int, int]:
-        """Where to cut what came in, so that the parser gets few frames at a time,
-        and never a part of a header, nor one that is not masked; and how many begin
-        before."""
-        at, size, count = self._skip, len(data), 0
-        while at + 2 <= size and count < FRAMES_AT_ONCE:
-            first, length = data[at], data[at + 1] - 0x80
-            if length < 0:
-                break
-            if length < 126:
-                end = at + 6 + length
-            else:
-                wide = at + (4 if length == 126 else 10)
-                if wide > size:
-                    break
-                end = wide + 4 + int.from_bytes(data[at + 2 : wide])
-            if not first & 0x08:
-                if not self._open:
-                    self.began = self.heard
-                self._open = not first & 0x80
-            at = end
-            count += 1
-        self._skip = max(0, at - size)
-        return min(at, size), count
-
-    def _take(self, message: WSMessage) -> None:
-        kind = message.type
-        if kind is WSMsgType.CLOSE:
+    def _take(self, kind: Opcode, data: bytes) -> None:
+        if kind == Opcode.CLOSE:
             if self._transport is not None:
-                code = message.data or WSCloseCode.OK
-                if code == WSCloseCode.ABNORMAL_CLOSURE or code >= 5000:
-                    code = WSCloseCode.PROTOCOL_ERROR  # none that may be sent
-                self._close(code, b"")
+                self._close(int.from_bytes(data[:2]) or WSCloseCode.OK)
                 self._transport.close()
         elif self._closing or self._listener is None:
             return  # what comes between our close and the device's
-        elif kind is WSMsgType.BINARY or kind is WSMsgType.TEXT:
-            self.json = kind is WSMsgType.TEXT
-            self._blocked = not self._listener.received(message.data)
+        elif kind == Opcode.BINARY or kind == Opcode.TEXT:
+            self.began = 0.0
+            self.json = kind == Opcode.TEXT
+            self._blocked = not self._listener.received(data, self.json)
         else:
-            if kind is WSMsgType.PING:
-                self._control(_PONG, message.data)
-            self._blocked = not self._listener.passed(1)
-
-    def _breach(self, code: int) -> None:
-        """It broke the protocol: read no more, and close."""
-        self._reader = None
-        self._close(code, b"")
+            if kind == Opcode.PING:
+                self._control(_PONG, data)
+            self._blocked = not self._listener.passed()
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:
@@ -336,7 +236,7 @@ class WebSocket(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        self._go_through()
+        self._read()
         if self._listener is not None:
             self._listener.drained()
 
