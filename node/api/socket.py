@@ -62,6 +62,10 @@ FRAME_COST = 16 * 1024
 """Bytes of a message for which it counts as one frame more: at the rate above 2 MB a
 second, and at once 16 MB."""
 
+REST = 0.01
+"""Seconds that a device which is too fast is not read, at least: then some frames at
+once, not one by one."""
+
 Handlers = Mapping[type, Callable[[Device, Any], None]]
 """By type of frame: who takes it. Called on the event loop, so it must be quick."""
 
@@ -308,19 +312,21 @@ class _Talk:
     def _spend(self, frames: int) -> None:
         """Count frames; if they come faster than they may, no more is taken for the
         time that they are ahead."""
-        rate, now = self._api.frame_rate, self.socket.heard
-        if now > self._at:
-            self._level = min(FRAME_BURST, self._level + (now - self._at) * rate)
-            self._at = now
+        self._refill(self.socket.heard)
         self._level -= frames
         if self._level < 0 and not self._pacing:
             self._pacing = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(-self._level / rate, self._rested)
+            rest = max(REST, -self._level / self._api.frame_rate)
+            asyncio.get_running_loop().call_later(rest, self._rested)
+
+    def _refill(self, now: float) -> None:
+        if now > self._at:
+            more = (now - self._at) * self._api.frame_rate
+            self._level, self._at = min(FRAME_BURST, self._level + more), now
 
     def _rested(self) -> None:
         self._pacing = False
-        self._level, self._at = 0.0, asyncio.get_running_loop().time()
+        self._refill(asyncio.get_running_loop().time())
         self._go_on()
 
     def _go_on(self) -> None:
