@@ -31,6 +31,10 @@ BUFFER_MAX = 64 * 1024
 """Bytes that may wait for the socket. Beyond it no entries are sent and nothing is
 read: a device that does not read its answers gets no new ones."""
 
+FRAMES_AT_ONCE = 64
+"""Frames that are taken in one turn of the event loop: some milliseconds of work, and
+then others have their turn."""
+
 CLOSE_TIMEOUT = 2.0
 """Seconds that a device has to answer a close: it was told why before, and a node
 that stops waits for it."""
@@ -66,6 +70,7 @@ class WebSocket(asyncio.Protocol):
         "_paused",
         "_reader",
         "_transport",
+        "_yielding",
         "began",
         "full_since",
         "heard",
@@ -81,6 +86,8 @@ class WebSocket(asyncio.Protocol):
         self._blocked = False
         """Whether the listener takes none."""
         self._full = False
+        self._yielding = False
+        """Whether others have their turn before more is taken."""
         self._paused = False
         self._closing = False
         self.json = False
@@ -175,16 +182,22 @@ class WebSocket(asyncio.Protocol):
     def _stopped(self) -> bool:
         """Whether no frame is taken now. After our close they are read, and passed by,
         to the device's close."""
-        return (self._blocked or self._full) and not self._closing
+        if self._closing:
+            return self._yielding
+        return self._blocked or self._full or self._yielding
 
     def _read(self) -> None:
         """Take frames as long as they are taken; the rest stays as it came."""
         try:
-            while (
-                not (self._stopped or self._broken)
-                and (message := self._reader.next()) is not None
-            ):
+            for _ in range(FRAMES_AT_ONCE):
+                if self._stopped or self._broken:
+                    break
+                if (message := self._reader.next()) is None:
+                    break
                 self._take(*message)
+            else:
+                self._yielding = True
+                asyncio.get_running_loop().call_soon(self._yielded)
         except Breach as breach:
             self._broken = True
             self._close(breach.code)
@@ -197,6 +210,10 @@ class WebSocket(asyncio.Protocol):
             self._pause()
         else:
             self._resume()
+
+    def _yielded(self) -> None:
+        self._yielding = False
+        self._read()
 
     def _take(self, kind: Opcode, data: bytes) -> None:
         if kind == Opcode.CLOSE:
