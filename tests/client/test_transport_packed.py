@@ -55,6 +55,7 @@ async def test_what_is_packed_is_unpacked(tmp_path: Path) -> None:
         (zlib.compress(PLAIN), NodeNonsense),
         (gzip.compress(b"\xc1"), NodeNonsense),
     ],
+    ids=["cut off", "nothing", "not packed", "packed otherwise", "nonsense within"],
 )
 async def test_what_cannot_be_unpacked_is_an_error(
     tmp_path: Path, body: bytes, error: type[ClientError]
