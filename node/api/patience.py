@@ -11,6 +11,7 @@ connection until then: whoever floods costs no more than an idle connection.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 
@@ -30,8 +31,9 @@ UNREAD = 60.0
 """Seconds in which nothing of an answer was read: `api.socket.SEND_TIMEOUT`."""
 
 PENALTY = 0.5
-"""Seconds that a refusal with 429 takes: less than the least that its Retry-After
-says, and long enough that a hundred connections in a hurry do not count."""
+"""Seconds that a refusal with 429 takes at least, and at most twice: less than its
+Retry-After says, and long enough that a hundred connections in a hurry do not count.
+Not the same for all, or they would all come back at one moment."""
 
 IDLE = 130.0
 """Seconds to the end of a next request's head: Caddy keeps connections for 120 s,
@@ -64,7 +66,7 @@ class Patience:
         self._asked[request.protocol] = request.writer
         response = await handler(request)
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-            await asyncio.sleep(PENALTY)
+            await asyncio.sleep(PENALTY * (1 + random.random()))
         return response
 
     async def watch(self, server: web.Server) -> None:
