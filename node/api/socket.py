@@ -54,6 +54,10 @@ FRAME_TIMEOUT = 60.0
 SUBMITS_MAX = 64
 """Submissions of one session under way; then its socket is not read until one ends."""
 
+HANDSHAKE_COST = 16
+"""As many submissions a commit or a new room counts as while it is under way: each has
+up to two megabytes with its bundle, and some milliseconds of a thread's time."""
+
 FRAME_RATE, FRAME_BURST = 100.0, 1000.0
 """Frames a second of one session, and at once, above twice the messages that it may
 send; a faster one is read no faster than this. A large one counts as several."""
@@ -268,6 +272,7 @@ class _Talk:
         except Exception as error:
             reply(refusal_of(error))
             return
+        self.under_way += HANDSHAKE_COST - 1
         self._api.spawn(self._shake(incoming, frame, reply))
 
     async def _shake(
@@ -277,10 +282,13 @@ class _Talk:
         reply: Callable[[Receipt | Refused], None],
     ) -> None:
         submit = Submit(frame.submission, frame.bundle)
+        outcome: Receipt | Refused
         try:
-            reply(await self._api.submissions.shake(incoming, submit))
+            outcome = await self._api.submissions.shake(incoming, submit)
         except Exception as error:
-            reply(refusal_of(error))
+            outcome = refusal_of(error)
+        self.under_way -= HANDSHAKE_COST - 1
+        reply(outcome)
 
     def _answer(self, number: int, outcome: Receipt | Refused) -> None:
         self.under_way -= 1

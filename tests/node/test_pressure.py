@@ -1,4 +1,4 @@
-"""Backpressure: what nobody reads, what comes too fast, and what comes too slowly."""
+"""Backpressure: what nobody reads, what comes too fast, and too many at once."""
 
 import asyncio
 import os
@@ -14,18 +14,16 @@ from node.api import socket as socket_module
 from node.api.patience import Patience
 from node.api.websocket import BUFFER_MAX
 from node.app import Node
+from node.rooms.incoming import Incoming
 from node.sessions.session import Session
 from protocol.codec import decode_json
 from protocol.errors import Problem
 from protocol.limits import WINDOW_BYTES
 from protocol.log import read_entry
-from protocol.wire import Entries, Ready, ResultFrame
+from protocol.wire import Entries, Ready, Receipt, ResultFrame, Submit
 from tests.node.phone import Phone, Room, phone
 from tests.node.process import check_log
 from tests.node.raw import (
-    BINARY,
-    PING,
-    Raw,
     ack,
     frame,
     gone,
@@ -316,134 +314,35 @@ async def test_who_is_refused_waits_for_it(tmp_path: Path) -> None:
             assert time.monotonic() - started >= 1.0
 
 
-# --- who is slow -------------------------------------------------------------------
-
-
-async def dripped(line: Raw, data: bytes, seconds: float = 0.02) -> float:
-    """Send a byte now and then; the seconds until the connection was closed."""
-    started = time.monotonic()
-    ended = asyncio.create_task(line.closed())
-    with suppress(ConnectionError):
-        for byte in data:
-            await line.send(bytes((byte,)))
-            done, _ = await asyncio.wait([ended], timeout=seconds)
-            if done:
-                return time.monotonic() - started
-    await ended
-    return time.monotonic() - started
-
-
-async def test_frames_that_drip_are_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_few_handshakes_of_one_session_are_under_way(
+    node: Node, alice: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with (
-        impatient(tmp_path, monkeypatch, FRAME_TIMEOUT=0.4) as node,
-        phone(node, "alice") as alice,
-    ):
-        await alice.register()
-        room = await alice.create_room()
-        pinged = b"".join(
-            frame(b"x", 0, fin=False) + frame(b"", PING) for _ in range(99)
-        )
-        for data in (
-            frame(bytes(5000)),  # one frame
-            frame(b"a", BINARY, fin=False) + pinged,  # or fragments, with life signs
-            b"\x82",  # or half a head
-        ):
-            async with raw_session(alice) as line:
-                assert isinstance(await line.told(), Ready)
-                assert 0.4 <= await dripped(line, data) < 5
-            await gone(node)
-        # Who sends message after message is none of them, though none ends with the
-        # packet that it came in.
-        async with raw_session(alice) as line:
-            assert isinstance(await line.told(), Ready)
-            stream = b"".join(submit(n, alice.message(room)) for n in range(30))
-            for start in range(0, len(stream), 400):
-                await line.send(stream[start : start + 400])
-                await asyncio.sleep(0.03)
-            for number in range(30):
-                told = await line.told()
-                assert isinstance(told, ResultFrame) and told.id == number
+    """They are large: the others wait in the socket."""
+    shake, now, most = node.submissions.shake, 0, 0
 
+    async def counted(incoming: Incoming, asked: Submit) -> Receipt:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            await asyncio.sleep(0.01)
+            return await shake(incoming, asked)
+        finally:
+            now -= 1
 
-async def test_who_answers_no_ping_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with (
-        impatient(tmp_path, monkeypatch, HEARTBEAT=0.3) as node,
-        phone(node, "alice") as alice,
-        phone(node, "bob") as bob,
-    ):
-        await alice.register()
-        await bob.register()
-        async with raw_session(alice) as silent, bob.session() as line:
-            # A proper client answers, by itself, while it reads.
-            reading = asyncio.create_task(line.receive(seconds=30))
-            started = time.monotonic()
-            kinds = []
-            with suppress(EOFError):
-                while True:
-                    kinds.append((await silent.frame())[0])
-            assert kinds[0] == BINARY and set(kinds[1:]) == {PING}
-            assert time.monotonic() - started >= 0.4
-            room = await bob.create_room()
-            assert node.delivery.sessions == 1 and not reading.done()
-            await line.ack(**{room.id: 0})
-            assert isinstance(await reading, Entries)
-
-
-async def test_bodies_and_upgrades_that_drip_are_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.api.message.BODY_TIMEOUT", 0.4)
-    monkeypatch.setattr("node.app.IDLE", 1.0)
-    node = make_node(make_settings(tmp_path))
-    node._patience = Patience(0.4, every=0.05)
-    await node.start()
-    try:
-        async with phone(node, "alice") as alice:
-            await alice.register()
-            request = upgrade(alice)
-            async with plain(alice) as line:
-                assert await dropped(line, request[:-4], b"") < 5
-            # On a connection that has asked before it may take as long as idleness.
-            async with plain(alice) as line:
-                await line.send(b"GET /.well-known/telex HTTP/1.1\r\nHost: x\r\n\r\n")
-                await line.head()
-                assert await dropped(line, request[:200], b"") < 5
-            path = "/telex/v1/key-packages"
-            lines = [f"PUT {path} HTTP/1.1", "Content-Length: 5000"]
-            made = alice.headers("PUT", path, "", bytes(5000))
-            lines += [f"{name}: {value}" for name, value in made.items()]
-            async with plain(alice) as line:
-                await line.send(("\r\n".join(lines) + "\r\n\r\n").encode())
-                sending = asyncio.create_task(drip(line))
-                status, head = await line.head()
-                sending.cancel()
-                assert status == 400, head
-            await gone(node)
-    finally:
-        await node.stop()
-
-
-async def drip(line: Raw) -> None:
-    with suppress(ConnectionError):
-        while True:
-            await line.send(b"x")
-            await asyncio.sleep(0.02)
-
-
-async def dropped(line: Raw, data: bytes, then: bytes) -> float:
-    """Drip a request's head without an end; the seconds until it is closed."""
-    started = time.monotonic()
-    with suppress(ConnectionError):
-        for byte in data:
-            await line.send(bytes((byte,)))
-            with suppress(TimeoutError):
-                if not await line.more(0.02):
-                    break
-    return time.monotonic() - started
+    monkeypatch.setattr(node.submissions, "shake", counted)
+    async with raw_session(alice) as line:
+        assert isinstance(await line.told(), Ready)
+        await line.send(b"".join(submit(n, alice.room_bytes()[0]) for n in range(20)))
+        numbers: set[int] = set()
+        while len(numbers) < 20:
+            told = await line.told()
+            if isinstance(told, ResultFrame):
+                assert told.receipt is not None and told.receipt.seq == 1
+                numbers.add(told.id)
+        assert 1 <= most <= 4
+        (talk,) = node._sockets._talks
+        assert talk.under_way == 0
 
 
 # --- how many ----------------------------------------------------------------------
