@@ -1,5 +1,6 @@
 """The demo's promise: whatever happens, nothing of it is left."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -106,6 +107,9 @@ async def test_processes_are_stopped_and_their_logs_are_read(tmp_path: Path) -> 
     await broken.wait()
     assert "bot ended with exit code 1" in processes.ended()
     assert "ZeroDivisionError" in processes.ended()
+    async with asyncio.timeout(30):
+        while not last_lines(tmp_path / "node.log"):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.05)
     await processes.stop()
     await processes.dismiss()
     assert running.returncode == -signal.SIGTERM
