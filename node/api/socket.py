@@ -255,6 +255,8 @@ class _Talk:
             case AckFrame():
                 rest = self._api.delivery.ack(self.session, frame.cursors)
                 if rest:
+                    # Each is a look at the database for the writer.
+                    self._spend(len(rest))
                     self._start(self._read_from(rest))
             case _:
                 handler = self._api.handlers.get(type(frame))

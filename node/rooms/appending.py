@@ -6,7 +6,7 @@ question. That the log does not hold the message already, the row's key says: on
 when it refuses a batch is each message of it looked up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +21,7 @@ from node.storage.chain import (
     Log,
     NewEntry,
     find_entries,
+    find_entry,
     get_log,
     insert_entries,
     log_number,
@@ -41,8 +42,9 @@ their way. Members keep the keys of as many."""
 _WAITING = Refused()
 """Stands where the answer of another node's room will be."""
 
-KNOWN_MAX = 4096
-"""Rooms that the writer remembers: the busy ones, in some megabytes."""
+KNOWN_MAX = 20_000
+"""Rooms that the writer remembers, in some 20 MB; the one that was not written in for
+longest goes."""
 
 Reply = Callable[[Receipt | Refused], None]
 """Is told what became of a submission."""
@@ -119,6 +121,7 @@ class Appending:
         *,
         repeats: bool = False,
     ) -> list[Receipt | Refused]:
+        transaction.relied = True
         now_ms = int(self._clock() * 1000)
         rows: list[NewEntry] = []
         outcomes: list[Receipt | Refused] = []
@@ -136,7 +139,10 @@ class Appending:
                     continue
                 _check(transaction, room, incoming)
             except Refused as refused:
-                outcomes.append(refused)
+                # What was taken is taken, whatever has become of the sender since.
+                log, event = incoming.submission.log, incoming.event_id
+                before = find_entry(transaction.connection, log, event)
+                outcomes.append(before or refused)
                 continue
             seq = room.head + 1
             data = encode(Entry(seq, room.term, now_ms, incoming.data))
@@ -157,6 +163,7 @@ class Appending:
             after = room.head - len(room.fresh)
             transaction.events.append(EntriesAppended(room.log, after, room.fresh))
             room.fresh = []
+        _forget_oldest(transaction.known, grown)
         if elsewhere:
             carried = self._elsewhere(transaction, [each[1:] for each in elsewhere])
             for (place, _, _), outcome in zip(elsewhere, carried, strict=True):
@@ -172,10 +179,7 @@ class Appending:
         name = incoming.submission.log
         known: _Room | Log | None = transaction.known.get(name)
         if known is None:
-            known = self._look(transaction, name)
-            while len(transaction.known) >= KNOWN_MAX:
-                del transaction.known[next(iter(transaction.known))]
-            transaction.known[name] = known
+            known = transaction.known[name] = self._look(transaction, name)
         return known
 
     def _look(self, transaction: Transaction, name: LogId) -> "_Room | Log":
@@ -188,6 +192,14 @@ class Appending:
         if epoch is None:
             raise UnknownRoom()
         return _Room(name, log_number(name), log.term, log.head, log.hash, epoch)
+
+
+def _forget_oldest(known: dict[LogId, object], used: Iterable[LogId]) -> None:
+    """Once a batch is made, as those in it have moved on."""
+    for name in used:
+        known[name] = known.pop(name)
+    while len(known) > KNOWN_MAX:
+        del known[next(iter(known))]
 
 
 def _check(transaction: Transaction, room: _Room, incoming: Incoming) -> None:

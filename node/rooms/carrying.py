@@ -6,18 +6,13 @@ copy of the room, from the stored refusals, and from the log that is on its way.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, select, tuple_
+from sqlalchemy import Connection
 
 from node.peers.outgoing import open_outgoing
 from node.rooms.incoming import Incoming
 from node.rooms.member import members_among
-from node.storage.chain import (
-    LOOKED_UP,
-    Log,
-    append_many,
-    batches,
-    find_entries,
-)
+from node.storage.chain import Log, append_many, find_entries
+from node.storage.lookup import look_up
 from node.storage.store import Transaction
 from node.storage.tables import OutcomeRow, core
 from protocol.codec import decode
@@ -28,10 +23,6 @@ from protocol.wire import Receipt
 __all__ = ["carry", "find_outcomes"]
 
 _outcome = core(OutcomeRow)
-
-_OUTCOMES = select(_outcome.c.event_id, _outcome.c.receipt).where(
-    tuple_(_outcome.c.log, _outcome.c.event_id).in_(bindparam("keys", expanding=True))
-)
 
 
 def carry(
@@ -85,8 +76,10 @@ def find_outcomes(
     connection: Connection, wanted: Sequence[tuple[LogId, bytes]]
 ) -> dict[bytes, Receipt]:
     """The stored refusals of some of many submissions (log, event id)."""
-    found: dict[bytes, Receipt] = {}
-    for some in batches(wanted, LOOKED_UP):
-        rows = connection.execute(_OUTCOMES, {"keys": list(some)})
-        found.update((event_id, decode(data, Receipt)) for event_id, data in rows)
-    return found
+    rows = look_up(
+        connection,
+        (_outcome.c.log, _outcome.c.event_id),
+        wanted,
+        (_outcome.c.event_id, _outcome.c.receipt),
+    )
+    return {event_id: decode(data, Receipt) for event_id, data in rows}

@@ -15,11 +15,10 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    tuple_,
     update,
 )
 
-from node.storage.chain import LOOKED_UP, batches
+from node.storage.lookup import look_up
 from node.storage.store import Transaction
 from node.storage.tables import CursorRow, MemberRow, core
 from protocol.address import parse_account
@@ -57,11 +56,6 @@ _ALL_PERIODS = (
 _IS_MEMBER = select(_member.c.since).where(
     _member.c.room == bindparam("room"),
     _member.c.reader == bindparam("reader"),
-    _member.c.until.is_(None),
-)
-
-_AMONG = select(_member.c.room, _member.c.reader).where(
-    tuple_(_member.c.room, _member.c.reader).in_(bindparam("pairs", expanding=True)),
     _member.c.until.is_(None),
 )
 
@@ -129,11 +123,10 @@ def members_among(
     connection: Connection, pairs: Collection[tuple[LogId, str]]
 ) -> set[tuple[LogId, str]]:
     """Those of many (room, reader) of which the reader is in the room now."""
-    found: set[tuple[LogId, str]] = set()
-    for some in batches(list(pairs), LOOKED_UP):
-        rows = connection.execute(_AMONG, {"pairs": some})
-        found.update((LogId(room), reader) for room, reader in rows)
-    return found
+    keys = (_member.c.room, _member.c.reader)
+    # The plus keeps SQLite from the index of the reader, who may be in thousands.
+    rows = look_up(connection, keys, list(pairs), keys, "+member.until IS NULL")
+    return {(LogId(room), reader) for room, reader in rows}
 
 
 def first_readable(periods: Iterable[Period], after: int) -> int:

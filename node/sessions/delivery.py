@@ -96,7 +96,7 @@ class Delivery:
         self._sessions: dict[str, Session] = {}
         self._accounts: dict[str, list[Session]] = {}
         self._readers: dict[LogId, list[Session]] = {}
-        self._subscribed: dict[Session, list[LogId]] = {}
+        self._subscribed: dict[Session, set[LogId]] = {}
         self._touched: list[Session] = []
         self._loading = 0
         self._meanwhile: dict[LogId, int] = {}
@@ -153,7 +153,7 @@ class Delivery:
             before.close(SessionReplaced())
         self._sessions[device.address] = session
         self._accounts.setdefault(session.account, []).append(session)
-        self._subscribed[session] = []
+        self._subscribed[session] = set()
         if self._stopping:
             session.close(NodeBusy("It is stopping.", retry_after=5))
         for callback in self.opened:
@@ -217,8 +217,8 @@ class Delivery:
 
     def _subscribe(self, session: Session, name: LogId) -> None:
         subscribed = self._subscribed.get(session)
-        if subscribed is not None:
-            subscribed.append(name)
+        if subscribed is not None and name not in subscribed:
+            subscribed.add(name)
             self._readers.setdefault(name, []).append(session)
 
     def _touch(self, session: Session) -> None:
@@ -257,14 +257,15 @@ class Delivery:
 
         Returns:
             What is left for `start`: logs that it does not read yet, and what is
-            no step forward.
+            beyond a log. An old ack changes nothing.
         """
         rest: dict[LogId, int] = {}
         for name, seq in cursors.items():
-            if session.may_ack(name, seq):
+            step = session.acks(name, seq)
+            if step:
                 session.acked(name, seq)
                 self._cursors.move(self._store(), session.device.address, name, seq)
-            else:
+            elif step is None:
                 rest[name] = seq
         return rest
 

@@ -129,6 +129,8 @@ class Session:
     def start_reading(self, readings: Iterable[tuple[LogId, Reading]]) -> None:
         """Read these logs, each from where the device has it."""
         for name, reading in readings:
+            if name in self._readings:  # it was acked while these were read
+                continue
             self._readings[name] = reading
             if reading.sent < reading.head:
                 self._turns[name] = None
@@ -153,10 +155,13 @@ class Session:
         self._stale[name] = None
         self.touch()
 
-    def may_ack(self, name: LogId, seq: int) -> bool:
-        """Whether this is a step forward in a log that it reads, and no more."""
+    def acks(self, name: LogId, seq: int) -> bool | None:
+        """Whether this is a step forward in a log that it reads; None: it is neither
+        that nor an old one, and must be looked at."""
         reading = self._readings.get(name)
-        return reading is not None and reading.acked < seq <= reading.head
+        if reading is None or not 0 <= seq <= reading.head:
+            return None
+        return seq > reading.acked
 
     def acked(self, name: LogId, seq: int) -> None:
         """The device has a log up to `seq` on its disk."""
@@ -200,7 +205,9 @@ class Session:
         name = next(iter(self._turns))
         del self._turns[name]
         reading = self._readings.get(name)
-        if reading is None or (self._stale and name in self._stale):
+        if reading is None or name in self._loading:
+            return None  # the load puts it back, with what may be read then
+        if self._stale and name in self._stale:
             return None
         after, upto = (
             reading.sent,
@@ -215,6 +222,8 @@ class Session:
             # what is left of the window goes alone.
             self._turns[name] = None
             return None
+        if shared is self._fetched:
+            self._fetched = None
         reading.sent = shared.last
         reading.flight.append((shared.last, shared.size))
         self._unacked += shared.size
@@ -233,9 +242,9 @@ class Session:
         if fetched is not None:
             if fetched.frame.log in self._turns:
                 return None  # that log's turn comes first
-            self._fetched = None
             if fetched.frame.log == name and fetched.frame.after == after:
-                return fetched
+                return fetched  # kept until it goes: the window may be too small yet
+            self._fetched = None
         self._begin(self._fetch(name, after, upto, size))
         return None
 
@@ -270,7 +279,9 @@ class Session:
         for name, loaded in zip(names, found, strict=True):
             known = self._readings.get(name)
             if loaded is None:
-                self._readings.pop(name, None)
+                gone = self._readings.pop(name, None)
+                if gone is not None:  # nobody will ack what was sent of it
+                    self._unacked -= sum(size for _, size in gone.flight)
                 continue
             if known is None:
                 self._readings[name] = known = loaded

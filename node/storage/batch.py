@@ -41,6 +41,8 @@ class Transaction:
     known: dict[LogId, Any] = field(default_factory=dict)
     """What batches remember of logs from one transaction to the next: the writer is
     the only one to change them. Who changes what is remembered takes it out."""
+    relied: bool = False
+    """Whether `known` was moved on here: it is wrong if this fails."""
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

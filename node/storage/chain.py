@@ -5,14 +5,14 @@ connection; those that write are called in the writer's thread only, so a head t
 was read is the head that is written.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import TypeVar
 
-from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from node.event import EntriesAppended, MembersChanged
+from node.storage.lookup import look_up
 from node.storage.store import Transaction
 from node.storage.tables import EntryRow, LogRow, core, to_sql
 from protocol.codec import encode
@@ -21,7 +21,6 @@ from protocol.wire import Receipt
 
 __all__ = [
     "INCOMING",
-    "LOOKED_UP",
     "MAILBOX",
     "OUTGOING",
     "ROOM",
@@ -30,7 +29,6 @@ __all__ = [
     "Run",
     "append",
     "append_many",
-    "batches",
     "create_log",
     "event_key",
     "find_entries",
@@ -53,11 +51,6 @@ OUTGOING = "outgoing"
 INCOMING = "incoming"
 """A peer's outgoing log to us: how far it was applied; its entries are not kept."""
 
-T = TypeVar("T")
-
-LOOKED_UP = 100
-"""Submissions in one question to the database, which takes so many values at once."""
-
 _log = core(LogRow)
 _entry = core(EntryRow)
 
@@ -72,9 +65,6 @@ _GET_LOG = select(
 ).where(_log.c.id == bindparam("id"))
 _FIND = select(_entry.c.seq, _entry.c.hash).where(
     _entry.c.log == bindparam("log"), _entry.c.event == bindparam("event")
-)
-_FIND_MANY = select(_entry.c.log, _entry.c.event, _entry.c.seq, _entry.c.hash).where(
-    tuple_(_entry.c.log, _entry.c.event).in_(bindparam("keys", expanding=True))
 )
 _HASH_AT = select(_entry.c.hash).where(
     _entry.c.log == bindparam("log"), _entry.c.seq == bindparam("seq")
@@ -214,12 +204,6 @@ def event_key(event_id: bytes) -> bytes:
     return event_id[:16]
 
 
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in order, some at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
 def find_entry(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
     """The receipt of a submission that the log already holds."""
     values = {"log": log_number(log), "event": event_key(event_id)}
@@ -241,10 +225,15 @@ def find_entries(
         (log_number(log), event_key(event_id)): event_id for log, event_id in wanted
     }
     found: dict[bytes, Receipt] = {}
-    for some in batches(list(keys), LOOKED_UP):
-        for log, event, seq, digest in connection.execute(_FIND_MANY, {"keys": some}):
-            event_id = keys[log, event]
-            found[event_id] = Receipt(event_id, "committed", seq=seq, hash=digest)
+    rows = look_up(
+        connection,
+        (_entry.c.log, _entry.c.event),
+        list(keys),
+        (_entry.c.log, _entry.c.event, _entry.c.seq, _entry.c.hash),
+    )
+    for log, event, seq, digest in rows:
+        event_id = keys[log, event]
+        found[event_id] = Receipt(event_id, "committed", seq=seq, hash=digest)
     return found
 
 

@@ -398,11 +398,11 @@ class Store:
                 raise
             raw.execute("ROLLBACK TO job")
             raw.execute("RELEASE job")
-            if isinstance(run, Run):
+            if transaction.relied:
                 self._known.clear()
-                if len(run.items) > 1:
-                    self._one_by_one(connection, raw, run)
-                    return
+            if isinstance(run, Run) and len(run.items) > 1:
+                self._one_by_one(connection, raw, run)
+                return
             if isinstance(error, DBAPIError):
                 error = refusal(error, self._note_damage(error))
             run.refuse(error)
