@@ -279,15 +279,18 @@ class Session:
         for name, loaded in zip(names, found, strict=True):
             known = self._readings.get(name)
             if loaded is None:
-                gone = self._readings.pop(name, None)
-                if gone is not None:  # nobody will ack what was sent of it
-                    self._unacked -= sum(size for _, size in gone.flight)
+                self._stop_reading(name)
                 continue
             if known is None:
                 self._readings[name] = known = loaded
             known.follow(loaded)
             known.head = max(known.head, heads[name])
             self._turns[name] = None
+
+    def _stop_reading(self, name: LogId) -> None:
+        gone = self._readings.pop(name, None)
+        if gone is not None:  # nobody will ack what was sent of it
+            self._unacked -= sum(size for _, size in gone.flight)
 
     async def _fetch(self, name: LogId, after: int, upto: int, size: int) -> None:
         def read(connection: Connection) -> Sequence[bytes]:
@@ -304,7 +307,7 @@ class Session:
         except StorageDamaged as error:
             # This log cannot be read on; all others can.
             log.warning("a session passes by the log %s: %s", name, error)
-            self._readings.pop(name, None)
+            self._stop_reading(name)
             entries = ()
         if entries:
             frame = Entries(name, after, list(entries), upto)
