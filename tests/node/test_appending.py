@@ -23,7 +23,7 @@ from node.rooms.hub import Hub
 from node.rooms.incoming import read_incoming
 from node.rooms.submission import Submissions
 from node.storage.chain import get_log, list_entries
-from node.storage.store import Store
+from node.storage.store import Store, Transaction
 from protocol.errors import NodeFault, Refused, StaleEpoch, UnknownRoom
 from protocol.log import GENESIS, LogId, chain, read_entry, read_submission
 from protocol.wire import Receipt
@@ -410,3 +410,35 @@ async def live(made: Made, lives: list[tuple[list[list[int]], bool]]) -> None:
     assert found == [at for at in dict.fromkeys(wanted) if at % 5 != 4]
     strangers = {seqs([told[at]])[0] for at in told if at % 5 == 4}
     assert strangers <= {UnknownRoom.code}
+
+
+async def test_a_repeat_is_known_when_its_sender_may_write_no_more(
+    node: Node, alice: Phone, bob: Phone
+) -> None:
+    room, his = await meet(alice, bob)
+    data = bob.message(his)
+    (first,) = await put(node.submissions, [data])
+    assert isinstance(first, Receipt) and first.state == "committed"
+    commit, bundle, _ = alice.commit(room, remove=[bob.address])
+    await alice.submit(commit, bundle)
+    again, late = await put(node.submissions, [data, bob.message(his, b"late")])
+    assert again == first
+    assert isinstance(late, UnknownRoom)
+
+
+async def test_what_fails_behind_an_append_is_forgotten(
+    node: Node, alice: Phone
+) -> None:
+    """The append is taken back with it, and so is what is remembered of the room."""
+    room = await alice.create_room()
+    lost, kept = (read_incoming(alice.message(room)) for _ in range(2))
+
+    def write(transaction: Transaction) -> None:
+        node.hub.append(transaction, [lost])
+        raise RuntimeError("behind it")
+
+    with pytest.raises(RuntimeError):
+        await node.store.write(write)
+    (outcome,) = await put(node.submissions, [kept.data])
+    assert seqs([outcome]) == [2]
+    assert await check_log(alice, room.id, {kept.data: (2, outcome.hash)}) == 2

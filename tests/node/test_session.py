@@ -4,10 +4,12 @@ import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from node.app import Node
 from protocol.codec import encode, encode_json
 from protocol.errors import SessionReplaced
 from protocol.limits import WINDOW_BYTES
@@ -19,7 +21,7 @@ from protocol.wire import (
     ResultFrame,
     SubmitFrame,
 )
-from tests.node.phone import Phone, Room, phone
+from tests.node.phone import Phone, Room, mail, phone
 from tests.node.server import make_node, make_settings, running
 
 
@@ -207,3 +209,39 @@ async def test_acks_of_others_logs_are_refused(alice: Phone, bob: Phone) -> None
             frame = await line.receive()
             assert isinstance(frame, ProblemFrame)
             assert frame.problem.code == "unknown_room"
+
+
+async def test_what_is_said_after_a_removal_does_not_go_to_who_was_removed(
+    node: Node, alice: Phone, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor while the session finds out, however long its look at the database takes."""
+    room = await alice.create_room()
+    await alice.add(room, bob.account)
+    async with bob.session() as line:
+        await bob.join(mail((await line.entries(bob.mailbox, 1))[-1]))
+        await line.ack(**{room.id: 2})
+        looking, look = asyncio.Event(), asyncio.Event()
+        read = node.store.read
+
+        async def slow(query: Any) -> Any:
+            if "_load" in query.__qualname__:
+                looking.set()
+                await look.wait()
+            return await read(query)
+
+        await alice.submit(alice.message(room, b"for both"))
+        assert len(await line.entries(room.id, 1)) == 1
+        monkeypatch.setattr(node.store, "read", slow)
+        data, bundle, _ = alice.commit(room, remove=[bob.address])
+        removal = (await alice.submit(data, bundle)).seq
+        await looking.wait()
+        # She has not applied her commit yet: this is of the epoch before.
+        await alice.submit(alice.message(room, b"not for bob"))
+        look.set()
+        await alice.submit(alice.message(room, b"nor this"))
+        entries = await line.entries(room.id, 1)
+        with pytest.raises(TimeoutError):
+            while True:
+                frame = await line.receive(seconds=0.3)
+                assert not isinstance(frame, Entries) or frame.log != room.id
+        assert [read_entry(entry).seq for entry in entries][-1] == removal
