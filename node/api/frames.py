@@ -23,7 +23,7 @@ class Opcode(IntEnum):
     PONG = 10
 
 
-_OPCODES = frozenset(Opcode)
+_OPCODES: dict[int, Opcode] = {opcode.value: opcode for opcode in Opcode}
 
 PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG = 1002, 1007, 1009
 """RFC 6455 section 7.4.1."""
@@ -121,8 +121,8 @@ class FrameReader:
         if have < self._need:
             return None
         first, second = data[at], data[at + 1]
-        kind, length, head = first & 0x0F, second & 0x7F, 6
-        if first & 0x70 or second < 0x80 or kind not in _OPCODES:
+        kind, length, head = _OPCODES.get(first & 0x0F), second & 0x7F, 6
+        if first & 0x70 or second < 0x80 or kind is None:
             raise Breach(PROTOCOL_ERROR)  # reserved bits, not masked, reserved opcode
         if kind >= Opcode.CLOSE and (first < 0x80 or length > 125):
             raise Breach(PROTOCOL_ERROR)
@@ -142,7 +142,7 @@ class FrameReader:
         self._at, self._need = end, 2
         if end == len(data):
             self._data, self._at = b"", 0
-        return Opcode(kind), first >= 0x80, _unmask(payload, mask)
+        return kind, first >= 0x80, _unmask(payload, mask)
 
 
 def _unmask(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
