@@ -16,6 +16,7 @@ from node.storage.lookup import look_up
 from node.storage.store import Transaction
 from node.storage.tables import EntryRow, LogRow, core, to_sql
 from protocol.codec import encode
+from protocol.errors import LogForked
 from protocol.log import GENESIS, Entry, LogId, chain
 from protocol.wire import Receipt
 
@@ -89,6 +90,7 @@ _SIZES_BEFORE = (
     .order_by(_entry.c.seq.desc())
     .limit(bindparam("limit"))
 )
+_TAKEN = select(_log.c.id).where(_log.c.number == bindparam("number"))
 _INSERT_LOG = insert(_log)
 _INSERT_ENTRY = insert(_entry)
 _INSERT_ENTRIES = to_sql(_INSERT_ENTRY)
@@ -171,12 +173,19 @@ def create_log(
         now: unix seconds.
         head: the seq before the first entry that will be here.
         hash: the chain's hash at `head`.
+
+    Raises:
+        LogForked: another log has its number; nothing was written. Whoever makes
+            rooms until two of them agree has lost the second one, and no more.
     """
+    number = log_number(log)
+    if connection.scalar(_TAKEN, {"number": number}) is not None:
+        raise LogForked("Another log here has the number of this one: begin anew.")
     connection.execute(
         _INSERT_LOG,
         {
             "id": log,
-            "number": log_number(log),
+            "number": number,
             "kind": kind,
             "owner": owner,
             "party": party,

@@ -12,7 +12,14 @@ from sqlalchemy import Connection, insert
 from node.peers.inbox import PeerInbox
 from node.rooms.hub import Hub
 from node.rooms.member import Period, list_periods
-from node.storage.chain import MAILBOX, create_log, get_log, list_entries
+from node.storage.chain import (
+    MAILBOX,
+    create_log,
+    get_log,
+    list_entries,
+    log_number,
+)
+from node.storage.chain import ROOM as ROOM_LOG
 from node.storage.schema import migrate
 from node.storage.store import Store, Transaction
 from node.storage.tables import AccountRow, core
@@ -225,11 +232,39 @@ async def test_who_comes_back_reads_on_behind_the_gap(here: Here) -> None:
     assert await here.periods(ANN) == (Period(4, 6), Period(10, None))
 
 
+async def test_two_rooms_with_one_number_stop_nothing_else(here: Here) -> None:
+    """Whoever tries long enough finds two ids whose short numbers are the same."""
+
+    def take(transaction: Transaction) -> None:
+        twin = LogId("t" * 52)
+        create_log(transaction.connection, twin, ROOM_LOG, HERE, now=0)
+        transaction.connection.exec_driver_sql(
+            "UPDATE log SET number = ? WHERE id = ?", (log_number(ROOM), twin)
+        )
+
+    await here.store.write(take)
+    owner, outgoing = room(), Owner(outgoing_id(PEER, HERE), [])
+    outgoing.add(welcome(owner, 4))
+    other = Owner(LogId("o" * 52), [])
+    other.add(added=[ANN])
+    outgoing.add(welcome(other, 1))
+    ack = await here.inbox.receive_outgoing(PEER, outgoing.stream(0))
+    assert ack.seq == 2
+    assert [o.state for o in ack.outcomes] == ["rejected", "committed"]
+    problem = ack.outcomes[0].problem
+    assert problem is not None and problem.code == "log_forked"
+    assert await here.inbox.receive_outgoing(PEER, outgoing.stream(0)) == ack
+    with pytest.raises(LogForked, match="number"):
+        await here.inbox.receive_copy(PEER, owner.stream(3))
+    assert (await here.inbox.receive_copy(PEER, other.stream(0))).seq == 1
+    assert await here.periods(ANN) == ()
+
+
 def welcome(
     owner: Owner, seq: int, *, to: str = ANN, hub: str = PEER, box: str | None = None
 ) -> bytes:
     mail = WelcomeMail(
-        ROOM, hub, f"{to}/" + "b" * 16, b"ref", seq, owner.hash(seq), b"tree", b"w"
+        owner.log, hub, f"{to}/" + "b" * 16, b"ref", seq, owner.hash(seq), b"tree", b"w"
     )
     return make_submission(
         mailbox_id(box or to), SENDER, os.urandom(16), Kind.WELCOME, encode(mail)
