@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from node.app import Node
 from node.cli import main
 from node.storage.chain import log_number
-from node.storage.schema import DatabaseProblem
+from node.storage.schema import DatabaseProblem, migrate
 from node.storage.verify import Report, chains, verify
 from protocol.log import LogId
 from tests.node.blobs import blob_id, upload
@@ -272,6 +272,12 @@ def test_files_that_are_no_database(tmp_path: Path, copy: tuple[Path, str]) -> N
     (tmp_path / "text.db").write_text("no database" * 1000)
     with pytest.raises(DatabaseProblem, match="cannot be read"):
         verify(tmp_path / "text.db")
+    migrate(tmp_path / "new.db")
+    with pytest.raises(DatabaseProblem, match="nothing to verify: start the node once"):
+        verify(tmp_path / "new.db")
+    change(copy[0], "DELETE FROM setting WHERE key = 'name'")
+    with pytest.raises(DatabaseProblem, match="lost the name"):
+        verify(copy[0])
     change(copy[0], "UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(DatabaseProblem, match="schema 0001"):
         verify(copy[0])

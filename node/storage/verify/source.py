@@ -78,11 +78,8 @@ class Database:
         self.path = path
         try:
             self._connection, version = self._open()
-            self.node = str(
-                self._connection.execute(
-                    "SELECT value FROM setting WHERE key = 'name'"
-                ).fetchone()[0]
-            )
+            name = self._value("SELECT value FROM setting WHERE key = 'name'")
+            unused = name is None and self._value("SELECT id FROM log LIMIT 1") is None
         except (sqlite3.Error, TypeError) as error:
             raise DatabaseProblem(
                 f"The database {path} cannot be read ({error}); {RESTORE}."
@@ -92,6 +89,20 @@ class Database:
                 f"The database {path} is of schema {version}, and this version of "
                 f"Telex verifies {CURRENT}: use the version of Telex that wrote it."
             )
+        if name is None:
+            self.close()
+            raise DatabaseProblem(
+                f"The database {path} is new and holds nothing to verify: start the "
+                "node once with `telex-node run`."
+                if unused
+                else f"The database {path} has lost the name of its node; {RESTORE}."
+            )
+        self.node = str(name)
+
+    def _value(self, query: str) -> object:
+        """The one value that is asked for; None if there is none."""
+        row = self._connection.execute(query).fetchone()
+        return None if row is None else row[0]
 
     def _open(self) -> tuple[sqlite3.Connection, str]:
         try:
