@@ -14,6 +14,15 @@ down_revision: str | None = "0003"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+CHUNK = 50
+"""Entries in memory at one time; one may have a mebibyte."""
+
+_AFTER = sa.text(
+    "SELECT entry_after.rowid, log.id, seq, event, previous, entry_after.hash, data "
+    "FROM entry_after JOIN log ON log.number = entry_after.log "
+    "WHERE entry_after.rowid > :after ORDER BY entry_after.rowid LIMIT :limit"
+)
+
 
 def upgrade() -> None:
     """Bring the schema to this version."""
@@ -61,28 +70,28 @@ def downgrade() -> None:
         sa.PrimaryKeyConstraint("log", "seq", name=op.f("pk_entry")),
         sa.UniqueConstraint("log", "event_id", name=op.f("uq_entry_log_event_id")),
     )
-    rows = connection.execute(
-        sa.text(
-            "SELECT log.id, seq, event, previous, entry_after.hash, data "
-            "FROM entry_after JOIN log ON log.number = entry_after.log"
-        )
-    )
-    for log, seq, event, previous, digest, data in rows.all():
-        connection.execute(
-            sa.text("INSERT INTO entry VALUES (:l, :s, :e, :p, :h, :d)"),
-            {
-                "l": log,
-                "s": seq,
-                "e": _event_id(event, data),
-                "p": previous,
-                "h": digest,
-                "d": data,
-            },
-        )
+    after: int | None = 0
+    while after is not None:
+        after = _take_back(connection, after)
     op.drop_table("entry_after")
     with op.batch_alter_table("log") as batch:
         batch.drop_constraint(op.f("uq_log_number"), type_="unique")
         batch.drop_column("number")
+
+
+def _take_back(connection: sa.Connection, after: int) -> int | None:
+    """Some entries behind a row, as they were; the last row, None behind the last."""
+    rows = connection.execute(_AFTER, {"after": after, "limit": CHUNK}).all()
+    if not rows:
+        return None
+    entries = [
+        {"l": log, "s": seq, "e": _event_id(event, data), "p": p, "h": h, "d": data}
+        for _, log, seq, event, p, h, data in rows
+    ]
+    connection.execute(
+        sa.text("INSERT INTO entry VALUES (:l, :s, :e, :p, :h, :d)"), entries
+    )
+    return int(rows[-1][0])
 
 
 def _chained() -> tuple[sa.Column[bytes], ...]:
