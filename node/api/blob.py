@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import hdrs, web
 
@@ -43,6 +43,12 @@ SENDING_EACH = 8
 STALLED = 60.0
 """Seconds in which a reader must take a piece: 10 kbit/s."""
 
+LOOKED = 1.0
+"""Seconds after which is looked whether who waits for bytes is still there."""
+
+LEFT = 499
+"""The status that nobody reads, of who has left; web servers log it so."""
+
 
 class BlobSender:
     """Streams blobs out, bounded in how many."""
@@ -70,11 +76,18 @@ class BlobSender:
             Refused: nothing was sent.
         """
         with self._room(to, opened):
-            source = await opened
             try:
-                return await _send(request, f'"{blob}"', source)
-            finally:
-                source.close()
+                async with _while_there(request) as limit:
+                    source = await opened
+                    try:
+                        return await _send(request, f'"{blob}"', source)
+                    finally:
+                        source.close()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                log.debug("whoever waited for a file has left")
+                return web.Response(status=LEFT)
 
     @contextmanager
     def _room(self, to: str, opened: Awaitable[Source]) -> Iterator[None]:
@@ -93,6 +106,27 @@ class BlobSender:
             busy[to] -= 1
             if not busy[to]:
                 del busy[to]
+
+
+@asynccontextmanager
+async def _while_there(request: web.Request) -> AsyncIterator[asyncio.Timeout]:
+    """Go on while the connection stands; the timeout has expired if it does not."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+    async with asyncio.timeout(None) as limit:
+
+        def look() -> None:
+            nonlocal timer
+            if request.transport is None or request.transport.is_closing():
+                limit.reschedule(loop.time())
+            else:
+                timer = loop.call_later(LOOKED, look)
+
+        timer = loop.call_later(LOOKED, look)
+        try:
+            yield limit
+        finally:
+            timer.cancel()
 
 
 async def _send(request: web.Request, tag: str, source: Source) -> web.StreamResponse:
@@ -245,7 +279,7 @@ class BlobApi:
         node = None if text is None else parse_node(text)
         if node == self._node:
             node = None
-        opened = self._fetcher.open(blob, node)
+        opened = self._fetcher.open(blob, node, device.account.local)
         return await self._sender.send(request, blob, opened, device.address)
 
     async def drop(self, request: web.Request) -> web.Response:

@@ -5,8 +5,9 @@ that file, but for the last piece, which waits until the hash is known to be the
 blob's id: what is wrong is never whole anywhere, and is thrown away. A blob of one
 piece is therefore checked before its reader gets anything at all.
 
-A fetch goes on when its readers leave, so that one who comes back finds the blob, and
-it goes on where it was when the line to the other node breaks.
+A fetch goes on where it was when the line to the other node breaks. It ends when its
+readers have left, but for some seconds in which they may come back, and when the
+other node sends too slowly: nobody can hold all there are with names of slow nodes.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from protocol.errors import (
     PeerUnreachable,
     Refused,
     TooLarge,
+    TooMany,
     UnknownBlob,
 )
 
@@ -37,14 +39,23 @@ log = logging.getLogger(__name__)
 PIECE = 64 * 1024
 """Bytes written and handed on in one go; so many are kept back until all are there."""
 
-FETCHES_MAX = 16
-"""Blobs fetched at one time, each with a connection and a piece in memory."""
+FETCHES_MAX = 64
+"""Blobs fetched at one time, each with a connection and two pieces in memory: 8 MiB."""
+
+FETCHES_EACH = 4
+"""Of them begun for one account: sixteen accounts are needed to hold them all."""
 
 FETCHES_PER_NODE = 4
 """Of them from one node: one that sends a byte a second holds up its own files."""
 
 SECONDS_MAX = 3600.0
 """For a whole fetch: 256 MiB at 0.6 Mbit/s."""
+
+SLOW_BYTES, SLOW_SECONDS = 37_500, 30.0
+"""So many more bytes must come in so many seconds: 10 kbit/s."""
+
+ALONE = 10.0
+"""Seconds that a fetch goes on without a reader: one whose line broke comes back."""
 
 TRIES = 5
 """Times that a broken line is taken up in a row without one new piece."""
@@ -77,24 +88,29 @@ class BlobFetcher:
         self._ask = ask
         self._fetches: dict[tuple[str, str], _Fetch] = {}
         """By blob and node: one that sends slowly keeps nobody from asking another."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: set[_Fetch] = set()
+        """Also those that nobody may join any more."""
 
     async def stop(self) -> None:
         """End what is under way."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = list(self._running)
+        for fetch in running:
+            fetch.end()
+        tasks = (fetch.task for fetch in running if fetch.task is not None)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def open(self, blob: str, node: str | None) -> Source:
+    async def open(self, blob: str, node: str | None, account: str) -> Source:
         """A blob, to read.
 
         Args:
             blob: its id.
             node: where it lies if it is not here; None: nowhere else.
+            account: who asks, for the limit.
 
         Raises:
             UnknownBlob: it is not here, nor there.
             TooLarge: it is larger than this node fetches.
+            TooMany: too many are being fetched for this account.
             NodeBusy: too many are being fetched.
             Refused: the other node, or the way to it.
         """
@@ -106,7 +122,8 @@ class BlobFetcher:
             except UnknownBlob:
                 if node is None:
                     raise
-            fetch = self._fetches.get((blob, node)) or self._begin(blob, node)
+            fetch = self._fetches.get((blob, node))
+            fetch = fetch or self._begin(blob, node, account)
         source = fetch.reader()
         try:
             await fetch.begun()
@@ -115,17 +132,24 @@ class BlobFetcher:
             raise
         return source
 
-    def _begin(self, blob: str, node: str) -> "_Fetch":
-        from_node = sum(fetch.node == node for fetch in self._fetches.values())
-        if len(self._fetches) >= FETCHES_MAX or from_node >= FETCHES_PER_NODE:
+    def _begin(self, blob: str, node: str, account: str) -> "_Fetch":
+        fetches = self._fetches.values()
+        if sum(fetch.account == account for fetch in fetches) >= FETCHES_EACH:
+            raise TooMany("Too many files are being fetched for you.", retry_after=5)
+        from_node = sum(fetch.node == node for fetch in fetches)
+        if len(fetches) >= FETCHES_MAX or from_node >= FETCHES_PER_NODE:
             raise NodeBusy("Too many files are being fetched.", retry_after=5)
-        fetch = _Fetch(self._keeper, self._ask, node, blob)
+        fetch = _Fetch(self._keeper, self._ask, node, blob, account, self._ended)
         self._fetches[blob, node] = fetch
-        ended = partial(self._fetches.pop, (blob, node), None)
-        task = asyncio.create_task(fetch.run(ended))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._running.add(fetch)
+        fetch.task = asyncio.create_task(fetch.run())
+        fetch.task.add_done_callback(lambda _: self._running.discard(fetch))
         return fetch
+
+    def _ended(self, fetch: "_Fetch") -> None:
+        """Nobody may join it any more; another of the same blob may have begun."""
+        if self._fetches.get((fetch.blob, fetch.node)) is fetch:
+            del self._fetches[fetch.blob, fetch.node]
 
 
 class _Fetch:
@@ -137,12 +161,18 @@ class _Fetch:
         ask: Ask,
         node: str,
         blob: str,
+        account: str,
+        ended: "Callable[[_Fetch], None]",
     ) -> None:
+        """Make one; `ended` is called before those who wait are told how it ended."""
         self.node = node
+        self.blob = blob
+        self.account = account
         self.size = 0
+        self.task: asyncio.Task[None] | None = None
         self._keeper = keeper
         self._ask = ask
-        self._blob = blob
+        self._ended = ended
         self._token = new_token()
         self._path = keeper.files.path(self._token)
         self._digest = blob_hash()
@@ -152,6 +182,10 @@ class _Fetch:
         self._grown = asyncio.Event()
         self._file: BinaryIO | None = None
         self._readers = 0
+        self._alone: asyncio.TimerHandle | None = None
+        self._pace: asyncio.Timeout | None = None
+        self._due = SLOW_BYTES
+        """Bytes, those received before a line broke too, that are waited for."""
 
     # --- for readers ----------------------------------------------------------------
 
@@ -182,6 +216,8 @@ class _Fetch:
     def reader(self) -> Source:
         """To read it while it comes."""
         self._readers += 1
+        if self._alone is not None:
+            self._alone.cancel()
         return _FetchedSource(self)
 
     async def read(self, offset: int, count: int) -> bytes:
@@ -195,10 +231,21 @@ class _Fetch:
         """A reader has ended; the last one closes the file of a fetch that ended."""
         self._readers -= 1
         self._close_if_done()
+        if self._readers == 0 and not self._over:
+            self._alone = asyncio.get_running_loop().call_later(ALONE, self.end)
+
+    def end(self) -> None:
+        """End it, unless all has come and is being put in its place."""
+        if self.task is not None and not 0 < self.size == self._have:
+            self._ended(self)
+            self.task.cancel()
+
+    @property
+    def _over(self) -> bool:
+        return self._whole or self._error is not None
 
     def _close_if_done(self) -> None:
-        over = self._whole or self._error is not None
-        if over and self._readers == 0 and self._file is not None:
+        if self._over and self._readers == 0 and self._file is not None:
             self._file.close()
 
     def _tell(self) -> None:
@@ -207,22 +254,25 @@ class _Fetch:
 
     # --- fetching -------------------------------------------------------------------
 
-    async def run(self, ended: Callable[[], object]) -> None:
-        """Fetch it; `ended` is called before those who wait are told how."""
+    async def run(self) -> None:
+        """Fetch it."""
         error: Refused | None = NodeBusy("It is stopping.")
         try:
             try:
-                async with asyncio.timeout(SECONDS_MAX):
+                async with (
+                    asyncio.timeout(SECONDS_MAX),
+                    asyncio.timeout(SLOW_SECONDS) as self._pace,
+                ):
                     await self._receive()
             except TimeoutError as late:
                 raise PeerUnreachable("It sent the file too slowly.") from late
-            if self._digest.hexdigest() != self._blob:
+            if self._digest.hexdigest() != self.blob:
                 raise PeerRefused("What it sent is not the file that was asked for.")
             # The last write synced the file only if it was told to: do it now.
             await self._keeper.files.work(
                 partial(write_at, self._path, self._have, b"")
             )
-            await self._keeper.adopt(self._blob, self.size, self._token)
+            await self._keeper.adopt(self.blob, self.size, self._token)
             error = None
         except Refused as refused:
             error = refused
@@ -233,7 +283,9 @@ class _Fetch:
             if error is not None:
                 await self._keeper.files.unlink([self._token])
             self._whole, self._error = error is None, error
-            ended()
+            self._ended(self)
+            if self._alone is not None:
+                self._alone.cancel()
             self._tell()
             self._close_if_done()
         try:
@@ -247,7 +299,7 @@ class _Fetch:
         while True:
             have = self._have
             try:
-                async with self._ask(self.node, self._blob, have) as incoming:
+                async with self._ask(self.node, self.blob, have) as incoming:
                     await self._take(incoming)
             except PeerUnreachable:
                 if 0 < self.size == self._have:
@@ -273,6 +325,7 @@ class _Fetch:
         try:
             async for piece in incoming.pieces:
                 kept += piece
+                self._keep_pace(self._have + len(kept))
                 if self._have + len(kept) > self.size:
                     raise PeerRefused("It sent more than it announced.")
                 while len(kept) >= PIECE:
@@ -281,6 +334,11 @@ class _Fetch:
         finally:
             if kept and self._have + len(kept) <= self.size:
                 await self._keep(bytes(kept))
+
+    def _keep_pace(self, come: int) -> None:
+        if self._pace is not None and come >= self._due:
+            self._due = come + SLOW_BYTES
+            self._pace.reschedule(asyncio.get_running_loop().time() + SLOW_SECONDS)
 
     async def _keep(self, piece: bytes) -> None:
         await self._keeper.files.work(partial(self._write, self._have, piece))

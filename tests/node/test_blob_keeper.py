@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.blobs.fetch import FETCHES_PER_NODE, TRIES, BlobFetcher
+from node.blobs.fetch import FETCHES_EACH, FETCHES_PER_NODE, TRIES, BlobFetcher
 from node.blobs.keeper import DAY, BlobKeeper
 from node.blobs.source import Source
 from node.storage.schema import migrate
@@ -21,6 +21,7 @@ from protocol.errors import (
     Refused,
     StorageFull,
     TooLarge,
+    TooMany,
     UnknownBlob,
 )
 from tests.node.blobs import blob_id, files
@@ -217,10 +218,12 @@ async def whole(source: Source) -> bytes:
 async def test_a_blob_is_fetched_once_for_all_who_ask(house: House) -> None:
     peer = Peer()
     async with fetching(house, peer) as fetcher:
-        sources = await asyncio.gather(*(fetcher.open(BLOB, "b.org") for _ in "12345"))
+        sources = await asyncio.gather(
+            *(fetcher.open(BLOB, "b.org", "alice") for _ in "12345")
+        )
         assert await asyncio.gather(*map(whole, sources)) == [DATA] * 5
         assert peer.asked == [0]
-        assert await whole(await fetcher.open(BLOB, None)) == DATA
+        assert await whole(await fetcher.open(BLOB, None, "alice")) == DATA
     assert len(files(house.directory)) == 1
     with pytest.raises(UnknownBlob):  # a copy, which is not passed on
         await house.keeper.open(BLOB, held=True)
@@ -230,7 +233,7 @@ async def test_a_blob_is_read_while_it_comes_but_for_its_end(house: House) -> No
     peer = Peer()
     peer.more.clear()
     async with fetching(house, peer) as fetcher:
-        source = await fetcher.open(BLOB, "b.org")
+        source = await fetcher.open(BLOB, "b.org", "alice")
         assert await source.read(0, PIECE) == DATA[:PIECE]
         end = asyncio.create_task(source.read(len(DATA) - 10, 10))
         first = asyncio.create_task(source.read(PIECE, PIECE))
@@ -247,7 +250,7 @@ async def test_wrong_bytes_are_never_whole(house: House, size: int) -> None:
     blob = blob_id(b"something else")
     async with fetching(house, peer) as fetcher:
         with pytest.raises(PeerRefused, match="not the file"):
-            await whole(await fetcher.open(blob, "b.org"))
+            await whole(await fetcher.open(blob, "b.org", "alice"))
     assert files(house.directory) == [] and not await house.has(blob)
 
 
@@ -258,7 +261,7 @@ async def test_a_line_that_breaks_is_taken_up(
     peer = Peer()
     peer.breaks = [100_000, 0, 50_000]
     async with fetching(house, peer) as fetcher:
-        assert await whole(await fetcher.open(BLOB, "b.org")) == DATA
+        assert await whole(await fetcher.open(BLOB, "b.org", "alice")) == DATA
     assert peer.asked == [0, 100_000, 100_000, 150_000]
 
 
@@ -270,10 +273,10 @@ async def test_a_line_that_only_breaks_is_given_up(
     peer.breaks = [100_000] + [0] * (TRIES - 1)
     async with fetching(house, peer) as fetcher:
         with pytest.raises(PeerUnreachable):
-            await whole(await fetcher.open(BLOB, "b.org"))
+            await whole(await fetcher.open(BLOB, "b.org", "alice"))
         assert len(peer.asked) == TRIES
         assert files(house.directory) == []
-        assert await whole(await fetcher.open(BLOB, "b.org")) == DATA
+        assert await whole(await fetcher.open(BLOB, "b.org", "alice")) == DATA
 
 
 @pytest.mark.parametrize(
@@ -287,7 +290,7 @@ async def test_a_size_that_is_too_large_or_a_lie(
     peer.size = size
     async with fetching(house, peer) as fetcher:
         with pytest.raises(error):
-            await whole(await fetcher.open(BLOB, "b.org"))
+            await whole(await fetcher.open(BLOB, "b.org", "alice"))
     assert files(house.directory) == []
 
 
@@ -300,28 +303,91 @@ async def test_one_node_holds_up_its_own_files_alone(house: House) -> None:
 
     fetcher = BlobFetcher(house.keeper, ask)  # type: ignore[arg-type]
     for n in range(FETCHES_PER_NODE - 1):
-        await fetcher.open(f"{n:064x}", "slow.org")
-    await fetcher.open(blob_id(b"quick"), "slow.org")
+        await fetcher.open(f"{n:064x}", "slow.org", "alice")
+    await fetcher.open(blob_id(b"quick"), "slow.org", "alice")
     with pytest.raises(NodeBusy):
-        await fetcher.open("f" * 64, "slow.org")
-    assert await whole(await fetcher.open(blob_id(b"quick"), "b.org")) == b"quick"
+        await fetcher.open("f" * 64, "slow.org", "bob")
+    assert (
+        await whole(await fetcher.open(blob_id(b"quick"), "b.org", "bob")) == b"quick"
+    )
     await fetcher.stop()
+
+
+async def test_one_account_holds_up_its_own_files_alone(house: House) -> None:
+    slow = Peer()
+    slow.more.clear()
+    async with fetching(house, slow) as fetcher:
+        blobs = [f"{n:064x}" for n in range(FETCHES_EACH)]
+        for n, blob in enumerate(blobs):
+            await fetcher.open(blob, f"slow{n}.org", "alice")
+        with pytest.raises(TooMany) as caught:
+            await fetcher.open("f" * 64, "slow9.org", "alice")
+        assert caught.value.retry_after
+        await fetcher.open("f" * 64, "slow9.org", "bob")
+        # What is on its way already is there for all who ask.
+        await fetcher.open("f" * 64, "slow9.org", "alice")
+
+
+async def test_what_nobody_reads_is_fetched_no_further(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.blobs.fetch.ALONE", 0.0)
+    slow = Peer()
+    slow.more.clear()
+    async with fetching(house, slow) as fetcher:
+        first, second = [await fetcher.open(BLOB, "b.org", "alice") for _ in "12"]
+        first.close()
+        await second.read(0, PIECE)
+        assert len(files(house.directory)) == 1
+        second.close()
+        async with asyncio.timeout(5):
+            while True:
+                if not files(house.directory):
+                    break
+                await asyncio.sleep(0.01)
+        slow.more.set()
+        assert await whole(await fetcher.open(BLOB, "b.org", "alice")) == DATA
+        assert slow.asked == [0, 0]
+
+
+async def test_who_comes_back_soon_finds_it_going_on(house: House) -> None:
+    slow = Peer()
+    slow.more.clear()
+    async with fetching(house, slow) as fetcher:
+        (await fetcher.open(BLOB, "b.org", "alice")).close()
+        source = await fetcher.open(BLOB, "b.org", "alice")
+        slow.more.set()
+        assert await whole(source) == DATA
+        assert slow.asked == [0]
+
+
+@pytest.mark.parametrize("size", [30_000, 200_000])
+async def test_a_node_that_sends_too_slowly_is_asked_no_more(
+    house: House, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("node.blobs.fetch.SLOW_SECONDS", 0.2)
+    slow = Peer(DATA[:size])
+    slow.more.clear()
+    async with fetching(house, slow) as fetcher:
+        with pytest.raises(PeerUnreachable, match="too slowly"):
+            await whole(await fetcher.open(BLOB, "b.org", "alice"))
+    assert files(house.directory) == []
 
 
 async def test_copies_go_when_they_are_too_many(house: House) -> None:
     mine = await house.store_blob("alice", b"mine")
     async with fetching(house, Peer()) as fetcher:
-        await whole(await fetcher.open(BLOB, "b.org"))
+        await whole(await fetcher.open(BLOB, "b.org", "alice"))
     house.now += 2 * DAY
     other = bytes(100)
     async with fetching(house, Peer(other)) as fetcher:
-        await whole(await fetcher.open(blob_id(other), "b.org"))
+        await whole(await fetcher.open(blob_id(other), "b.org", "alice"))
     await house.keeper.prune()
     assert not await house.has(BLOB)
     assert await house.has(blob_id(other)) and await house.has(mine)
     # What an account uploads is no copy any more.
     await house.keeper.begin("alice", blob_id(other), len(other))
     async with fetching(house, Peer()) as fetcher:
-        await whole(await fetcher.open(BLOB, "b.org"))
+        await whole(await fetcher.open(BLOB, "b.org", "alice"))
     await house.keeper.prune()
     assert await house.has(blob_id(other)) and await house.has(BLOB)

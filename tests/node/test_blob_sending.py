@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from node.api.blob import SENDING_EACH
 from node.api.gate import BODIES_EACH
 from node.app import Node
+from node.blobs.fetch import FETCHES_EACH
 from protocol.errors import TooMany
 from tests.node.blobs import OCTETS, get, upload
 from tests.node.phone import Phone
@@ -110,3 +113,44 @@ async def test_who_does_not_read_is_cut_off(
     assert await rest(line) < len(LARGE)
     line.close()
     assert len((await get(alice, blob))[2]) == len(LARGE)
+
+
+@pytest.mark.parametrize("announced", [1000, 10_000_000])
+async def test_who_left_waits_for_no_other_node(
+    node: Node, alice: Phone, monkeypatch: pytest.MonkeyPatch, announced: int
+) -> None:
+    """Before the first byte came, and behind some of them."""
+    monkeypatch.setattr("node.api.blob.LOOKED", 0.01)
+    monkeypatch.setattr("node.blobs.fetch.ALONE", 0.0)
+    begun, left = asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+    class Stuck:
+        size = announced
+
+        @property
+        def pieces(self) -> AsyncIterator[bytes]:
+            return self._pieces()
+
+        async def _pieces(self) -> AsyncIterator[bytes]:
+            try:
+                yield bytes(min(self.size - 1, 200_000))
+                begun.release()
+                await asyncio.Event().wait()
+            finally:
+                left.release()
+
+    @asynccontextmanager
+    async def ask(node: str, blob: str, offset: int) -> AsyncIterator[Stuck]:
+        yield Stuck()
+
+    monkeypatch.setattr(node.blob_fetcher, "_ask", ask)
+    async with asyncio.timeout(20):
+        for n in range(2 * FETCHES_EACH):
+            asking = asyncio.create_task(get(alice, f"{n:064x}", f"slow{n % 3}.org"))
+            await begun.acquire()
+            asking.cancel()
+            await left.acquire()
+        while True:
+            if not node.blob_sender.sending:
+                break
+            await asyncio.sleep(0.01)
