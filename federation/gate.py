@@ -41,9 +41,9 @@ __all__ = ["Asked", "Gate"]
 
 _log = logging.getLogger(__name__)
 
-RATE: Final = 50.0
-BURST: Final = 200.0
-"""Requests a second of one peer: with full pushes 10,000 entries a second, far more
+RATE: Final = 100.0
+BURST: Final = 400.0
+"""Requests a second of one peer: with full pushes 20,000 entries a second, far more
 than one node writes; the burst is a node that returns and drains."""
 
 REQUESTS_MAX: Final = 128

@@ -43,6 +43,12 @@ costs at most, for one indexed query."""
 WINDOW: Final = 2
 """Pushes under way to one peer: the line is busy while the peer writes to disk."""
 
+PACE: Final = 80.0
+PACE_BURST: Final = 200.0
+"""Pushes a second to one peer, and at once: below what its gate lets through, with
+room for our other requests. Beyond it more goes with each push, 13 ms later; to be
+refused would cost a second of backoff."""
+
 PROBE_FIRST: Final = 1.0
 PROBE_MAX: Final = 60.0
 """Seconds between empty pushes to a peer that gave no credit, doubling."""
@@ -213,6 +219,8 @@ class _Worker:
         self._nudged_at = float("-inf")
         self._holds = Holds()
         self._credit = BATCH_ENTRIES
+        self._turns = PACE_BURST
+        self._turns_at = float("-inf")
         self._alone = False
         """Push one log at a time, to find out which one the peer cannot take."""
 
@@ -317,9 +325,19 @@ class _Worker:
                 task.cancel()
             await asyncio.gather(*flying, return_exceptions=True)
 
+    async def _wait_turn(self) -> None:
+        """Wait until one more push is in pace; before it is filled, not after."""
+        now = self._clock.time()
+        gained = max(0.0, now - self._turns_at) * PACE
+        self._turns = min(PACE_BURST, self._turns + gained)
+        self._turns_at = now
+        if self._turns < 1:
+            await self._clock.sleep((1 - self._turns) / PACE)
+
     async def _launch(self, flying: dict[asyncio.Task[None], frozenset[LogId]]) -> None:
         """Start pushes while there is room, credit and something to send."""
         while len(flying) < WINDOW and self._credit > 0:
+            await self._wait_turn()
             busy = self._holds.active(self._clock.time()).union(*flying.values())
             streams = await self._store.pending_streams(
                 self._peer,
@@ -332,6 +350,7 @@ class _Worker:
                 streams = streams[:1]
             if not streams:
                 return
+            self._turns -= 1
             task = asyncio.create_task(self._push(streams))
             flying[task] = frozenset(stream.log for stream in streams)
 
