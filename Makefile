@@ -46,9 +46,10 @@ types: setup
 arrows: setup
 	$(BIN)/lint-imports
 
-# A file to each worker; three for two cores, as they often wait for processes.
+# A file to each worker, in the order of tests/conftest.py (xdist would put files of
+# many short tests first); three for two cores, as they often wait for processes.
 tests: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
 stories: setup  ## the long stories over real processes that `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long

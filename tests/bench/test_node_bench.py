@@ -110,7 +110,9 @@ def test_a_workload_that_fails_says_why_and_the_others_go_on(tmp_path: Path) -> 
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_whoever_stops_it_finds_nothing_left(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -47,7 +47,7 @@ async def test_an_upload_survives_kill_9(process: Process) -> None:
 
 
 async def test_a_large_blob_costs_no_memory(process: Process) -> None:
-    """64 MiB in and out; the node's peak of memory grows by a few MiB."""
+    """24 MiB in and out; the node's peak of memory grows by a few MiB."""
     process.start()
     assert process.running is not None
     proc = Path(f"/proc/{process.running.pid}")
@@ -62,7 +62,7 @@ async def test_a_large_blob_costs_no_memory(process: Process) -> None:
         return int(line.split()[1])
 
     code = process.command("invite").strip()
-    data = os.urandom(64 * MIB)
+    data = os.urandom(24 * MIB)
     async with process.phone("alice") as alice:
         await alice.register(code)
         small = await upload(alice, data[: 2 * MIB])  # whatever is made once

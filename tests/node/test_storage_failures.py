@@ -246,6 +246,7 @@ async def test_a_disk_that_the_kernel_makes_read_only(
         await check_log(alice, room.id, acked)
 
 
+@pytest.mark.long
 async def test_a_database_that_is_held_and_one_that_is_damaged(
     process: Process,
 ) -> None:

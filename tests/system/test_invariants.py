@@ -77,7 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @settings(
-    max_examples=100 if LONG else 6,
+    max_examples=100 if LONG else 4,
     deadline=None,
     # A story takes seconds: a failing one is shown as it was, not made smaller.
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

@@ -52,6 +52,7 @@ def two(place: World, **options: bool) -> tuple[Node, Node, Person, Person]:
     return north, south, place.person("alice", north), place.person("bob", south)
 
 
+@pytest.mark.long
 def test_two_people_and_a_group_of_three(place: World) -> None:
     _, south, alice, bob = two(place)
     carol = place.person("carol", south)
@@ -119,6 +120,7 @@ def test_nothing_is_lost_or_doubled_when_nodes_are_killed(place: World) -> None:
 PLANTED = ("xylophone-harvest", "Zwiebelkuchen", "乌鸦喝水", "quicksilver@", "Sherwood")
 
 
+@pytest.mark.long
 def test_nodes_and_the_line_between_them_see_no_planted_word(place: World) -> None:
     north, south, alice, bob = two(place, recorded=True)
     left, right = alice.terminal(), bob.terminal()
@@ -153,6 +155,7 @@ def test_nodes_and_the_line_between_them_see_no_planted_word(place: World) -> No
                 assert word.encode() not in seen, f"{word} stands in {path}"
 
 
+@pytest.mark.long
 def test_everything_starts_again_on_the_same_data(place: World) -> None:
     north, south, alice, bob = two(place)
     left, right = alice.terminal(), bob.terminal()

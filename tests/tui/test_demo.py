@@ -140,7 +140,9 @@ def test_the_whole_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
+)
 def test_nothing_is_left_when_the_demo_is_stopped(
     tmp_path: Path, number: signal.Signals
 ) -> None:
