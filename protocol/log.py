@@ -162,14 +162,15 @@ def parse_log_id(text: str) -> LogId:
     Raises:
         Malformed: it is not 52 characters of lower-case base32.
     """
-    if not _is_log_id(text):
+    # The length first: what is remembered keeps its text in memory.
+    if len(text) != 52 or not _is_log_id(text):
         raise Malformed("This is not the id of a room or mailbox.")
     return LogId(text)
 
 
 @lru_cache(maxsize=KNOWN_MAX)
 def _is_log_id(text: str) -> bool:
-    return len(text) == 52 and _ALPHABET.issuperset(text)
+    return _ALPHABET.issuperset(text)
 
 
 def read_submission(data: bytes) -> Submission:

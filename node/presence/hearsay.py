@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 from protocol.presence import (
     PEER_LEASE,
     PEER_RESAY,
+    SHOW_MAX,
     Availability,
     Person,
     ShownPerson,
 )
 
-__all__ = ["SEEN_MAX", "Hearsay", "Told"]
+__all__ = ["PEER_SEEN_MAX", "SEEN_MAX", "Hearsay", "Told"]
 
-SEEN_MAX = 2000
-"""People of other nodes that one person here is told of: twice as many as it may show
-itself to."""
+SEEN_MAX = 4000
+"""People of other nodes that one person here is told of: four times as many as it may
+show itself to."""
+
+PEER_SEEN_MAX = SHOW_MAX
+"""The same of one node: strangers that it invents leave room for the others' people."""
 
 Told = list[tuple[str, Person]]
 """Accounts here, each with what it is to be told."""
@@ -51,8 +55,8 @@ class Hearsay:
         self._node = node
         self._here = here
         self._peers: dict[str, _Peer] = {}
-        self._seen: dict[str, set[tuple[str, str]]] = {}
-        """By account here: (node, account) of whom it was told."""
+        self._seen: dict[str, dict[str, set[str]]] = {}
+        """By account here and node: of whom it was told."""
 
     def take(
         self,
@@ -79,35 +83,41 @@ class Hearsay:
             lost = False
         known.expires = now + PEER_LEASE
         told: Told = []
+        # Each name once, however often it is named.
+        names: set[str] = set().union(*(person.to for person in people))
+        viewers = {name: f"{name}@{self._node}" for name in names}
+        here = {name: one for name, one in viewers.items() if self._here(one)}
         for person in people:
-            told += self._hear(peer, known, person)
+            to = [here[name] for name in here.keys() & person.to]
+            told += self._hear(peer, known, person, to)
         if not known.people:
             del self._peers[peer]
         return told, not lost
 
-    def _hear(self, peer: str, known: _Peer, person: ShownPerson) -> Told:
+    def _hear(
+        self, peer: str, known: _Peer, person: ShownPerson, to: list[str]
+    ) -> Told:
         told: Told = []
-        key = (peer, person.account)
+        account = person.account
         # Nothing is known of it: it does not show itself (any more) to these.
         hides = person.state == "offline" and not person.since
         remote = known.people.get(person.account)
-        for name in person.to:
-            viewer = f"{name}@{self._node}"
-            if not self._here(viewer):
-                continue
-            seen = self._seen.setdefault(viewer, set())
+        for viewer in to:
             if hides:
-                if key not in seen or remote is None:
+                if remote is None or viewer not in remote.to:
                     continue
-                seen.discard(key)
-                remote.to.pop(viewer, None)
+                self._unsee(viewer, peer, account)
+                del remote.to[viewer]
             else:
-                if key not in seen and len(seen) >= SEEN_MAX:
+                if (remote is None or viewer not in remote.to) and self._full(
+                    viewer, peer
+                ):
                     continue
                 if remote is None:
                     remote = _Remote(person.state, person.since)
                     known.people[person.account] = remote
-                seen.add(key)
+                seen = self._seen.setdefault(viewer, {})
+                seen.setdefault(peer, set()).add(account)
                 remote.to[viewer] = known.run
             told.append((viewer, Person(person.account, person.state, person.since)))
         if remote is not None:
@@ -117,6 +127,18 @@ class Hearsay:
                 del known.people[person.account]
         return told
 
+    def _full(self, viewer: str, peer: str) -> bool:
+        seen = self._seen.get(viewer, {})
+        if len(seen.get(peer, ())) >= PEER_SEEN_MAX:
+            return True
+        return sum(map(len, seen.values())) >= SEEN_MAX
+
+    def _unsee(self, viewer: str, peer: str, account: str) -> None:
+        seen = self._seen[viewer]
+        seen[peer].discard(account)
+        if not seen[peer]:
+            del seen[peer]
+
     def listens(self, peer: str) -> bool:
         """Whether somebody here looks at what a node tells."""
         return peer in self._peers
@@ -124,21 +146,23 @@ class Hearsay:
     def seen_by(self, viewer: str) -> list[Person]:
         """Whom an account here was told of."""
         found: list[Person] = []
-        for peer, account in self._seen.get(viewer, ()):
-            remote = self._peers[peer].people[account]
-            found.append(Person(account, remote.state, remote.since))
+        for peer, accounts in self._seen.get(viewer, {}).items():
+            for account in accounts:
+                remote = self._peers[peer].people[account]
+                found.append(Person(account, remote.state, remote.since))
         return found
 
     def forget(self, viewer: str) -> None:
         """An account here listens no more."""
-        for peer, account in self._seen.pop(viewer, set()):
+        for peer, accounts in self._seen.pop(viewer, {}).items():
             people = self._peers[peer].people
-            remote = people[account]
-            remote.to.pop(viewer, None)
-            if not remote.to:
-                del people[account]
-                if not people:
-                    del self._peers[peer]
+            for account in accounts:
+                remote = people[account]
+                remote.to.pop(viewer, None)
+                if not remote.to:
+                    del people[account]
+            if not people:
+                del self._peers[peer]
 
     # --- leases -----------------------------------------------------------------
 
@@ -169,7 +193,7 @@ class Hearsay:
             for viewer in [one for one, said in remote.to.items() if said != run]:
                 del remote.to[viewer]
                 told.append((viewer, word))
-                self._seen[viewer].discard((name, account))
+                self._unsee(viewer, name, account)
             if not remote.to:
                 del peer.people[account]
         if not peer.people:

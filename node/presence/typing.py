@@ -18,8 +18,9 @@ from node.presence.typists import TypingRoom, Typists
 from node.storage.chain import ROOM, get_log
 from node.storage.store import Store
 from node.storage.tables import MemberRow, core
-from protocol.errors import Refused, TooMany
-from protocol.log import LogId
+from protocol.address import parse_account
+from protocol.errors import AddressError, BadRequest, Malformed, Refused, TooMany
+from protocol.log import LogId, parse_log_id
 from protocol.presence import (
     TYPING_LEASE,
     TYPING_MEMBERS,
@@ -67,12 +68,26 @@ class Typings:
         self._lookups = 0
 
     def heard(self, device: Device, frame: Typing) -> None:
-        """A device says that its person types; too often is passed by in silence."""
+        """A device says that its person types; too often is passed by in silence.
+
+        Raises:
+            BadRequest: the log's id is none.
+        """
+        _check_log(frame.log)
         account = str(device.account)
         self._pass(self._frames, device.address, frame.log, account, frame.on, "")
 
     def heard_from(self, peer: str, typing: PeerTyping) -> None:
-        """A node says that somebody types: of its own, or in a room that it orders."""
+        """A node says that somebody types: of its own, or in a room that it orders.
+
+        Raises:
+            BadRequest: the log's id or the account is none.
+        """
+        _check_log(typing.log)
+        try:
+            parse_account(typing.account)
+        except AddressError as error:
+            raise BadRequest(str(error)) from error
         self._pass(
             self._peer_frames,
             peer,
@@ -136,6 +151,18 @@ class Typings:
         nodes = room.nodes - {peer} if hub else {room.owner} - {peer}
         for node in nodes:
             self._tell_peer(node, PeerTyping(log, account, lease))
+
+
+def _check_log(text: str) -> None:
+    """What is no id is refused before anything of it is remembered.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    try:
+        parse_log_id(text)
+    except Malformed as error:
+        raise BadRequest(str(error)) from error
 
 
 def _read_room(connection: Connection, log: LogId, node: str) -> TypingRoom | None:

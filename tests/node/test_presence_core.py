@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.presence.hearsay import Hearsay
+from node.presence.hearsay import PEER_SEEN_MAX, Hearsay
 from node.presence.outlet import PACE, RENEW, Outlets
 from node.presence.roll import GATHER, PAUSE, Change, Roll
 from node.presence.tray import Tray
@@ -427,7 +427,7 @@ def test_a_node_that_says_much_fills_no_memory() -> None:
             for n in range(start, start + 500)
         ]
         store.take(OTHER, 1, people, 100, fresh=True)
-    assert len(store.seen_by(ALICE)) == 2000
+    assert len(store.seen_by(ALICE)) == PEER_SEEN_MAX
 
 
 # --- typing ----------------------------------------------------------------------

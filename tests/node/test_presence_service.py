@@ -40,11 +40,15 @@ def wired() -> tuple[PresenceService, Lines, list[float]]:
     return service, lines, now
 
 
+def device_of(name: str) -> Device:
+    """The one device of somebody."""
+    address = parse_account(f"{name}@{NODE}")
+    return Device(f"{address}/phone", address, b"", b"", 0)
+
+
 def say(service: PresenceService, name: str, frame: Presence) -> None:
     """A device of somebody says how it is."""
-    address = parse_account(f"{name}@{NODE}")
-    device = Device(f"{address}/phone", address, b"", b"", 0)
-    service.handlers()[Presence](device, frame)
+    service.handlers()[Presence](device_of(name), frame)
 
 
 def test_who_had_no_room_for_a_frame_is_told_everything_later() -> None:
