@@ -184,6 +184,7 @@ class Node:
             self.delivery,
             lambda: self.federation,
             lambda: self.store,
+            lambda peer: self._peers.met(peer),
         )
         self.delivery.opened.append(self.presence.opened)
         self.delivery.ended.append(self.presence.ended)
@@ -261,6 +262,7 @@ class Node:
             await self.store.start()
             await self._check_name()
             await self.peer_wake.load()
+            await self._peers.load()
             await self.vaults.sweep()
             await self.blobs.sweep()
             await self._listen()

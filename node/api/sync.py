@@ -65,5 +65,8 @@ class SyncApi:
         elif isinstance(body, SubmitFrame):
             raise BadRequest("Submissions go to /telex/v1/logs/{log}/entries.")
         elif (handler := self._handlers.get(type(body))) is not None:
+            # What it says holds as long as its session does.
+            if not self._delivery.connected(device.address):
+                raise BadRequest("This device has no session; poll first.")
             handler(device, body)
         return answer(request, Empty())

@@ -33,6 +33,15 @@ class Peers:
         self._clock = clock
         self._known: OrderedDict[str, PeerRecord] = OrderedDict()
         self._version = 0
+        self._met: set[str] = set()
+
+    async def load(self) -> None:
+        """Read whom this node has met, once at the start."""
+        self._met = {peer.name for peer in await self.list_peers() if peer.keys}
+
+    def met(self, name: str) -> bool:
+        """Whether the keys of a node are known here."""
+        return name in self._met
 
     def forget(self) -> None:
         """Something changed: ask the database again."""
@@ -78,6 +87,8 @@ class Peers:
             await self._store.write(write, size=len(encoded))
         finally:
             self.forget()
+        if record.keys:
+            self._met.add(record.name)
 
     async def list_peers(self) -> list[PeerRecord]:
         """Every record."""

@@ -79,6 +79,7 @@ class Outlets:
         self._roll = roll
         self._run = run
         self._outlets: dict[str, _Outlet] = {}
+        self._pruned_at = float("-inf")
 
     # --- what is to be told -----------------------------------------------------
 
@@ -144,7 +145,8 @@ class Outlets:
     def _get(self, node: str, now: float) -> _Outlet | None:
         outlet = self._outlets.get(node)
         if outlet is None:
-            if len(self._outlets) >= OUTLETS_MAX:
+            if len(self._outlets) >= OUTLETS_MAX and now - self._pruned_at >= 1:
+                self._pruned_at = now  # it looks at all of them: not for each
                 self._prune()
             if len(self._outlets) < OUTLETS_MAX:
                 outlet = self._outlets[node] = _Outlet(self._run(), said_at=now)

@@ -94,17 +94,21 @@ class PresenceService:
         sockets: Sockets,
         peers: Callable[[], PeerLine],
         store: Callable[[], Store],
+        met: Callable[[str], bool] = lambda node: True,
     ) -> None:
         """Args:
         node: this node's name.
         clock: for leases and times.
         sockets: carries frames to devices.
         peers, store: asked later, because they are made later.
+        met: whether a node is one that this node has met. Nobody is shown on others:
+            a list may name any number of nodes that there are not.
         """
         self._node = node
         self._clock = clock
         self._sockets = sockets
         self._peers = peers
+        self._met = met
         self._roll = Roll()
         self._tray = Tray()
         self._hearsay = Hearsay(node, self._here)
@@ -161,9 +165,11 @@ class PresenceService:
         assert isinstance(frame, Presence)
         now, account = self._clock(), str(device.account)
         self._frames.take(device.address, now)
-        if frame.show is not None:
-            _check_show(frame.show)
-        self._roll.say(device.address, account, frame.mode, frame.show, now)
+        show = frame.show
+        if show is not None:
+            _check_show(show)
+            show = [each for each in show if self._is_met(each.partition("@")[2])]
+        self._roll.say(device.address, account, frame.mode, show, now)
         self._wake.set()
         if frame.mode == "gone":
             return
@@ -173,6 +179,9 @@ class PresenceService:
             self._tell_all(account, device.address)
         if self._roll.there(account):
             self._probe(account, now)
+
+    def _is_met(self, node: str) -> bool:
+        return node == self._node or self._met(node)
 
     def _probe(self, account: str, now: float) -> None:
         """Ask the others' nodes once who shows itself to somebody who came."""

@@ -246,6 +246,10 @@ class Delivery:
             for session in self._accounts.get(account, ())
         )
 
+    def connected(self, device: str) -> bool:
+        """Whether a device has a session."""
+        return device in self._sessions
+
     def online(self, account: str) -> bool:
         """Whether a device of the account is connected."""
         return account in self._accounts

@@ -334,3 +334,16 @@ async def test_who_never_says_how_it_is_hears_nothing(
         await b.socket.submit(bob.message(joined, b"old program"))
         data = await b.socket.entries(room.id, 1)
         assert len(data) == 1  # entries and the receipt, and no other frame
+
+
+async def test_nodes_that_there_are_not_cost_nothing(node: Node, alice: Phone) -> None:
+    """A list may name any: nobody is shown on a node that this one never met."""
+    async with alice.session() as line:
+        for turn in range(3):
+            show = [f"eve@n{turn}x{n}.example" for n in range(SHOW_MAX)]
+            await line.connection.send_bytes(encode(Presence("online", show)))
+        await line.submit(alice.message(await alice.create_room()))
+        assert node.presence._roll.there(alice.account)
+        node.presence.turn()
+        assert node.presence._outlets._outlets == {}
+        assert not node.presence._probed[alice.account]

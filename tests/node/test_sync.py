@@ -314,7 +314,8 @@ async def test_who_polls_sees_who_is_there(alice: Phone, bob: Phone) -> None:
     async def say(device: Phone, frame: Presence | Typing) -> None:
         await device.call("POST", "/telex/v1/frames", frame, Empty)
 
-    await say(alice, Presence("online", [bob.account]))  # no session: nothing happens
+    with pytest.raises(BadRequest, match="no session"):  # nothing would end it
+        await say(alice, Presence("online", [bob.account]))
     pollers = [Poller(each) for each in (alice, bob)]
     for poller, other in zip(pollers, (bob, alice), strict=True):
         await poller.poll()
