@@ -98,7 +98,8 @@ async def test_a_reader_that_stops_costs_a_window_and_slows_nobody(
                 await line.ack(**{room.id: have})
             session = session_of(node, bob)
             assert 0 < session._unacked <= WINDOW_BYTES
-            assert session._fetched is None
+            # What was read for it and does not go yet is one entry at most.
+            assert session._fetched is None or len(session._fetched.frame.entries) == 1
             most = max(most, waiting_for(node, bob))
         # What the kernel took in is not the node's.
         assert most <= WINDOW_BYTES + FRAMING
