@@ -15,12 +15,11 @@ from sqlalchemy import Connection, func, select
 from node.clock import Clock
 from node.event import MembersChanged
 from node.peers.log import PeerLogs, store_outcome
-from node.rooms.carrying import find_outcomes
+from node.rooms.carrying import find_outcome, find_outcomes
 from node.rooms.hub import Hub, check_shape
 from node.rooms.incoming import Incoming, read_incoming
 from node.rooms.mailbox import put
 from node.rooms.member import is_member, record_changes
-from node.rooms.submission import find_outcome
 from node.storage.chain import (
     INCOMING,
     ROOM,

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, and_, func, insert, or_, select
 from federation.ports import PendingStream
 from node.clock import Clock
 from node.event import OutcomeStored
+from node.rooms.carrying import find_outcome
 from node.rooms.member import get_cursor, peer_reader, set_cursor
 from node.rooms.page import peer_periods
-from node.rooms.submission import find_outcome
 from node.storage.chain import (
     INCOMING,
     OUTGOING,

@@ -1,7 +1,5 @@
 """Outgoing logs: what this node writes to another, kept until the other has it."""
 
-from sqlalchemy import Connection
-
 from node.rooms.member import peer_reader, set_cursor
 from node.storage.chain import (
     OUTGOING,
@@ -15,7 +13,7 @@ from node.storage.store import Transaction
 from protocol.log import event_id as event_id_of
 from protocol.log import outgoing_id
 
-__all__ = ["is_waiting", "open_outgoing", "send"]
+__all__ = ["open_outgoing", "send"]
 
 
 def send(
@@ -46,11 +44,3 @@ def open_outgoing(
         )
         set_cursor(connection, peer_reader(destination), name, 0)
     return log
-
-
-def is_waiting(
-    connection: Connection, origin: str, destination: str, event_id: bytes
-) -> bool:
-    """Whether a submission stands in the log for another node."""
-    name = outgoing_id(origin, destination)
-    return find_entry(connection, name, event_id) is not None

@@ -11,8 +11,8 @@ from functools import partial
 from sqlalchemy import Connection, bindparam, delete, select
 
 from node.clock import Clock
+from node.rooms.carrying import find_outcome
 from node.rooms.member import get_cursor, peer_reader
-from node.rooms.submission import find_outcome
 from node.storage.chain import OUTGOING, find_entry, get_log, log_number
 from node.storage.store import Store, Transaction
 from node.storage.tables import EntryRow, LogRow, core

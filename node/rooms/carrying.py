@@ -20,7 +20,7 @@ from protocol.errors import Refused, UnknownRoom
 from protocol.log import LogId, outgoing_id
 from protocol.wire import Receipt
 
-__all__ = ["carry", "find_outcomes"]
+__all__ = ["carry", "find_outcome", "find_outcomes", "look"]
 
 _outcome = core(OutcomeRow)
 
@@ -43,7 +43,27 @@ def carry(
     Returns:
         For each: pending, or what became of it before, or why not.
     """
-    connection = transaction.connection
+    ways: dict[str, dict[bytes, bytes]] = {}
+    outcomes: list[Receipt | Refused] = []
+    before = look(transaction.connection, items, node=node)
+    for (log, incoming), outcome in zip(items, before, strict=True):
+        if outcome is None:
+            # By event id: a repeat among these items goes once.
+            ways.setdefault(log.owner, {})[incoming.event_id] = incoming.data
+            outcome = Receipt(incoming.event_id, "pending")
+        outcomes.append(outcome)
+    for hub, submissions in ways.items():
+        way = open_outgoing(transaction, node, hub, now)
+        pairs = [(data, event_id) for event_id, data in submissions.items()]
+        append_many(transaction, way, pairs, int(now * 1000))
+    return outcomes
+
+
+def look(
+    connection: Connection, items: Sequence[tuple[Log, Incoming]], *, node: str
+) -> list[Receipt | Refused | None]:
+    """What became of submissions for rooms of other nodes; None: it is new, and may
+    be sent."""
     wanted = [(log.id, incoming.event_id) for log, incoming in items]
     known = find_outcomes(connection, wanted) | find_entries(connection, wanted)
     waiting = find_entries(
@@ -51,25 +71,23 @@ def carry(
         [(outgoing_id(node, log.owner), each.event_id) for log, each in items],
     )
     inside = members_among(connection, {(log.id, each.account) for log, each in items})
-    ways: dict[str, list[tuple[bytes, bytes]]] = {}
-    outcomes: list[Receipt | Refused] = []
+    found: list[Receipt | Refused | None] = []
     for log, incoming in items:
         event_id = incoming.event_id
         if event_id in known:
-            outcomes.append(known[event_id])
-            continue
-        if event_id not in waiting:
-            if (log.id, incoming.account) not in inside:
-                outcomes.append(UnknownRoom())
-                continue
-            ways.setdefault(log.owner, []).append((incoming.data, event_id))
-        # Also for a repeat of it in these items.
-        known[event_id] = Receipt(event_id, "pending")
-        outcomes.append(known[event_id])
-    for hub, submissions in ways.items():
-        way = open_outgoing(transaction, node, hub, now)
-        append_many(transaction, way, submissions, int(now * 1000))
-    return outcomes
+            found.append(known[event_id])
+        elif event_id in waiting:
+            found.append(Receipt(event_id, "pending"))
+        elif (log.id, incoming.account) in inside:
+            found.append(None)
+        else:
+            found.append(UnknownRoom())
+    return found
+
+
+def find_outcome(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
+    """The stored refusal of a submission."""
+    return find_outcomes(connection, [(log, event_id)]).get(event_id)
 
 
 def find_outcomes(

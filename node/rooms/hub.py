@@ -31,7 +31,7 @@ from node.rooms.room import (
     count_created,
     get_room,
     insert_room,
-    roster_epoch,
+    stands_in_roster,
 )
 from node.storage.chain import ROOM, Log, append, create_log, find_entry, get_log
 from node.storage.store import Store, Transaction
@@ -285,7 +285,7 @@ def _may_shake(connection: Connection, incoming: Incoming) -> bool:
     room, sender = incoming.submission.log, incoming.submission.sender
     if incoming.submission.kind == Kind.COMMIT:
         return is_member(connection, room, incoming.account)
-    return roster_epoch(connection, room, sender) is not None
+    return stands_in_roster(connection, room, sender)
 
 
 def check_shape(incoming: Incoming) -> None:

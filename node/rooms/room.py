@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from node.rooms.group import Change
 from node.rooms.member import record_changes
@@ -30,7 +30,6 @@ __all__ = [
     "get_room",
     "get_tree",
     "insert_room",
-    "roster_epoch",
     "stands_in_roster",
 ]
 
@@ -43,13 +42,6 @@ _roster = core(RosterRow)
 _tree = core(TreeRow)
 _account = core(AccountRow)
 _device = core(DeviceRow)
-
-_ROSTER_EPOCH = select(_room.c.epoch).where(
-    _room.c.id == bindparam("room"),
-    select(_roster.c.device)
-    .where(_roster.c.room == bindparam("room"), _roster.c.device == bindparam("device"))
-    .exists(),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +59,6 @@ def get_room(connection: Connection, room: LogId) -> RoomState | None:
         select(_room.c.version, _room.c.epoch, _room.c.group).where(_room.c.id == room)
     ).first()
     return None if row is None else RoomState(row[0], row[1], row[2])
-
-
-def roster_epoch(connection: Connection, room: LogId, device: str) -> int | None:
-    """The room's epoch, if the device stands in its tree; else None."""
-    values = {"room": room, "device": device}
-    epoch: int | None = connection.scalar(_ROSTER_EPOCH, values)
-    return epoch
 
 
 def get_epoch(connection: Connection, room: LogId) -> int | None:

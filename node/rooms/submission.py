@@ -9,21 +9,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from node.accounts.device import Device
 from node.clock import Clock
 from node.limit import Buckets
-from node.peers.outgoing import is_waiting
 from node.rooms.appending import Appending, Pending, Reply
 from node.rooms.carrying import carry
+from node.rooms.carrying import look as look_at
 from node.rooms.hub import Hub, check_shape
 from node.rooms.incoming import Incoming, read_incoming
-from node.rooms.member import is_member
-from node.storage.chain import ROOM, Log, find_entry, get_log
+from node.storage.chain import ROOM, Log, get_log
 from node.storage.store import Store, Transaction
-from node.storage.tables import OutcomeRow, core
-from protocol.codec import decode
 from protocol.errors import (
     BadRequest,
     NotAllowed,
@@ -34,12 +31,10 @@ from protocol.errors import (
 from protocol.log import Kind, LogId
 from protocol.wire import Receipt, Submit
 
-__all__ = ["ForwardSubmit", "Submissions", "find_outcome"]
+__all__ = ["ForwardSubmit", "Submissions"]
 
 ForwardSubmit = Callable[[str, LogId, Submit], Awaitable[Receipt]]
 """Asks a room's hub to append now."""
-
-_outcome = core(OutcomeRow)
 
 _HANDSHAKES = frozenset({Kind.CREATE, Kind.COMMIT, Kind.PROPOSAL})
 """What is worked out in a thread before it is written."""
@@ -141,7 +136,10 @@ class Submissions:
                 raise UnknownRoom()
             if log.owner == self._node:
                 return log.owner, None
-            return log.owner, self._state(connection, log, incoming)
+            (known,) = look_at(connection, [(log, incoming)], node=self._node)
+            if isinstance(known, Refused):
+                raise known
+            return log.owner, known
 
         owner, known = await self._store.read(look)
         if owner == self._node:
@@ -165,25 +163,6 @@ class Submissions:
             raise outcome
         return outcome
 
-    def _state(
-        self, connection: Connection, log: Log, incoming: Incoming
-    ) -> Receipt | None:
-        """What became of it at a hub elsewhere; None: it is new, and may be sent.
-
-        Raises:
-            UnknownRoom: it is new, and its account is not in the room.
-        """
-        known = find_entry(connection, log.id, incoming.event_id)
-        if known is None:
-            known = find_outcome(connection, log.id, incoming.event_id)
-        if known is not None:
-            return known
-        if is_waiting(connection, self._node, log.owner, incoming.event_id):
-            return Receipt(incoming.event_id, "pending")
-        if not is_member(connection, log.id, incoming.account):
-            raise UnknownRoom()
-        return None
-
 
 def _resolve(done: asyncio.Future[Receipt], outcome: Receipt | Refused) -> None:
     if done.done():  # who asked has gone
@@ -192,13 +171,3 @@ def _resolve(done: asyncio.Future[Receipt], outcome: Receipt | Refused) -> None:
         done.set_exception(outcome)
     else:
         done.set_result(outcome)
-
-
-def find_outcome(connection: Connection, log: LogId, event_id: bytes) -> Receipt | None:
-    """The stored refusal of a submission."""
-    stored: bytes | None = connection.scalar(
-        select(_outcome.c.receipt).where(
-            _outcome.c.log == log, _outcome.c.event_id == event_id
-        )
-    )
-    return None if stored is None else decode(stored, Receipt)

@@ -239,20 +239,9 @@ class Delivery:
         session = self._sessions.get(device)
         return session is not None and session.whisper(frame)
 
-    def send_account(self, account: str, frame: FromNode, but: str = "") -> int:
-        """The same to all devices of an account but one; to how many it went."""
-        return sum(
-            session.device.address != but and session.whisper(frame)
-            for session in self._accounts.get(account, ())
-        )
-
     def connected(self, device: str) -> bool:
         """Whether a device has a session."""
         return device in self._sessions
-
-    def online(self, account: str) -> bool:
-        """Whether a device of the account is connected."""
-        return account in self._accounts
 
     # --- acks -------------------------------------------------------------------
 

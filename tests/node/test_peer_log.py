@@ -12,7 +12,7 @@ from federation.ports import PendingStream
 from node.peers.log import PeerLogs
 from node.peers.outgoing import send
 from node.peers.pruning import KEPT, Pruner
-from node.rooms.submission import find_outcome
+from node.rooms.carrying import find_outcome
 from node.storage.schema import migrate
 from node.storage.store import Store, Transaction
 from node.storage.tables import EntryRow, core
