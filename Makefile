@@ -4,7 +4,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := protocol e2ee client federation node tui
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -73,8 +72,8 @@ bench-peers:  ## the same work against Prosody and ejabberd of Debian, side by s
 	@$(MAKE) --no-print-directory setup >&2
 	@$(BIN)/python -m bench.peers $(ARGS)
 
-lock:  ## pin and hash the requirements again (needs uv)
-	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --override requirements/overrides.txt --upgrade requirements/dev.in -o requirements/dev.txt
+lock:  ## pin and hash the requirements again (needs uv; UPGRADE=--upgrade for newer ones)
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --override requirements/overrides.txt $(UPGRADE) requirements/dev.in -o requirements/dev.txt
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

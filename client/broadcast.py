@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from client.model import (
     Alarm,
+    CallChanged,
     ConnectionChanged,
     DevicesChanged,
     Event,
@@ -128,6 +129,8 @@ def _key(event: Event) -> Hashable:
             return ("alarm", room_id, text)
         case SasChanged(sas):
             return ("sas", sas.id)
+        case CallChanged(call):
+            return ("call", call.id)
         case TypingChanged(room):
             return ("typing", room)
         case (

@@ -1,0 +1,15 @@
+"""Calls: sound and picture, in a process of their own.
+
+port.py        what the engine says and hears (values; loads nothing)
+supervisor.py  the engine's side: starts the process, asks it, hears it
+ipc.py         how the two talk: MessagePack over a socket pair
+child.py       the process: commands to legs, devices and cameras
+
+rtc/           a leg: ICE, DTLS and SRTP by aiortc; receiver, sender and rate are ours
+audio/         Opus, jitter buffer, echo cancellation, sound devices
+video/         cameras, screens and files; scaling
+view/          pictures in a terminal: kitty, sixel, half blocks, braille
+
+Only the process loads aiortc, PyAV and sound libraries. `port` and `supervisor` are
+for the engine, `view` for the screen, `audio` for `telex audio`.
+"""

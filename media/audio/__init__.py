@@ -1,0 +1,1 @@
+"""Sound: Opus, the jitter buffer, echo cancellation, devices."""

@@ -1,0 +1,1 @@
+"""The media process: commands to legs, devices and cameras."""

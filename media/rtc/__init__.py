@@ -1,0 +1,1 @@
+"""A leg: ICE, DTLS and SRTP by aiortc; what carries sound and picture is ours."""

@@ -1,0 +1,1 @@
+"""Pictures in a terminal: kitty graphics, sixel, half blocks, braille."""
