@@ -8,12 +8,13 @@ Everything here is a frozen Struct that travels as MessagePack over a socket pai
 (`media.ipc`); this module loads nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
 __all__ = [
+    "Candidates",
     "Device",
     "Devices",
     "Event",
@@ -142,6 +143,20 @@ class LegState(Value, frozen=True):
     """One sentence, where there is something to say."""
 
 
+class Candidates(Value, frozen=True):
+    """More ways to reach us on a leg, found after its description was given.
+
+    STUN and TURN servers answer when they like; nobody waits for them.
+    """
+
+    leg: str
+    lines: tuple[str, ...]
+    """`candidate:...` (RFC 8839, section 5.1)."""
+
+    def __repr__(self) -> str:
+        return f"Candidates({self.leg!r}, {len(self.lines)})"
+
+
 class PeerSays(Value, frozen=True):
     """What the other side does, told over the leg itself."""
 
@@ -194,7 +209,7 @@ class Exited(Value, frozen=True):
     detail: str
 
 
-Event = LegState | PeerSays | Quality | Levels | Trouble | Frame | Exited
+Event = LegState | Candidates | PeerSays | Quality | Levels | Trouble | Frame | Exited
 
 Tone = Literal["none", "ring", "ringback", "busy", "ended"]
 
@@ -217,7 +232,10 @@ class MediaPort(Protocol):
         """Load what is needed, so that a call which rings now starts at once."""
 
     async def offer(self, leg: str, ice: Ice) -> str:
-        """Make a leg and describe our side of it (SDP with all its candidates)."""
+        """Make a leg and describe our side of it: SDP, with the candidates of now.
+
+        Those that servers find follow as `Candidates`.
+        """
 
     async def answer(self, leg: str, ice: Ice, offer: str) -> str:
         """Make a leg for somebody's offer and describe our side of it.
@@ -227,6 +245,9 @@ class MediaPort(Protocol):
 
     async def accept(self, leg: str, answer: str) -> None:
         """Connect a leg that was offered to whom the answer describes."""
+
+    async def add_candidates(self, leg: str, lines: Sequence[str]) -> None:
+        """Take in more ways to reach the other side; bad ones are passed over."""
 
     async def open(self, leg: str) -> None:
         """Let sound and picture flow both ways: the call was accepted."""
