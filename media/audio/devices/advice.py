@@ -1,0 +1,133 @@
+"""What is missing and how to get it: a sentence for each, in the system's words."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+__all__ = [
+    "broken",
+    "hung_up",
+    "no_answer",
+    "no_device",
+    "no_library",
+    "no_permission",
+    "no_portaudio",
+    "no_server",
+    "not_found",
+    "permitted",
+    "refused",
+    "unplugged",
+]
+
+SOUND = Path("/dev/snd")
+"""Where Linux has its sound cards."""
+
+Kind = Literal["microphone", "speaker"]
+
+
+def no_library() -> str:
+    """The extra is not installed."""
+    return "Calls need a sound library: pip install 'telex[calls]'."
+
+
+def no_portaudio() -> str:
+    """sounddevice is there, what it speaks to is not."""
+    return {
+        "linux": (
+            "PortAudio is missing: apt install libportaudio2 (Debian, Ubuntu) or "
+            "dnf install portaudio (Fedora)."
+        ),
+        "darwin": "PortAudio is missing: brew install portaudio.",
+    }.get(
+        sys.platform, "PortAudio is missing: pip install --force-reinstall sounddevice."
+    )
+
+
+def no_server() -> str:
+    """No sound server, no sound card."""
+    if sys.platform == "linux":
+        return (
+            "There is neither a sound server nor a sound card: start PipeWire or "
+            "PulseAudio (systemctl --user start pipewire-pulse, or pulseaudio "
+            "--start), or set PULSE_SERVER to one elsewhere."
+        )
+    return "This system has no sound: check its sound settings."
+
+
+def no_device(kind: Kind) -> str:
+    """None of that kind is plugged in."""
+    way = "Input" if kind == "microphone" else "Output"
+    pactl = "sources" if kind == "microphone" else "sinks"
+    where = {
+        "linux": f"in the system's sound settings or `pactl list {pactl}`",
+        "darwin": f"in System Settings, Sound, {way}",
+    }.get(sys.platform, "in the system's sound settings")
+    thing = "a headset" if kind == "microphone" else "headphones"
+    return f"There is no {kind}: plug one (or {thing}) in, or look for it {where}."
+
+
+def not_found(kind: Kind, id: str) -> str:
+    """The one that was asked for is not there."""
+    return (
+        f"The {kind} {id!r} is not there: plug it in, or choose another of those "
+        f"that `telex audio devices` shows."
+    )
+
+
+def unplugged(kind: Kind, id: str) -> str:
+    """It went away while it was in use."""
+    if not id:
+        return f"The {kind} went away: plug it in again, or choose another."
+    return f"The {kind} {id!r} went away: plug it in again, or choose another."
+
+
+def hung_up(kind: Kind) -> str:
+    """The sound server ended while the device was in use."""
+    return (
+        f"The system's sound server went away, and the {kind} with it: it usually "
+        f"comes back by itself; else start it again."
+    )
+
+
+def no_answer(kind: Kind) -> str:
+    """The system's sound hangs."""
+    return (
+        f"The system's sound server does not answer, so there is no {kind}: "
+        f"start it again."
+    )
+
+
+def no_permission(kind: Kind) -> str:
+    """The system keeps it from us."""
+    return {
+        "linux": (
+            f"This account may not use the {kind}: sudo usermod -aG audio $USER, then "
+            f"log in again; or start PipeWire or PulseAudio."
+        ),
+        "darwin": (
+            f"The terminal may not use the {kind}: allow it in System Settings, "
+            f"Privacy & Security, Microphone, and start it again."
+        ),
+    }.get(
+        sys.platform, f"This account may not use the {kind}: allow it in the settings."
+    )
+
+
+def permitted() -> bool:
+    """Whether sound cards that are there may be used (Linux; elsewhere: True)."""
+    cards = list(SOUND.glob("pcm*")) if SOUND.is_dir() else []
+    return not cards or any(os.access(card, os.R_OK | os.W_OK) for card in cards)
+
+
+def refused(kind: Kind, why: str) -> str:
+    """It is there and does not open."""
+    return (
+        f"The {kind} does not open ({why}): close other programs that use it, or "
+        f"choose another."
+    )
+
+
+def broken(kind: Kind) -> str:
+    """A fault of ours."""
+    return f"The {kind} stopped by a fault of Telex itself: the log has the details."

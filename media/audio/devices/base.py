@@ -1,0 +1,237 @@
+"""What every sound backend has in common: values, and streams that cannot hang.
+
+Native sound libraries call back in a thread of theirs, and each of their calls can
+hang: a sound server that was stopped answers neither an open nor a close, and a
+device that was unplugged often just stops calling. So each open device has a *keeper*,
+a thread that opens it, watches that it calls, says once that it is lost, and closes
+it. Whoever waits for the keeper waits for a bounded time.
+"""
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.audio.devices import advice
+from media.port import Devices, MediaError
+
+__all__ = [
+    "PERIOD",
+    "RATE",
+    "Backend",
+    "Fill",
+    "Hear",
+    "Kept",
+    "Kind",
+    "Lost",
+    "Samples",
+    "Stream",
+    "bounded",
+]
+
+logger = logging.getLogger(__name__)
+
+RATE = 48_000
+"""Samples a second, everywhere in `media`."""
+PERIOD = 480
+"""Samples that a device takes or gives at a time: 10 ms."""
+OPEN = 4.0
+"""Seconds that opening or listing may take; more means a server that hangs."""
+CLOSE = 1.0
+"""Seconds that `close` waits; a keeper that needs longer goes on in the background."""
+STARVED = 1.0
+"""Seconds without a call from the device after which it is lost: a hundred periods."""
+FIRST = 4.0
+"""The same for the first call: sound servers wake cards and virtual sinks up slowly."""
+LOOK = 0.2
+"""Seconds between two looks of the keeper."""
+
+Samples = NDArray[np.int16]
+"""Mono, `RATE` a second."""
+Hear = Callable[[Samples], None]
+"""Is given what the microphone heard, an array of its own, in the device's thread."""
+Fill = Callable[[int], Samples]
+"""Gives that many samples for the speaker, in the device's thread."""
+Lost = Callable[[MediaError], None]
+"""Is told once that the device is gone, in any thread; the stream is then to close."""
+Kind = Literal["microphone", "speaker"]
+
+
+class Stream:
+    """An open microphone or speaker."""
+
+    latency: float = 0.0
+    """Seconds between the air and the callback, as well as the backend knows."""
+
+    def close(self) -> None:
+        """Stop; takes `CLOSE` seconds at most, may be called twice and from anywhere.
+
+        No callback starts after it came back, unless the system's sound hangs.
+        """
+
+
+class Backend(Protocol):
+    """A way to the system's sound; its constructor raises `MediaError`."""
+
+    name: str
+
+    def devices(self) -> Devices:
+        """Microphones and speakers that are plugged in, the default ones first."""
+
+    def open_microphone(self, id: str, hear: Hear, lost: Lost) -> Stream:
+        """See `media.audio.devices.open_microphone`."""
+
+    def open_speaker(self, id: str, fill: Fill, lost: Lost) -> Stream:
+        """See `media.audio.devices.open_speaker`."""
+
+
+class Kept(Stream, ABC):
+    """A native device and its keeper; backends say how to open and to close it.
+
+    A subclass's native callback calls `heard` or `filled`, which never raise.
+    """
+
+    def __init__(self, kind: Kind, id: str, lost: Lost) -> None:
+        self._kind: Kind = kind
+        self._id = id
+        self._lost = lost
+        self._ended = threading.Event()
+        """Nothing more is heard or filled; the keeper closes."""
+        self._opened = threading.Event()
+        self._wake = threading.Event()
+        self._refused: MediaError | None = None
+        """Why it did not open."""
+        self._error: MediaError | None = None
+        """Why it is lost."""
+        self._beat = 0.0
+        self._keeper = threading.Thread(
+            target=self._keep, name=f"telex-{kind}", daemon=True
+        )
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Open and start the native device; raises `MediaError`. Sets `latency`."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Close what `_open` opened, also when it came half way."""
+
+    @abstractmethod
+    def _why(self) -> MediaError:
+        """Why it does not call any more."""
+
+    def start(self) -> None:
+        """Open the device. Raises `MediaError`."""
+        self._keeper.start()
+        if not self._opened.wait(OPEN):
+            self._ended.set()
+            raise MediaError("no_device", advice.no_answer(self._kind))
+        if self._refused is not None:
+            raise self._refused
+
+    def close(self) -> None:
+        self._ended.set()
+        self._wake.set()
+        if threading.current_thread() is not self._keeper:
+            self._keeper.join(CLOSE)
+
+    def failed(self, error: MediaError) -> None:
+        """Have the keeper say that the device is lost; the first error counts."""
+        if self._error is None:
+            self._error = error
+        self._wake.set()
+
+    def heard(self, hear: Hear, samples: Samples) -> None:
+        """Pass on what the microphone heard."""
+        self._beat = time.monotonic()
+        if self._ended.is_set() or self._error is not None:
+            return
+        try:
+            hear(samples)
+        except Exception:
+            self._broken()
+
+    def filled(self, fill: Fill, count: int) -> Samples | None:
+        """What the speaker is to play: `count` samples; None: silence."""
+        self._beat = time.monotonic()
+        if self._ended.is_set() or self._error is not None:
+            return None
+        try:
+            samples = fill(count)
+            if samples.dtype != np.int16 or samples.shape != (count,):
+                raise ValueError(f"{samples.dtype}{samples.shape}, not int16[{count}]")
+            return samples
+        except Exception:
+            self._broken()
+            return None
+
+    def _broken(self) -> None:
+        logger.exception("the sound of the %s", self._kind)
+        self.failed(MediaError("internal", advice.broken(self._kind)))
+
+    def _keep(self) -> None:
+        try:
+            try:
+                self._open()
+            except MediaError as error:
+                self._refused = error
+                return
+            except Exception:
+                logger.exception("opening the %s", self._kind)
+                self._refused = MediaError("internal", advice.broken(self._kind))
+                return
+            finally:
+                self._opened.set()
+            self._watch()
+        finally:
+            try:
+                self._release()
+            except Exception:
+                logger.exception("closing the %s", self._kind)
+
+    def _watch(self) -> None:
+        """Until it is closed or lost."""
+        since = time.monotonic()
+        while not self._ended.is_set():
+            self._wake.wait(LOOK)
+            self._wake.clear()
+            if self._ended.is_set():
+                return
+            if self._error is None:
+                now = time.monotonic()
+                silent = (
+                    now - self._beat > STARVED if self._beat else now - since > FIRST
+                )
+                if silent:
+                    self._error = self._why()
+            if self._error is not None:
+                try:
+                    self._lost(self._error)
+                except Exception:
+                    logger.exception("saying that the %s is lost", self._kind)
+                return
+
+
+def bounded(kind: Kind, ask: Callable[[], Devices]) -> Devices:
+    """Ask the system for its devices; a server that hangs is a `MediaError`."""
+    found: list[Devices | Exception] = []
+
+    def run() -> None:
+        try:
+            found.append(ask())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run, name="telex-devices", daemon=True)
+    thread.start()
+    thread.join(OPEN)
+    if not found:
+        raise MediaError("no_device", advice.no_answer(kind))
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]

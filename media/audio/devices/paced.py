@@ -1,0 +1,236 @@
+"""Sound without devices, at the pace of the clock: silence and files.
+
+For tests and bots, and for whoever wants to be in a call without a microphone.
+"""
+
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from media.audio.devices.base import (
+    PERIOD,
+    RATE,
+    Fill,
+    Hear,
+    Kept,
+    Kind,
+    Lost,
+    Samples,
+    Stream,
+)
+from media.port import Device, Devices, MediaError
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+
+__all__ = ["Null", "open_microphone", "open_speaker", "owns", "read_sound"]
+
+PREFIXES = ("null:", "file:", "file-loop:")
+LATE = 0.5
+"""Seconds by which the clock may run after before it lets go of what it missed."""
+WRITE = RATE // 5
+"""Samples that are written to a file at a time."""
+
+
+def owns(id: str) -> bool:
+    """Whether this is an id of one of ours."""
+    return id.startswith(PREFIXES)
+
+
+class Null:
+    """The backend without any sound."""
+
+    name = "null"
+
+    def devices(self) -> Devices:
+        return Devices(
+            found=(
+                Device("microphone", "null:", "Silence", default=True),
+                Device("speaker", "null:", "Nobody", default=True),
+            )
+        )
+
+    def open_microphone(self, id: str, hear: Hear, lost: Lost) -> Stream:
+        return open_microphone(id or "null:", hear, lost)
+
+    def open_speaker(self, id: str, fill: Fill, lost: Lost) -> Stream:
+        return open_speaker(id or "null:", fill, lost)
+
+
+def open_microphone(id: str, hear: Hear, lost: Lost) -> Stream:
+    """One that plays a file or silence. Raises `MediaError` for a bad file."""
+    return _started(FileMicrophone(id, hear, lost))
+
+
+def open_speaker(id: str, fill: Fill, lost: Lost) -> Stream:
+    """One that writes a file or nothing."""
+    return _started(FileSpeaker(id, fill, lost))
+
+
+def _started(stream: "Paced") -> Stream:
+    stream.start()
+    return stream
+
+
+class Paced(Kept):
+    """Its keeper is the device, too: it ticks once a period."""
+
+    latency = 0.0
+
+    def _tick(self) -> None:
+        raise NotImplementedError
+
+    def _why(self) -> MediaError:
+        return MediaError("internal", "The clock stopped.")
+
+    def _watch(self) -> None:
+        due = time.monotonic()
+        while not self._ended.is_set() and self._error is None:
+            due += PERIOD / RATE
+            wait = due - time.monotonic()
+            if wait > 0:
+                self._wake.wait(wait)
+            elif wait < -LATE:
+                due -= wait
+            if not self._ended.is_set():
+                self._tick()
+        super()._watch()
+
+
+class FileMicrophone(Paced):
+    """Plays a file."""
+
+    def __init__(self, id: str, hear: Hear, lost: Lost) -> None:
+        super().__init__("microphone", id, lost)
+        self._hear = hear
+        self._sound: Iterator[Samples] = iter(())
+
+    def _open(self) -> None:
+        prefix, _, path = self._id.partition(":")
+        if prefix != "null":
+            self._sound = _periods(Path(path), loop=prefix == "file-loop")
+            first = next(self._sound, None)
+            if first is not None:
+                self._sound = _with(first, self._sound)
+
+    def _tick(self) -> None:
+        try:
+            samples = next(self._sound, None)
+        except MediaError as error:
+            self.failed(error)
+            return
+        if samples is None:
+            samples = np.zeros(PERIOD, np.int16)
+        self.heard(self._hear, samples)
+
+    def _release(self) -> None:
+        self._sound = iter(())
+
+
+class FileSpeaker(Paced):
+    """Writes a WAV file: readable at any time, to within 0.2 s."""
+
+    def __init__(self, id: str, fill: Fill, lost: Lost) -> None:
+        super().__init__("speaker", id, lost)
+        self._fill = fill
+        self._file: wave.Wave_write | None = None
+        self._waiting: list[Samples] = []
+
+    def _open(self) -> None:
+        prefix, _, path = self._id.partition(":")
+        if prefix == "null":
+            return
+        try:
+            self._file = wave.open(path, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise MediaError(*_unusable("speaker", path, error)) from error
+        self._file.setnchannels(1)
+        self._file.setsampwidth(2)
+        self._file.setframerate(RATE)
+
+    def _tick(self) -> None:
+        samples = self.filled(self._fill, PERIOD)
+        if self._file is None:
+            return
+        self._waiting.append(np.zeros(PERIOD, np.int16) if samples is None else samples)
+        if len(self._waiting) * PERIOD >= WRITE:
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._file is not None
+        try:
+            self._file.writeframes(
+                np.concatenate(self._waiting).astype("<i2").tobytes()
+            )
+        except OSError as error:
+            path = self._id.partition(":")[2]
+            self.failed(MediaError(*_unusable("speaker", path, error)))
+        self._waiting.clear()
+
+    def _release(self) -> None:
+        if self._file is not None:
+            if self._waiting:
+                self._flush()
+            self._file.close()
+
+
+def _with(first: Samples, rest: Iterator[Samples]) -> Iterator[Samples]:
+    yield first
+    yield from rest
+
+
+def _periods(path: Path, *, loop: bool) -> Iterator[Samples]:
+    """The file in pieces of one period, the last one filled up with silence."""
+    left = np.zeros(0, np.int16)
+    while True:
+        some = False
+        for piece in read_sound(path):
+            some = some or piece.size > 0
+            left = np.concatenate((left, piece))
+            while left.size >= PERIOD:
+                yield left[:PERIOD].copy()
+                left = left[PERIOD:]
+        if not (loop and some):
+            break
+    if left.size:
+        yield np.concatenate((left, np.zeros(PERIOD - left.size, np.int16)))
+
+
+def read_sound(path: Path) -> Iterator[Samples]:
+    """A sound file of any rate, layout and format, in pieces.
+
+    Raises:
+        MediaError: `no_device`: it cannot be read, or there is no sound in it.
+    """
+    try:
+        import av
+        from av.audio.resampler import AudioResampler
+    except ImportError as error:
+        text = "Sound files need PyAV: pip install 'telex[calls]'."
+        raise MediaError("no_library", text) from error
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise MediaError("no_device", f"There is no sound in {str(path)!r}.")
+            resampler = AudioResampler("s16", "mono", RATE)
+            for frame in container.decode(audio=0):
+                for piece in resampler.resample(frame):
+                    yield _mono(piece)
+            for piece in resampler.resample(None):
+                yield _mono(piece)
+    except (av.FFmpegError, OSError) as error:
+        raise MediaError(*_unusable("microphone", str(path), error)) from error
+
+
+def _mono(frame: "AudioFrame") -> Samples:
+    return frame.to_ndarray().reshape(-1).astype(np.int16, copy=False)
+
+
+def _unusable(kind: Kind, path: str, error: Exception) -> tuple[str, str]:
+    code = "no_permission" if isinstance(error, PermissionError) else "no_device"
+    why = getattr(error, "strerror", None) or str(error)
+    return code, f"The file {path!r} cannot be the {kind}: {why}."
