@@ -3,6 +3,7 @@
     cli ── app ── api        HTTP and WebSocket: thin handlers, which call
      │      │      ├ accounts    account logs, devices, key packages, recovery, vaults
      │      │      ├ blobs       encrypted files, and copies of other nodes'
+     │      │      ├ calls       STUN and TURN servers for devices; coturn's files
      │      │      ├ presence    who is there, who types: told, never stored
      │      │      ├ rooms       what comes in, the hub, who may read; mailboxes
      │      │      └ sessions    delivery to devices

@@ -31,6 +31,7 @@ from node.api.account import AccountApi
 from node.api.blob import BlobApi, BlobSender
 from node.api.discovery import DiscoveryApi
 from node.api.gate import Gate
+from node.api.ice import IceApi
 from node.api.log import LogApi
 from node.api.middleware import answer_errors
 from node.api.patience import IDLE, Patience
@@ -39,6 +40,7 @@ from node.api.sync import SyncApi
 from node.api.vault import LinkApi, VaultApi
 from node.blobs.fetch import BlobFetcher
 from node.blobs.keeper import BlobKeeper
+from node.calls.access import IceAccess
 from node.clock import Clock, system_clock
 from node.config import ConfigProblem, Settings
 from node.housekeeping import keep_house
@@ -143,6 +145,7 @@ class Node:
             self.store, self.accounts, settings.name, clock, hasher
         )
         self.links = Links(self.store, clock)
+        self.ice = IceAccess(settings.calls, clock)
         self.vaults = VaultKeeper(
             self.store,
             settings.data_dir / "vaults",
@@ -411,6 +414,7 @@ class Node:
         )
         app.add_routes(VaultApi(gate, self.vaults).routes())
         app.add_routes(LinkApi(gate, self.links).routes())
+        app.add_routes(IceApi(gate, self.ice).routes())
         app.add_routes(
             BlobApi(
                 gate, self.blobs, self.blob_fetcher, self.blob_sender, name

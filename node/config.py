@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from node.calls.address import parse_ice_url
 from node.setting import Check, ConfigProblem, read_section, setting, write_sections
 from protocol.address import parse_node
 from protocol.errors import AddressError
 
 __all__ = [
+    "Calls",
     "ConfigProblem",
     "Federation",
     "Limits",
@@ -33,6 +35,9 @@ __all__ = [
     "parse",
     "render",
 ]
+
+ICE_URLS_MAX = 8
+"""Servers of each kind: a device asks all of them for every call."""
 
 
 def _one_of(*words: str) -> Check:
@@ -251,6 +256,56 @@ class Limits:
     )
 
 
+def _ice_urls(*schemes: str) -> Check:
+    def check(value: Any) -> str | None:
+        for text in value:
+            try:
+                found = parse_ice_url(text)
+            except ValueError:
+                found = None
+            if found is None or found.scheme not in schemes:
+                form = " or ".join(f"{scheme}:HOST:PORT" for scheme in schemes)
+                return f"be a list of {form}"
+        return None if len(value) <= ICE_URLS_MAX else f"name at most {ICE_URLS_MAX}"
+
+    return check
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How calls find a way between two homes. `telex-node turn` fills it in."""
+
+    stun: list[str] = setting(
+        [],
+        help="Servers that tell a device how it is seen from outside, such as "
+        '"stun:turn.example.org:3478". Without one, calls only work within a network '
+        "or where TURN relays them.",
+        check=_ice_urls("stun"),
+    )
+    turn: list[str] = setting(
+        [],
+        help="Ways to a server that relays calls which find no way else, such as "
+        '"turn:turn.example.org:3478?transport=udp"; transport=tcp and turns: pass '
+        "firewalls that udp does not. It relays for whoever shows credentials that "
+        "were made with turn_secret_file (coturn: use-auth-secret).",
+        check=_ice_urls("turn", "turns"),
+    )
+    turn_secret_file: Path | None = setting(
+        None,
+        help="A file with the secret that the TURN server has too (coturn: "
+        "static-auth-secret), readable by its owner alone.",
+        example="turn.secret",
+    )
+    turn_seconds: int = setting(
+        3600,
+        help="How long credentials may begin a relayed call. coturn asks for the time "
+        "only then, and a call goes on; a server that asks again whenever a call is "
+        "prolonged (eturnal with strict_expiry) needs as long as the longest call.",
+        unit="seconds",
+        check=_between(60, 7 * 86400),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Logging:
     """What the node says while it runs, on standard error."""
@@ -313,6 +368,7 @@ class Settings:
     tls: Tls = field(default_factory=Tls)
     federation: Federation = field(default_factory=Federation)
     limits: Limits = field(default_factory=Limits)
+    calls: Calls = field(default_factory=Calls)
     log: Logging = field(default_factory=Logging)
 
     @property
@@ -367,6 +423,11 @@ def parse(data: Mapping[str, Any], base: Path) -> Settings:
     if (settings.tls.cert_file is None) != (settings.tls.key_file is None):
         raise ConfigProblem(
             "tls.cert_file and tls.key_file belong together: set both, or neither."
+        )
+    if settings.calls.turn and settings.calls.turn_secret_file is None:
+        raise ConfigProblem(
+            "calls.turn relays for nobody without calls.turn_secret_file: name the "
+            "file with the TURN server's secret, or let `telex-node turn` make both."
         )
     return settings
 

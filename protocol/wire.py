@@ -211,6 +211,36 @@ class Claimed(msgspec.Struct):
     failed: dict[str, Problem] = {}
 
 
+# --- calls -------------------------------------------------------------------
+
+
+class IceServer(msgspec.Struct, omit_defaults=True):
+    """A STUN or TURN server (RFC 7064, RFC 7065) that this node vouches for."""
+
+    urls: list[str]
+    username: str = ""
+    credential: str = ""
+    """Short-lived, for TURN; empty for STUN."""
+
+    def __repr__(self) -> str:
+        return f"IceServer({self.urls!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("urls", self.urls)]
+
+
+class IceServers(msgspec.Struct):
+    """`GET /telex/v1/ice`, signed by a device: how its calls find a way.
+
+    Empty where the node has none. A device asks again when half of `seconds` is over;
+    what it has begun with them goes on beyond it.
+    """
+
+    servers: list[IceServer]
+    seconds: int
+    """From now, in which the credentials are good for something new."""
+
+
 # --- logs --------------------------------------------------------------------
 
 
