@@ -61,7 +61,7 @@ class FakeClient:
         self.now = now
         self.known = {"bob@example.org", "carol@example.net", "dora@example.net"}
         """Accounts that exist somewhere."""
-        self.calls: list[str] = []
+        self.asked: list[str] = []
         self.entered = self.closed = False
         self.refuse_next: Exception | None = None
         self.keyring_trouble: Exception | None = None
@@ -76,7 +76,7 @@ class FakeClient:
         self.backup = FakeBackup(self)
         self.verification = FakeVerification(self)
         self.doctor = FakeDoctor(self)
-        self.presence = FakePresence(self._tell, self.calls)
+        self.presence = FakePresence(self._tell, self.asked)
 
     # --- what the network and other people do --------------------------------------
 
@@ -214,7 +214,7 @@ class FakeClient:
         self.closed = True
 
     def reconnect(self) -> None:
-        self.calls.append("reconnect")
+        self.asked.append("reconnect")
 
     async def events(self) -> AsyncIterator[Event]:
         queue: asyncio.Queue[Event] = asyncio.Queue(10_000)
@@ -231,7 +231,7 @@ class FakeClient:
     async def messages(
         self, room: LogId, *, before: Position | None = None, limit: int = 50
     ) -> list[Message]:
-        self.calls.append(f"messages {before} {limit}")
+        self.asked.append(f"messages {before} {limit}")
         found = self._messages[room]
         if before is not None:
             found = [message for message in found if message.position < before]
@@ -282,56 +282,56 @@ class FakeClient:
         self._update(room, title=name)
 
     async def mark_read(self, room: LogId) -> None:
-        self.calls.append(f"mark_read {room}")
+        self.asked.append(f"mark_read {room}")
         self._update(room, unread=0)
 
     async def retry(self, message: MessageId) -> None:
-        self.calls.append(f"retry {message}")
+        self.asked.append(f"retry {message}")
         self._change(message, state=State.PENDING, error="")
 
     async def discard(self, message: MessageId) -> None:
-        self.calls.append(f"discard {message}")
+        self.asked.append(f"discard {message}")
         room = self._find(message).room
         self._messages[room] = [m for m in self._messages[room] if m.id != message]
         self._tell(MessageRemoved(room, message))
 
     async def set_draft(self, room: LogId, text: str) -> int:
-        self.calls.append(f"draft {text}")
+        self.asked.append(f"draft {text}")
         self._update(room, draft=text)
         return self._rooms[room].draft_time
 
     async def set_muted(self, room: LogId, on: bool) -> None:
-        self.calls.append(f"muted {on}")
+        self.asked.append(f"muted {on}")
         self._update(room, muted=on)
 
     async def delete_message(self, message: MessageId, everyone: bool) -> None:
-        self.calls.append(f"delete {message} {everyone}")
+        self.asked.append(f"delete {message} {everyone}")
         room = self._find(message).room
         self._messages[room] = [m for m in self._messages[room] if m.id != message]
         self._tell(MessageRemoved(room, message))
 
     async def set_disappearing(self, room: LogId, seconds: int) -> None:
-        self.calls.append(f"disappearing {seconds}")
+        self.asked.append(f"disappearing {seconds}")
         self._update(room, disappearing=seconds)
 
     async def set_refuse_unverified(self, room: LogId, on: bool) -> None:
-        self.calls.append(f"refuse_unverified {on}")
+        self.asked.append(f"refuse_unverified {on}")
         self._update(room, refuse_unverified=on)
 
     async def alarms(self) -> list[Alarm]:
         return list(self._alarms)
 
     async def dismiss(self, alarm: str) -> None:
-        self.calls.append(f"dismiss {alarm}")
+        self.asked.append(f"dismiss {alarm}")
         self._alarms = [one for one in self._alarms if one.id != alarm]
 
     async def change_password(self, old: str | None, new: str) -> None:
         if old != "correct horse":
             raise WrongPassword
-        self.calls.append(f"password {new}")
+        self.asked.append(f"password {new}")
 
     async def use_keyring(self, on: bool) -> None:
-        self.calls.append(f"keyring {on}")
+        self.asked.append(f"keyring {on}")
         if self.keyring_trouble is not None:
             raise self.keyring_trouble
 

@@ -60,7 +60,7 @@ class Part:
         self.refuse_next: Exception | None = None
 
     def _asked(self, call: str) -> None:
-        self.client.calls.append(call)
+        self.client.asked.append(call)
         if self.refuse_next is not None:
             error, self.refuse_next = self.refuse_next, None
             raise error

@@ -85,7 +85,7 @@ async def test_doctor_for_one_room_and_all(client: FakeClient, tmp_path: Path) -
         await sight.sees("Carol is away.")
         await sight.press("R")
         await sight.sees("✓ repaired")
-        assert "repair_all" in client.calls
+        assert "repair_all" in client.asked
         client.doctor.ailments.clear()
         await sight.press("e")
         await sight.sees("Everything can be read and sent.")
@@ -104,18 +104,18 @@ async def test_delete_for_me_and_for_everyone(
         await sight.sees("Delete it for everyone?")
         await sight.press("enter")
         await sight.rest()
-        assert not any(call.startswith("delete") for call in client.calls)
+        assert not any(call.startswith("delete") for call in client.asked)
         await sight.press("d", "down", "enter")
         await sight.sees("Delete it for everyone?")
         await sight.press("left", "enter")
-        await sight.until(lambda: f"delete {mine.id} True" in client.calls)
+        await sight.until(lambda: f"delete {mine.id} True" in client.asked)
         await sight.sees("Deleted.")
         await sight.press("up", "d")
         await sight.sees("Delete this message?", "their words")
         # What others wrote can only be deleted here.
         assert "For everyone" not in sight.text
         await sight.press("enter")
-        await sight.until(lambda: f"delete {theirs.id} False" in client.calls)
+        await sight.until(lambda: f"delete {theirs.id} False" in client.asked)
 
 
 async def test_room_settings(client: FakeClient, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_room_settings(client: FakeClient, tmp_path: Path) -> None:
         await sight.sees("[x] Refuse unverified devices")
         await sight.press("escape")
         await sight.sees("vanishing after 1 day")
-        assert client.calls[-2:] == ["muted True", "refuse_unverified True"]
+        assert client.asked[-2:] == ["muted True", "refuse_unverified True"]
         # A muted room adds no note in the corner.
         other = client.add_room(CAROL, direct=True)
         client.change_room(other, muted=True)
@@ -151,12 +151,12 @@ async def test_what_was_typed_last_is_kept_when_the_window_closes(
         await sight.until(lambda: sight.chat.room_id is not None)
         await sight.type("half a thought")
         await sight.until(lambda: sight.chat.composer.text == "half a thought")
-        assert not any(call.startswith("draft") for call in client.calls)
+        assert not any(call.startswith("draft") for call in client.asked)
         if way == "signal":
             sight.app.exit()  # what the handlers of SIGHUP and SIGTERM do
         else:
             await sight.press("ctrl+q")
-    assert client.closed and client.calls.count("draft half a thought") == 1
+    assert client.closed and client.asked.count("draft half a thought") == 1
     assert [room.draft for room in await client.rooms() if room.direct].count(
         "half a thought"
     ) == 1
@@ -180,7 +180,7 @@ async def test_a_draft_that_was_being_stored_survives_the_exit(
         await sight.type("half a thought")
         await sight.until(begun.is_set)
         sight.app.exit()
-    assert client.closed and "draft half a thought" in client.calls
+    assert client.closed and "draft half a thought" in client.asked
 
 
 async def test_drafts_are_kept_shown_and_brought_back(
@@ -193,7 +193,7 @@ async def test_drafts_are_kept_shown_and_brought_back(
         sight.chat.open_room(bob)
         await sight.sees("Draft: from my phone")
         await sight.type("half a thought")
-        await sight.until(lambda: "draft half a thought" in client.calls)
+        await sight.until(lambda: "draft half a thought" in client.asked)
         sight.chat.open_room(carol)
         await sight.until(lambda: sight.chat.composer.text == "from my phone")
         await sight.sees("Draft: half a thought")
@@ -203,7 +203,7 @@ async def test_drafts_are_kept_shown_and_brought_back(
         sight.chat.open_room(bob)
         await sight.until(lambda: sight.chat.composer.text == "half a thought")
         await sight.press("enter")
-        await sight.until(lambda: client.calls[-1] == "draft ")
+        await sight.until(lambda: client.asked[-1] == "draft ")
         # What the phone writes does not overwrite what is being written here.
         await sight.type("new words")
         client.change_room(bob, draft="other words")
@@ -221,7 +221,7 @@ async def test_news_from_before_takes_no_typed_word(
         await sight.until(lambda: sight.chat.room_id is not None)
         (before,) = [room for room in await client.rooms() if room.id == bob]
         await sight.type("tuesday")
-        await sight.until(lambda: "draft tuesday" in client.calls)
+        await sight.until(lambda: "draft tuesday" in client.asked)
         client.tell(RoomChanged(before))
         await sight.rest()
         assert sight.chat.composer.text == "tuesday"
@@ -248,7 +248,7 @@ async def test_backup(client: FakeClient, tmp_path: Path) -> None:
         await sight.type(PHRASE)
         await sight.press("enter")
         await sight.sees("● The backup is on")
-        assert client.calls.count(f"enable {PHRASE}") == 1
+        assert client.asked.count(f"enable {PHRASE}") == 1
 
 
 async def test_panels_are_in_the_palette_and_in_chinese(
@@ -292,7 +292,7 @@ async def test_changing_the_password(client: FakeClient, tmp_path: Path) -> None
         await sight.sees("✓ The password is changed.")
         await sight.press("down", "enter")
         await sight.sees("✓ The keyring of this system opens Telex here.")
-        assert client.calls[-1] == "keyring True"
+        assert client.asked[-1] == "keyring True"
 
 
 def test_times_and_sizes_in_words() -> None:

@@ -32,10 +32,10 @@ async def test_rooms_show_their_last_line_and_unread(
         assert " 2 " in sight.row("are you there?")
         assert "3 unread" in sight.text
         # Nothing was opened, so nothing counts as read.
-        assert not any(call.startswith("mark_read") for call in client.calls)
+        assert not any(call.startswith("mark_read") for call in client.asked)
         await sight.press("alt+a")
         await sight.sees("1 new message")
-        await sight.until(lambda: f"mark_read {garden}" in client.calls)
+        await sight.until(lambda: f"mark_read {garden}" in client.asked)
         await sight.sees("2 unread")
 
 
@@ -75,16 +75,16 @@ async def test_a_refused_message_can_be_sent_again_or_discarded(
         client.refuse(second.id, "Too large.")
         await sight.sees("✗ Not sent. You may not do this", "Send again")
         await sight.press("up", "up", "s")
-        await sight.until(lambda: f"retry {first.id}" in client.calls)
+        await sight.until(lambda: f"retry {first.id}" in client.asked)
         await sight.misses("You may not do this")
         await sight.press("down", "d")
         await sight.sees("Throw this message away?")
         # The safe answer has the focus: Enter does nothing bad.
         await sight.press("enter")
         await sight.rest()
-        assert f"discard {second.id}" not in client.calls
+        assert f"discard {second.id}" not in client.asked
         await sight.press("d", "left", "enter")
-        await sight.until(lambda: f"discard {second.id}" in client.calls)
+        await sight.until(lambda: f"discard {second.id}" in client.asked)
         await sight.misses("Too large.")
 
 
@@ -198,8 +198,8 @@ async def test_messages_arrive_while_one_types(
         await sight.type("ing")
         await sight.sees("here is one", "carol in Garden", "and [b]one[/b] there")
         assert sight.chat.composer.text == "typing"
-        await sight.until(lambda: f"mark_read {bob}" in client.calls)
-        assert f"mark_read {other}" not in client.calls
+        await sight.until(lambda: f"mark_read {bob}" in client.asked)
+        assert f"mark_read {other}" not in client.asked
 
 
 async def test_reading_above_is_not_disturbed(
@@ -213,16 +213,16 @@ async def test_reading_above_is_not_disturbed(
         await sight.press("pageup", "pageup")
         await sight.rest()
         before = [row[:-1] for row in sight.part("#timeline")[:-1]]
-        client.calls.clear()
+        client.asked.clear()
         client.hear(room, BOB, "far below")
         await sight.sees("1 new message · Ctrl+End")
         after = [row[:-1] for row in sight.part("#timeline")[:-1]]
         assert before == after
-        assert not any(call.startswith("mark_read") for call in client.calls)
+        assert not any(call.startswith("mark_read") for call in client.asked)
         await sight.press("ctrl+end")
         await sight.sees("far below")
         await sight.misses("Ctrl+End")
-        await sight.until(lambda: f"mark_read {room}" in client.calls)
+        await sight.until(lambda: f"mark_read {room}" in client.asked)
 
 
 async def test_a_long_room_is_read_in_pages(client: FakeClient, tmp_path: Path) -> None:
@@ -265,10 +265,10 @@ async def test_unread_line_and_where_reading_begins(
         await sight.press("alt+1")
         await sight.sees("80 new messages", "new 00")
         await sight.rest()
-        assert f"mark_read {room}" not in client.calls
+        assert f"mark_read {room}" not in client.asked
         await sight.press("ctrl+end")
         await sight.sees("new 79")
-        await sight.until(lambda: f"mark_read {room}" in client.calls)
+        await sight.until(lambda: f"mark_read {room}" in client.asked)
 
 
 async def test_offline_says_why_and_still_takes_messages(

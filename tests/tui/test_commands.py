@@ -67,7 +67,7 @@ def test_a_device_is_named_by_its_name_or_the_beginning_of_its_id(
     phone = client.devices.all[1].id
     assert telex(tmp_path, "devices", "rename", "bbb", "pocket").exit_code == 0
     assert telex(tmp_path, "devices", "rename", "pocket", "tablet").exit_code == 0
-    assert f"rename {phone} tablet" in client.calls
+    assert f"rename {phone} tablet" in client.asked
     run = telex(tmp_path, "devices", "rename", "nothing", "x")
     assert run.exit_code == 1 and "No device is called nothing" in run.output
     own = client.devices.all[0]
@@ -91,7 +91,7 @@ def test_revoke_asks_and_takes_the_words_where_it_must(
         *(tmp_path, "devices", "revoke", "phone", "--yes", "--phrase-file", str(words))
     )
     assert run.exit_code == 0, run.output
-    assert f"revoke {phone.id} {PHRASE}" in client.calls
+    assert f"revoke {phone.id} {PHRASE}" in client.asked
     assert "abandon" not in run.output
 
 
@@ -115,7 +115,7 @@ def test_approve_shows_what_it_lets_in_and_waits(
     assert "becomes a device of alice@example.org" in run.output
     assert "The new device joins the chats" in run.output
     assert "The new device has everything" in run.output
-    assert "approve tablet manager=True history=True" in client.calls
+    assert "approve tablet manager=True history=True" in client.asked
     # Without the code on the command line it is asked for.
     run = telex(tmp_path, "devices", "approve", "--yes", typed=f"{CODE}\n")
     assert run.exit_code == 0 and "Code on the new device" in run.output
@@ -196,7 +196,7 @@ def test_recover_and_drill(
     # The verdict first, then what it rests on.
     assert run.stdout.splitlines()[0] == "Everything would come back."
     assert "rooms     3" in run.stdout
-    assert f"drill {PHRASE}" in client.calls
+    assert f"drill {PHRASE}" in client.asked
     client.backup.report = replace(
         client.backup.report, ok=False, lost=["10 messages of Garden."]
     )
@@ -230,12 +230,12 @@ def test_verify_prints_and_compares(
     assert mark.uri in run.output and "█" in run.output
     run = telex(tmp_path, "verify", BOB, "--digits", mark.digits[::-1])
     assert run.exit_code == 1 and "somebody may stand between you" in run.output
-    assert not any(call.startswith("confirm") for call in client.calls)
+    assert not any(call.startswith("confirm") for call in client.asked)
     for typed in (mark.digits, mark.uri):
         run = telex(tmp_path, "verify", BOB, "--digits", typed)
         assert run.exit_code == 0 and "bob@example.org is verified" in run.output
     run = telex(tmp_path, "verify", BOB, "--withdraw")
-    assert run.exit_code == 0 and client.calls[-1] == f"withdraw {BOB}"
+    assert run.exit_code == 0 and client.asked[-1] == f"withdraw {BOB}"
     assert Trust.UNVERIFIED in {m.trust for m in client.all_members()}
 
 
@@ -266,19 +266,19 @@ def test_doctor_says_what_is_open(client: FakeClient, tmp_path: Path) -> None:
     client.doctor.ailments["1"] = one
     assert "device  this device\n" in telex(tmp_path, "doctor").output
     run = telex(tmp_path, "doctor", "--repair")
-    assert run.exit_code == 0 and "repair_all" in client.calls
+    assert run.exit_code == 0 and "repair_all" in client.asked
 
 
 def test_passphrase(client: FakeClient, tmp_path: Path) -> None:
     run = telex(tmp_path, "passphrase", typed="battery\nbattery\n")
     assert run.exit_code == 0, run.output
-    assert client.calls == ["password battery"] and "battery" not in run.output
+    assert client.asked == ["password battery"] and "battery" not in run.output
     for flag, call in (
         ("--keyring", "keyring True"),
         ("--no-keyring", "keyring False"),
     ):
         assert telex(tmp_path, "passphrase", flag).exit_code == 0
-        assert client.calls[-1] == call
+        assert client.asked[-1] == call
 
 
 def test_a_locked_keyring_falls_back_to_the_password(

@@ -41,7 +41,7 @@ async def test_list_and_rename(client: FakeClient, tmp_path: Path) -> None:
         # The list is told by the event, not by the dialog.
         await sight.misses("Only your own devices")
         await sight.sees("pocket")
-        assert f"rename {PHONE} pocket" in client.calls
+        assert f"rename {PHONE} pocket" in client.asked
 
 
 async def test_revoking_a_device_that_manages_takes_the_words(
@@ -67,7 +67,7 @@ async def test_revoking_a_device_that_manages_takes_the_words(
         await sight.sees("This is not the recovery phrase.")
         await sight.press("enter")
         await sight.sees("phone was revoked.", "phone  revoked · manager")
-        assert f"revoke {PHONE} {PHRASE}" in client.calls
+        assert f"revoke {PHONE} {PHRASE}" in client.asked
         # What is revoked cannot be revoked again.
         await sight.press("end", "x")
         await sight.rest()
@@ -88,7 +88,7 @@ async def test_an_ordinary_device_is_revoked_without_the_words(
         await sight.sees("Revoke phone?")
         await sight.pilot.click("#go")
         await sight.sees("phone was revoked.")
-        assert f"revoke {PHONE} None" in client.calls
+        assert f"revoke {PHONE} None" in client.asked
 
 
 async def test_words_are_completed(client: FakeClient, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_approving_shows_what_is_let_in(
         await sight.sees("[x] It may manage devices")
         await sight.press("a")
         await sight.sees("Let in. It joins your chats now")
-        assert "approve tablet manager=True history=True" in client.calls
+        assert "approve tablet manager=True history=True" in client.asked
         client.devices.progress("history", 30, 1200)
         await sight.sees("30 of 1,200")
         client.devices.progress("done")

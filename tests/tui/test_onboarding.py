@@ -54,7 +54,7 @@ async def test_register_shows_the_words_and_then_the_chat(tmp_path: Path) -> Non
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
         assert backend.client.entered
         assert len(sight.app.screen_stack) == 2
-        assert "disable" not in backend.client.calls
+        assert "disable" not in backend.client.asked
     assert backend.client.closed
 
 
@@ -235,7 +235,7 @@ async def test_protection_is_chosen_once(
         await sight.sees("[ ] Keep an encrypted backup", "[x] Open Telex here without")
         await sight.pilot.click("#go")
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
-    assert "keyring True" in client.calls and "disable" in client.calls
+    assert "keyring True" in client.asked and "disable" in client.asked
 
 
 async def test_without_a_keyring_none_is_offered(

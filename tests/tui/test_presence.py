@@ -113,15 +113,15 @@ async def test_typing_is_told_and_its_end(client: FakeClient, tmp_path: Path) ->
     direct(client, DORA)
     async with looking(tmp_path, client=client) as sight:
         await sight.sees("hello alice")
-        assert "typing True" not in client.calls
+        assert "typing True" not in client.asked
         await sight.press("h")
-        await sight.until(lambda: "typing True" in client.calls)
-        client.calls.clear()
+        await sight.until(lambda: "typing True" in client.asked)
+        client.asked.clear()
         await sight.press("backspace")
-        await sight.until(lambda: "typing False" in client.calls)
-        client.calls.clear()
+        await sight.until(lambda: "typing False" in client.asked)
+        client.asked.clear()
         await sight.press("h", "alt+2")
-        await sight.until(lambda: client.calls.count("typing False") >= 1)
+        await sight.until(lambda: client.asked.count("typing False") >= 1)
         assert client.presence.touches > 3
 
 

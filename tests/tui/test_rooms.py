@@ -139,7 +139,7 @@ async def test_the_mouse_opens_rooms_and_chooses_messages(
         await sight.sees("Send again")
         y = next(i for i, r in enumerate(sight.part("#timeline")) if "Send again" in r)
         await sight.pilot.click("#timeline", offset=(6, y))
-        await sight.until(lambda: f"retry {failed.id}" in client.calls)
+        await sight.until(lambda: f"retry {failed.id}" in client.asked)
         await sight.sees("◷")
         # Two clicks on one cell within half a second would mark the text.
         await asyncio.sleep(0.6)

@@ -71,7 +71,7 @@ async def test_digits_are_compared_by_eye(client: FakeClient, tmp_path: Path) ->
         await sight.sees("Are all digits the same?")
         await sight.press("enter")
         await sight.rest()
-        assert f"confirm {BOB}" not in client.calls
+        assert f"confirm {BOB}" not in client.asked
         await sight.press("v", "left", "enter")
         await sight.sees("◆ verified", "✓ bob@example.org is verified.")
         await sight.press("w", "left", "enter")
@@ -120,7 +120,7 @@ async def test_what_is_typed_is_compared(client: FakeClient, tmp_path: Path) -> 
             await sight.type(text)
             await sight.press("enter")
             await sight.sees(answer)
-        assert f"confirm {BOB}" not in client.calls
+        assert f"confirm {BOB}" not in client.asked
         await sight.press("ctrl+a", "ctrl+k")
         await sight.type(mark.digits.replace(" ", ""))
         await sight.press("enter")
@@ -157,7 +157,7 @@ async def test_seven_emoji_from_both_sides(client: FakeClient, tmp_path: Path) -
         await sight.sees("Do both screens show the same")
         await sight.press("r")
         await sight.sees("The comparison was refused", "Nobody was verified.")
-        asked = [call for call in client.calls if "sas-2" in call]
+        asked = [call for call in client.asked if "sas-2" in call]
         assert asked == ["accept sas-2", "refuse sas-2"]
 
 
@@ -187,7 +187,7 @@ async def test_a_changed_key_is_explained_and_chosen_about(
         await sight.sees("known so far", "shown now", "Nothing is sent in: bob")
         await sight.press("k")
         await sight.sees("The old key of")
-        assert f"keep_old_key {BOB}" in client.calls
+        assert f"keep_old_key {BOB}" in client.asked
         # It can be thought over: the badge leads there again.
         await sight.misses("has another key; nothing is sent")
         await sight.press("f7")
@@ -196,7 +196,7 @@ async def test_a_changed_key_is_explained_and_chosen_about(
         await sight.sees("Accept the new key?")
         await sight.press("enter")
         await sight.rest()
-        assert f"accept_new_key {BOB}" not in client.calls
+        assert f"accept_new_key {BOB}" not in client.asked
         await sight.press("a", "left", "enter")
         await sight.sees("The new key of", "◇ unverified")
 
