@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from media.port import MediaError
+
 __all__ = [
     "broken",
     "hung_up",
@@ -14,9 +16,11 @@ __all__ = [
     "no_permission",
     "no_portaudio",
     "no_server",
+    "none",
     "not_found",
     "permitted",
     "refused",
+    "stalled",
     "unplugged",
 ]
 
@@ -67,6 +71,21 @@ def no_device(kind: Kind) -> str:
     return f"There is no {kind}: plug one (or {thing}) in, or look for it {where}."
 
 
+def none(kind: Kind) -> MediaError:
+    """No device of that kind: is there none, or may we not see it?"""
+    if not permitted():
+        return MediaError("no_permission", no_permission(kind))
+    if sys.platform == "linux" and not SOUND.is_dir() and not _server():
+        return MediaError("no_device", no_server())
+    return MediaError("no_device", no_device(kind))
+
+
+def _server() -> bool:
+    """Whether something that looks like a sound server is there (Linux)."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return "PULSE_SERVER" in os.environ or (Path(runtime) / "pulse/native").exists()
+
+
 def not_found(kind: Kind, id: str) -> str:
     """The one that was asked for is not there."""
     return (
@@ -80,6 +99,14 @@ def unplugged(kind: Kind, id: str) -> str:
     if not id:
         return f"The {kind} went away: plug it in again, or choose another."
     return f"The {kind} {id!r} went away: plug it in again, or choose another."
+
+
+def stalled(kind: Kind) -> str:
+    """It is there and gives nothing."""
+    return (
+        f"The {kind} stopped, though it is still there: plug it in again, or choose "
+        f"another."
+    )
 
 
 def hung_up(kind: Kind) -> str:

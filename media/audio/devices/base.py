@@ -46,8 +46,9 @@ CLOSE = 1.0
 """Seconds that `close` waits; a keeper that needs longer goes on in the background."""
 STARVED = 1.0
 """Seconds without a call from the device after which it is lost: a hundred periods."""
-FIRST = 4.0
-"""The same for the first call: sound servers wake cards and virtual sinks up slowly."""
+WAKING = 4.0
+"""Seconds after opening in which nothing is lost: cards, Bluetooth and virtual sinks
+may take two calls and then none for two seconds, until they are awake."""
 LOOK = 0.2
 """Seconds between two looks of the keeper."""
 
@@ -108,6 +109,7 @@ class Kept(Stream, ABC):
         """Why it did not open."""
         self._error: MediaError | None = None
         """Why it is lost."""
+        self._quiet = False
         self._beat = 0.0
         self._keeper = threading.Thread(
             target=self._keep, name=f"telex-{kind}", daemon=True
@@ -144,6 +146,11 @@ class Kept(Stream, ABC):
         """Have the keeper say that the device is lost; the first error counts."""
         if self._error is None:
             self._error = error
+        self._wake.set()
+
+    def stopped(self) -> None:
+        """Have the keeper find out why the device does not call any more."""
+        self._quiet = True
         self._wake.set()
 
     def heard(self, hear: Hear, samples: Samples) -> None:
@@ -202,19 +209,18 @@ class Kept(Stream, ABC):
             self._wake.clear()
             if self._ended.is_set():
                 return
-            if self._error is None:
-                now = time.monotonic()
-                silent = (
-                    now - self._beat > STARVED if self._beat else now - since > FIRST
-                )
-                if silent:
-                    self._error = self._why()
+            if self._error is None and (self._quiet or self._silent(since)):
+                self._error = self._why()
             if self._error is not None:
                 try:
                     self._lost(self._error)
                 except Exception:
                     logger.exception("saying that the %s is lost", self._kind)
                 return
+
+    def _silent(self, since: float) -> bool:
+        now = time.monotonic()
+        return now - since > WAKING and now - max(self._beat, since) > STARVED
 
 
 def bounded(kind: Kind, ask: Callable[[], Devices]) -> Devices:

@@ -1,0 +1,256 @@
+"""Sound by miniaudio: PulseAudio, PipeWire, ALSA, CoreAudio, WASAPI, sndio.
+
+It needs no library of the system and knows the devices by the names that people know.
+Its Python classes are used for their memory and callbacks; what they lack (which
+device is the default, letting go of a context) is asked of the same C library.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import miniaudio
+import numpy as np
+from _miniaudio import ffi, lib  # type: ignore[import-not-found]
+
+from media.audio.devices import advice
+from media.audio.devices.base import (
+    PERIOD,
+    RATE,
+    Fill,
+    Hear,
+    Kept,
+    Kind,
+    Lost,
+    Stream,
+    bounded,
+)
+from media.port import Device, Devices, MediaError
+
+__all__ = ["Miniaudio"]
+
+BACKENDS = [
+    miniaudio.Backend[name]
+    for name in (
+        *("WASAPI", "DSOUND", "WINMM", "COREAUDIO", "SNDIO", "AUDIO4", "OSS"),
+        *("PULSEAUDIO", "ALSA"),
+    )
+]
+"""In this order, the first that works. Not the silent one: that a system has no sound
+is to be said."""
+PERIODS = 3
+"""Of `PERIOD` samples each, that the system's buffer holds."""
+NAME = "Telex"
+MONITOR = ".monitor"
+"""How PulseAudio's ids of what a speaker plays end; nobody wants one as microphone."""
+
+
+class Miniaudio:
+    """The system's sound."""
+
+    name = "miniaudio"
+
+    def devices(self) -> Devices:
+        return bounded("microphone", _devices)
+
+    def open_microphone(self, id: str, hear: Hear, lost: Lost) -> Stream:
+        stream = MiniMicrophone(id, hear, lost)
+        stream.start()
+        return stream
+
+    def open_speaker(self, id: str, fill: Fill, lost: Lost) -> Stream:
+        stream = MiniSpeaker(id, fill, lost)
+        stream.start()
+        return stream
+
+
+class MiniStream(Kept):
+    """An open device; `_native` is made and closed by the keeper alone."""
+
+    _native: "miniaudio.AbstractDevice | None" = None
+
+    def _make(self, **options: Any) -> "miniaudio.AbstractDevice":
+        raise NotImplementedError
+
+    def _open(self) -> None:
+        with _context() as context:
+            memory = _pick(_known(context, self._kind), self._id, self._kind)
+        try:
+            self._native = self._make(
+                nchannels=1,
+                sample_rate=RATE,
+                buffersize_msec=PERIOD * 1000 // RATE,
+                device_id=memory,
+                callback_periods=PERIODS,
+                backends=BACKENDS,
+                app_name=NAME,
+            )
+            self._native.stop_callback = self.stopped
+            self._native.start(iter(()))
+        except miniaudio.MiniaudioError as error:
+            raise _refused(self._kind, error) from error
+        self.latency = PERIODS * PERIOD / RATE
+
+    def _release(self) -> None:
+        native, self._native = self._native, None
+        if native is not None:
+            native.stop_callback = None
+            native.close()
+            lib.ma_context_uninit(native._context)
+
+    def _why(self) -> MediaError:
+        try:
+            devices = bounded(self._kind, _devices)
+        except MediaError as error:
+            if error.code == "no_permission":
+                return error
+            return MediaError("no_device", advice.hung_up(self._kind))
+        mine = [one for one in devices.found if one.kind == self._kind]
+        if mine and (not self._id or self._id in {one.id for one in mine}):
+            return MediaError("no_device", advice.stalled(self._kind))
+        return MediaError("no_device", advice.unplugged(self._kind, self._id))
+
+
+class MiniMicrophone(MiniStream):
+    """Hears."""
+
+    def __init__(self, id: str, hear: Hear, lost: Lost) -> None:
+        super().__init__("microphone", id, lost)
+        self._hear = hear
+
+    def _make(self, **options: Any) -> "miniaudio.AbstractDevice":
+        return _Capture(self, self._hear, options)
+
+
+class MiniSpeaker(MiniStream):
+    """Plays."""
+
+    def __init__(self, id: str, fill: Fill, lost: Lost) -> None:
+        super().__init__("speaker", id, lost)
+        self._fill = fill
+
+    def _make(self, **options: Any) -> "miniaudio.AbstractDevice":
+        return _Playback(self, self._fill, options)
+
+
+class _Capture(miniaudio.CaptureDevice):  # type: ignore[misc]
+    """Without the generator that the library wants, and with one copy less."""
+
+    def __init__(self, stream: Kept, hear: Hear, options: dict[str, Any]) -> None:
+        self._stream, self._hear = stream, hear
+        super().__init__(**options)
+
+    def _data_callback(self, device: Any, output: Any, input: Any, count: int) -> None:
+        data = np.frombuffer(ffi.buffer(input, count * 2), np.int16)
+        self._stream.heard(self._hear, data.copy())
+
+
+class _Playback(miniaudio.PlaybackDevice):  # type: ignore[misc]
+    """The library sets the buffer to silence before it calls."""
+
+    def __init__(self, stream: Kept, fill: Fill, options: dict[str, Any]) -> None:
+        self._stream, self._fill = stream, fill
+        super().__init__(**options)
+
+    def _data_callback(self, device: Any, output: Any, input: Any, count: int) -> None:
+        samples = self._stream.filled(self._fill, count)
+        if samples is not None:
+            ffi.memmove(output, np.ascontiguousarray(samples), count * 2)
+
+
+@contextmanager
+def _context() -> Iterator[Any]:
+    """A connection to the system's sound."""
+    context = ffi.new("ma_context*")
+    backends = ffi.new("ma_backend[]", [one.value for one in BACKENDS])
+    result = lib.ma_context_init(backends, len(BACKENDS), ffi.NULL, context)
+    if result != lib.MA_SUCCESS:
+        if not advice.permitted():
+            raise MediaError("no_permission", advice.no_permission("microphone"))
+        raise MediaError("no_device", advice.no_server())
+    try:
+        yield context
+    finally:
+        lib.ma_context_uninit(context)
+
+
+def _known(context: Any, kind: Kind) -> list[tuple[Device, Any]]:
+    """What there is, the default first, each with the library's own id."""
+    infos, count = ffi.new("ma_device_info**"), ffi.new("ma_uint32*")
+    places = [ffi.NULL] * 4
+    at = 0 if kind == "speaker" else 2
+    places[at : at + 2] = [infos, count]
+    result = lib.ma_context_get_devices(context, *places)
+    if result != lib.MA_SUCCESS:
+        raise _refused(kind, miniaudio.MiniaudioError("", result))
+    found: list[tuple[Device, Any]] = []
+    for info in infos[0][0 : count[0]]:
+        id = _name(context, info.id)
+        name = ffi.string(info.name).decode("utf-8", "replace")
+        memory = ffi.new("ma_device_id*", info.id)
+        found.append((Device(kind, id, name, bool(info.isDefault)), memory))
+    return sorted(found, key=lambda one: not one[0].default)
+
+
+def _name(context: Any, id: Any) -> str:
+    """A device's id as text: all but WASAPI's are C strings."""
+    data = bytes(ffi.buffer(ffi.addressof(id)))
+    if context.backend == miniaudio.Backend.WASAPI.value:
+        return data[:128].decode("utf-16-le", "replace").partition("\0")[0]
+    return data.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _usable(known: list[tuple[Device, Any]]) -> list[tuple[Device, Any]]:
+    return [
+        one
+        for one in known
+        if one[0].kind == "speaker" or not one[0].id.endswith(MONITOR)
+    ]
+
+
+def _pick(known: list[tuple[Device, Any]], id: str, kind: Kind) -> Any:
+    """The library's id of the wanted one; NULL: follow the system's default."""
+    if id:
+        for device, memory in known:
+            if device.id == id:
+                return memory
+        raise MediaError("no_device", advice.not_found(kind, id))
+    usable = _usable(known)
+    if not usable:
+        raise advice.none(kind)
+    device, memory = usable[0]
+    return ffi.NULL if device.default or device is known[0][0] else memory
+
+
+def _devices() -> Devices:
+    found: list[Device] = []
+    missing: list[str] = []
+    with _context() as context:
+        kinds: tuple[Kind, ...] = ("microphone", "speaker")
+        for kind in kinds:
+            known = _known(context, kind)
+            usable = _usable(known)
+            found += [device for device, _ in usable]
+            if not usable:
+                missing.append(str(advice.none(kind)))
+    return Devices(tuple(found), tuple(missing))
+
+
+def _refused(kind: Kind, error: Exception) -> MediaError:
+    """The library's error in words."""
+    result = error.args[1] if len(error.args) > 1 else 0
+    if result == lib.MA_ACCESS_DENIED or not advice.permitted():
+        return MediaError("no_permission", advice.no_permission(kind))
+    if result in (lib.MA_NO_DEVICE, lib.MA_NO_BACKEND):
+        return MediaError("no_device", advice.no_device(kind))
+    return MediaError("no_device", advice.refused(kind, RESULTS.get(result, "?")))
+
+
+RESULTS = {
+    value: name.removeprefix("MA_").lower().replace("_", " ")
+    for name in dir(lib)
+    if name.startswith("MA_")
+    for value in [getattr(lib, name)]
+    if isinstance(value, int) and value < 0
+}
+"""The library's errors, in words."""
