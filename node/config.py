@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from node.calls.address import parse_ice_url
 from node.setting import Check, ConfigProblem, read_section, setting, write_sections
 from protocol.address import parse_node
 from protocol.errors import AddressError
+from protocol.ice_url import parse_ice_url
 
 __all__ = [
     "Calls",

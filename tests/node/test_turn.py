@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from node.app import Node
 from node.calls.access import ASK_BURST, IceAccess, read_secret
-from node.calls.address import IceUrl, parse_ice_url
 from node.config import Calls, ConfigProblem, parse
 from protocol.codec import decode, encode
 from protocol.errors import TooMany
+from protocol.ice_url import IceUrl, parse_ice_url
 from protocol.wire import IceServer, IceServers
 from tests.helpers.fuzz import fuzzing
 from tests.node.phone import Phone, further_phone, phone
