@@ -1,10 +1,76 @@
-"""The jitter buffer: packets in as they come, 20 ms of sound out whenever asked."""
+"""The jitter buffer: packets in as they come, 20 ms of sound out whenever asked.
 
-from typing import NamedTuple
+A pull model, as WebRTC's NetEq: whoever plays asks for a block, and gets
 
-from media.audio.opus import Decoder, Pcm
+    the packet whose turn it is;
+    else what the next packet tells of it (in-band FEC, or redundancy, RFC 2198);
+    else a concealment by the decoder, which fades after 100 ms;
+    else, where the sender chose to be silent (DTX), its background noise.
+
+Sound waits here for `target`: what 97 % of the packets of the last seconds were late
+at most, and a guard. While packets get lost the guard grows by the time that the next
+packet needs to come, for it repairs the lost one. Where sound waits longer or shorter
+than that, pitch periods are left out or doubled (`stretch`). What never came does not
+delay what follows; what comes late does, until it is made up for.
+
+Time comes in: seconds of any monotonic clock, the same for `put` and `get`.
+"""
+
+import logging
+import threading
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from media.audio.opus import BLOCK, RATE, Decoder, Pcm, silent_payload
+from media.audio.stretch import HISTORY, SHORTEST, lengthen, shorten
+from media.audio.timing import Arrivals, Pulls
 
 __all__ = ["JitterBuffer", "Stats"]
+
+log = logging.getLogger(__name__)
+
+PACKETS: Final = 100
+"""The most that wait: 2 s; it is reached only when nobody asks for sound."""
+PAYLOAD: Final = 1500
+"""Bytes of the largest payload taken: more does not come in one datagram."""
+MISORDER: Final = 100
+DROPOUT: Final = 3000
+"""Packets by which a number may go back or ahead (RFC 3550, appendix A.1); beyond
+that two in a row make a new start."""
+STALE: Final = 1.0
+"""Seconds of lateness that cannot be jitter: the stream's clock was set anew."""
+
+GUARD: Final = 0.010
+"""Seconds above the lateness measured: for the last 3 %."""
+SLIP: Final = 0.005
+"""Seconds by which sound may be early or late before anything is done."""
+START: Final = 0.030
+"""Seconds that the very first packet waits, as nothing is known yet."""
+TARGETS: Final = (0.010, 0.400)
+"""Seconds; G.114 has 400 ms as the most with which people can talk."""
+LOSING: Final = 3.5
+"""Seconds after a loss for which the next is expected."""
+RARE: Final = 10.0
+"""Seconds between two losses that need no repair: one block in ten seconds."""
+JUMP: Final = 0.5
+"""Seconds too late at which sound is left out at once, not bit by bit."""
+
+SETTLED: Final = 10
+"""Blocks (200 ms) at the start in which nothing is left out."""
+REST: Final = 3
+"""Blocks from one change of length to the next: a fifth faster or slower at most."""
+HURRY: Final = 0.1
+"""Seconds beyond the target at which there is no rest."""
+LIKENESS: Final = (0.85, 0.30)
+"""Correlation of two pitch periods that may be merged: at first, and when no better
+place was found for long."""
+
+FADE_AFTER: Final = 4800
+FADE_FOR: Final = 2880
+"""Samples (100 and 60 ms) of made-up sound that are heard whole, then fading."""
+RAMP: Final = 240
+"""Samples (5 ms) in which sound comes back after silence."""
 
 
 class Stats(NamedTuple):
@@ -25,32 +91,361 @@ class Stats(NamedTuple):
     """Nothing was sent (DTX), or nothing has come yet."""
     late: int = 0
     """Packets that came after their time, or twice."""
+    stretched: int = 0
+    """Times that sound was made shorter or longer."""
+
+
+class Packet(NamedTuple):
+    seq: int
+    payload: bytes
+    samples: int
 
 
 class JitterBuffer:
     """Made by one leg; `put` and `get` may be in different threads."""
 
-    stats: Stats
-
     def __init__(self, decoder: Decoder | None = None) -> None:
         """Raises `MediaError` (`no_library`)."""
-        raise NotImplementedError
+        self._decoder = decoder or Decoder()
+        self._lock = threading.Lock()
+        self._pulls = Pulls()
+        # Counts, in samples but for the last two.
+        self._played = self._recovered = self._concealed = self._silent = 0
+        self._late = self._stretched = 0
+        self._delay = self._now = 0.0
+        self._reach = 1
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing of the stream."""
+        self._packets: dict[int, Packet] = {}
+        """By timestamp; it and `seq` are counted on past their wraparound."""
+        self._arrivals = Arrivals()
+        self._top: tuple[int, int] | None = None
+        """The highest number that came, and the timestamp with it."""
+        self._seen = 0
+        """Bit n: the packet n before the highest one came."""
+        self._odd: int | None = None
+        """The number which would show that the last odd one was a new start."""
+        self._next: int | None = None
+        """Timestamp of what is decoded next; None: nothing was played yet."""
+        self._seq = 0
+        """Number of what was decoded last."""
+        self._paused = False
+        """Whether the sender is silent."""
+        self._waited = 0
+        """Samples made up since there was nothing to play."""
+        self._hidden = 0
+        """Samples made up in a row."""
+        self._pcm: Pcm = np.zeros(0, np.int16)
+        """Decoded and not yet played."""
+        self._history: Pcm = np.zeros(HISTORY, np.int16)
+        self._blocks = 0
+        self._rest = 0
+        self._tries = 0
+        self._lost: float | None = None
+        self._losing = 0.0
+        self._decoder.reset()
+
+    # In
 
     def put(self, seq: int, timestamp: int, payload: bytes, now: float) -> None:
         """Take in a packet; `now`: when it came, in seconds of a monotonic clock."""
-        raise NotImplementedError
+        with self._lock:
+            samples = self._decoder.samples(payload)
+            if not samples or len(payload) > PAYLOAD:
+                return
+            if self._top is None:
+                self._top = (seq & 0xFFFF, timestamp & 0xFFFF_FFFF)
+            place = self._place(seq, timestamp)
+            if place is None:
+                if self._odd != seq & 0xFFFF:
+                    self._odd = seq + 1 & 0xFFFF
+                    return
+                self._begin()
+                place = self._top = (seq & 0xFFFF, timestamp & 0xFFFF_FFFF)
+            self._odd = None
+            self._take(place, Packet(place[0], payload, samples), now)
+
+    def _place(self, seq: int, timestamp: int) -> tuple[int, int] | None:
+        """Count on from the highest packet; None: this one has no place there."""
+        assert self._top is not None
+        step = _signed(seq - self._top[0], 16)
+        ahead = _signed(timestamp - self._top[1], 32)
+        if not -MISORDER <= step <= DROPOUT or (step > 0) - (step < 0) != (
+            (ahead > 0) - (ahead < 0)
+        ):
+            return None
+        return self._top[0] + step, self._top[1] + ahead
+
+    def _take(self, place: tuple[int, int], packet: Packet, now: float) -> None:
+        assert self._top is not None
+        seq, at = place
+        step = seq - self._top[0]
+        if step > 0:
+            self._top = place
+            self._seen = (self._seen << step) & ((1 << MISORDER) - 1)
+        if self._seen >> max(-step, 0) & 1:
+            self._late += 1
+            return
+        self._seen |= 1 << max(-step, 0)
+        late = now - at / RATE - self._arrivals.base
+        if late > STALE and self._seen != 1:
+            self._begin()
+            self._top, self._seen = place, 1
+        self._arrivals.note(at, now)
+        self._keep(at, packet)
+
+    def _keep(self, at: int, packet: Packet) -> None:
+        if self._next is not None and at < self._next:
+            self._late += 1
+            return
+        self._packets[at] = packet
+        if len(self._packets) > PACKETS:
+            del self._packets[min(self._packets)]
+            if self._next is not None:
+                self._skip(min(self._packets))
 
     def put_redundant(self, seq: int, timestamp: int, payload: bytes) -> None:
         """Take in the copy of an earlier packet that a later one carried (RFC 2198).
 
-        Before the `put` of the packet that carried it.
+        After the `put` of the packet that carried it.
         """
-        raise NotImplementedError
-
-    def get(self, now: float) -> Pcm:
-        """Give the next 960 samples: always, at once, and without an exception."""
-        raise NotImplementedError
+        with self._lock:
+            samples = self._decoder.samples(payload)
+            place = self._place(seq, timestamp) if self._top else None
+            if not samples or len(payload) > PAYLOAD or not place or not self._top:
+                return
+            back = self._top[0] - place[0]
+            if 0 < back < MISORDER and place[1] not in self._packets:
+                self._reach = min(max(self._reach, back), 5)
+                if self._next is None or place[1] >= self._next:
+                    self._packets[place[1]] = Packet(place[0], payload, samples)
 
     def reset(self) -> None:
         """Forget the stream, for another one (SSRC) begins; the counts go on."""
-        raise NotImplementedError
+        with self._lock:
+            self._begin()
+
+    # Out
+
+    def get(self, now: float) -> Pcm:
+        """Give the next 960 samples: always, at once, and without an exception."""
+        try:
+            with self._lock:
+                return self._block(now)
+        except Exception:
+            # A device's thread calls: with an exception the device would stop.
+            log.exception("the jitter buffer failed")
+            return np.zeros(BLOCK, np.int16)
+
+    @property
+    def stats(self) -> Stats:
+        """What it has done so far."""
+        with self._lock:
+            return Stats(
+                delay_ms=1000 * self._delay,
+                target_ms=1000 * self._target(self._now),
+                jitter_ms=1000 * self._arrivals.jitter,
+                played=self._played // BLOCK,
+                recovered=self._recovered // BLOCK,
+                concealed=self._concealed // BLOCK,
+                silent=self._silent // BLOCK,
+                late=self._late,
+                stretched=self._stretched,
+            )
+
+    def _block(self, now: float) -> Pcm:
+        self._now = eager = self._pulls.note(now)
+        if self._next is None and not self._start(eager):
+            self._silent += BLOCK
+            return np.zeros(BLOCK, np.int16)
+        self._catch_up(eager)
+        if len(self._pcm) < BLOCK:
+            slack = self._slack(self._next or 0, eager)
+            plain = True
+            while len(self._pcm) < BLOCK:
+                before = self._played
+                self._pcm = np.concatenate((self._pcm, self._frame(eager)))
+                plain = plain and self._played > before
+            if plain:
+                self._adapt(slack, eager)
+        block, self._pcm = self._pcm[:BLOCK], self._pcm[BLOCK:]
+        self._history = block[-HISTORY:]
+        self._blocks += 1
+        if not self._waited and not self._paused:
+            heard = (self._next or 0) - len(self._pcm) - BLOCK
+            self._delay = self._slack(heard, now)
+        return block
+
+    def _slack(self, at: int, now: float) -> float:
+        """Seconds since a packet of this time could have been here."""
+        return now - self._arrivals.base - at / RATE
+
+    def _target(self, now: float) -> float:
+        guard = GUARD
+        if now < self._losing:
+            guard = 2 * SLIP + self._reach * BLOCK / RATE
+        low, high = TARGETS
+        return min(max(self._arrivals.late + guard, low), high)
+
+    def _start(self, now: float) -> bool:
+        """Begin with the newest packet that has waited long enough."""
+        target = max(self._target(now), START)
+        ready = [at for at in self._packets if self._slack(at, now) >= target]
+        if ready:
+            self._skip(max(ready))
+        return bool(ready)
+
+    def _skip(self, at: int) -> None:
+        """Go on at a packet, whatever was before it."""
+        for earlier in [key for key in self._packets if key < at]:
+            del self._packets[earlier]
+        self._next, self._seq = at, self._packets[at].seq - 1
+        self._waited = 0
+
+    def _catch_up(self, now: float) -> None:
+        """Leave out what has become too old, after a time when nobody asked."""
+        assert self._next is not None
+        late = self._target(now) + JUMP
+        if self._packets and self._slack(min(self._packets), now) > late:
+            fresh = [at for at in self._packets if self._slack(at, now) <= late - JUMP]
+            self._skip(min(fresh, default=max(self._packets)))
+
+    def _frame(self, now: float) -> Pcm:
+        """Give what comes next, some milliseconds of it."""
+        assert self._next is not None
+        packet = self._packets.pop(self._next, None)
+        if packet is not None:
+            return self._play(packet)
+        if not self._packets:
+            return self._wait()
+        at = min(self._packets)
+        packet = self._packets[at]
+        lost = packet.seq - self._seq - 1
+        if self._paused or lost * packet.samples < at - self._next:
+            return self._pause(at, packet, lost, now)
+        self._note_loss(now)
+        self._next += min(at - self._next, self._waited)
+        self._waited = 0
+        gap = at - self._next
+        if gap < SHORTEST:
+            self._next = at
+            return self._frame(now)
+        if gap == packet.samples:
+            return self._recover(packet)
+        gap = min(gap, BLOCK) // SHORTEST * SHORTEST
+        self._next += gap
+        return self._conceal(gap)
+
+    def _play(self, packet: Packet) -> Pcm:
+        assert self._next is not None
+        sound = self._decoder.decode(packet.payload)
+        if self._hidden > FADE_AFTER:
+            sound = _fade_in(sound)
+        self._next += packet.samples
+        self._seq = packet.seq
+        self._waited = self._hidden = 0
+        self._paused = silent_payload(packet.payload)
+        if self._paused:
+            self._silent += len(sound)
+        else:
+            self._played += len(sound)
+        return sound
+
+    def _wait(self) -> Pcm:
+        """Nothing is there: late or lost, which one is seen when the next comes."""
+        if self._paused:
+            self._silent += BLOCK
+            return self._decoder.conceal(BLOCK)
+        self._waited += BLOCK
+        return self._conceal(BLOCK)
+
+    def _pause(self, at: int, packet: Packet, lost: int, now: float) -> Pcm:
+        """Between two talk spurts: begin the next one after the time it should wait.
+
+        No other place is as good for getting the delay right.
+        """
+        assert self._next is not None
+        self._paused = True
+        # What was made up before this was known is no loss.
+        self._concealed -= self._waited
+        self._silent += self._waited
+        self._waited = 0
+        if self._slack(at, now) < self._target(now):
+            self._silent += BLOCK
+            return self._decoder.conceal(BLOCK)
+        self._paused = False
+        if lost > 0 and at - packet.samples >= self._next:
+            # The first packet of the spurt is missing: the second knows of it.
+            return self._recover(packet)
+        self._next, self._seq = at, packet.seq - 1
+        return self._frame(now)
+
+    def _recover(self, packet: Packet) -> Pcm:
+        """Repair the packet before this one."""
+        at = min(self._packets)
+        self._next, self._seq = at, packet.seq - 1
+        if not self._decoder.repairs(packet.payload):
+            return self._conceal(packet.samples)
+        sound = self._decoder.recover(packet.payload)
+        self._recovered += len(sound)
+        self._hidden = 0
+        return sound
+
+    def _conceal(self, samples: int) -> Pcm:
+        self._concealed += samples
+        start, self._hidden = self._hidden, self._hidden + samples
+        if start >= FADE_AFTER + FADE_FOR:
+            return np.zeros(samples, np.int16)
+        sound = self._decoder.conceal(samples)
+        if self._hidden <= FADE_AFTER:
+            return sound
+        gain = 1 - (np.arange(start, start + samples) - FADE_AFTER) / FADE_FOR
+        return (sound * np.clip(gain, 0, 1)).astype(np.int16)
+
+    def _note_loss(self, now: float) -> None:
+        if self._lost is not None and now - self._lost < RARE:
+            self._losing = now + LOSING
+        self._lost = now
+
+    def _adapt(self, slack: float, now: float) -> None:
+        """Make what is played next longer or shorter, where it has to be."""
+        assert self._next is not None
+        target = self._target(now)
+        over = slack - target
+        self._rest -= 1
+        if self._rest > 0 and abs(over) < HURRY:
+            return
+        first, last = LIKENESS
+        likeness = max(first - 0.02 * self._tries, last)
+        if over < -SLIP:
+            changed = lengthen(self._history, self._pcm, likeness)
+        elif self._blocks < SETTLED:
+            return
+        else:
+            if over > BLOCK / RATE + SLIP and self._next in self._packets:
+                more = self._play(self._packets.pop(self._next))
+                self._pcm = np.concatenate((self._pcm, more))
+            spare = len(self._pcm) - BLOCK
+            if spare < SHORTEST:
+                return
+            changed = shorten(self._pcm, spare, likeness)
+        self._tries += 1
+        if changed is not None:
+            self._pcm = changed
+            self._stretched += 1
+            self._rest, self._tries = REST, 0
+
+
+def _signed(difference: int, bits: int) -> int:
+    """Take a difference of two counters that wrap around, in one of two ways."""
+    half = 1 << bits - 1
+    return (difference + half) % (2 * half) - half
+
+
+def _fade_in(sound: Pcm) -> Pcm:
+    faded = sound.copy()
+    count = min(RAMP, len(sound))
+    faded[:count] = faded[:count] * np.linspace(0, 1, count)
+    return faded

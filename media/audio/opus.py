@@ -13,6 +13,7 @@ bursts is therefore made up by redundancy (`media.audio.red`), not by a model.
 A payload is hostile input: whatever is in it, `Decoder` gives sound or a concealment.
 """
 
+import contextlib
 import ctypes
 import ctypes.util
 import importlib.util
@@ -118,6 +119,9 @@ def _declare(lib: ctypes.CDLL) -> None:
     lib.opus_decode.argtypes = [where, ctypes.c_char_p, number, where, number, number]
     lib.opus_packet_get_nb_samples.restype = number
     lib.opus_packet_get_nb_samples.argtypes = [ctypes.c_char_p, number, number]
+    with contextlib.suppress(AttributeError):
+        lib.opus_packet_has_lbrr.restype = number
+        lib.opus_packet_has_lbrr.argtypes = [ctypes.c_char_p, number]
     # Variadic: only the fixed arguments are declared. Where variadic arguments travel
     # otherwise than fixed ones (arm64 macOS), ctypes knows by that which are which.
     for ctl in (lib.opus_encoder_ctl, lib.opus_decoder_ctl):
@@ -207,6 +211,13 @@ class Decoder:
             return 0
         count = self._lib.opus_packet_get_nb_samples(payload, len(payload), RATE)
         return count if 0 < count <= LONGEST else 0
+
+    def repairs(self, payload: bytes) -> bool:
+        """Tell whether a payload carries FEC of the one before it."""
+        known = getattr(self._lib, "opus_packet_has_lbrr", None)
+        if not payload or known is None:  # older than 1.4
+            return bool(payload)
+        return bool(known(payload, len(payload)) == 1)
 
     def decode(self, payload: bytes) -> Pcm:
         """Give the sound of a payload; where it is broken, a block of concealment."""
