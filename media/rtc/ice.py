@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import ifaddr
-from aioice import Candidate, Connection, stun
+from aioice import Candidate, Connection, TransportPolicy, stun
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import CandidatePair, StunProtocol, relayed_candidate
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCPeerConnection
@@ -80,6 +80,7 @@ INNARDS: dict[type, tuple[str, ...]] = {
         "_protocols",
         "_remote_candidates",
         "_remote_candidates_expected",
+        "_transport_policy",
         "check_incoming",
         "close",
         "get_component_candidates",
@@ -174,12 +175,15 @@ class Gatherer:
     def attach(self, pc: RTCPeerConnection) -> None:
         """Gather for a connection that has its media lines and no description yet.
 
+        It may be made otherwise than by `configure`, as long as it is bundled.
         Its `setLocalDescription` raises MediaError `no_relay` if only relays may be
         used and there is none within `RELAY_WAIT` seconds.
         """
         (transport,) = getattr(pc, TRANSPORTS)  # one: everything is bundled
         self._gatherer = transport.iceGatherer
         connection = self._connection = self._gatherer._connection
+        if self._relay_only:
+            connection._transport_policy = TransportPolicy.RELAY
         vars(self._gatherer).update(gather=self._gather)
         expected = connection._remote_candidates_expected
         vars(connection).update(
