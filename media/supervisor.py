@@ -232,7 +232,7 @@ class _Settings:
 
 def _absolute(device: str) -> str:
     """`file:PATH` with a whole path, as the process may be somewhere else."""
-    if not device.startswith("file:"):
+    scheme, colon, path = device.partition(":")
+    if not path or scheme not in ("file", "file-loop"):
         return device
-    path = Path(device.removeprefix("file:")).expanduser()
-    return f"file:{path.absolute()}"
+    return f"{scheme}{colon}{Path(path).expanduser().absolute()}"

@@ -14,6 +14,7 @@ Everything here blocks, and belongs into a thread of its own.
 
 import errno
 import os
+import re
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import av
     from av.container import InputContainer
 
-__all__ = ["Source", "find_source", "pictures"]
+__all__ = ["WAYLAND", "Source", "find_source", "is_wayland", "pictures"]
 
 SIZE = "640x480"
 """What cameras are asked for: the most that a call sends. They give what is next."""
@@ -52,6 +53,14 @@ FORMATS = (
 )
 """Containers that files may be: none of those that name other files or servers."""
 
+WAYLAND = (
+    "Under Wayland only the desktop itself may look at the screen: log in to an X11"
+    " session to show yours, or send a recording of it by `/camera file:PATH`."
+)
+
+DISPLAY = re.compile(r"[A-Za-z0-9.-]{0,64}:[0-9]{1,5}(\.[0-9]{1,2})?")
+"""The name of an X11 display."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -73,8 +82,6 @@ def find_source(device: str) -> Source:
     if device.startswith("/dev/"):
         options = {"video_size": SIZE, "framerate": str(RATE)}
         return Source("camera", device, device, "v4l2", options)
-    if device.startswith(":") and rest:
-        return _screen(device)
     if scheme == "file" and rest:
         path = Path(rest).expanduser().absolute()
         options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
@@ -85,6 +92,8 @@ def find_source(device: str) -> Source:
         url = rest if scheme == "avfoundation" else f"video={rest}"
         options = {"video_size": SIZE, "framerate": str(RATE)}
         return Source("camera", rest, url, scheme, options)
+    if DISPLAY.fullmatch(device):
+        return _screen(device)
     raise MediaError(
         "no_device",
         f"There is no camera {device!r}: /camera lists those that there are.",
@@ -104,24 +113,19 @@ def pictures(source: Source, stop: threading.Event) -> Iterator["av.VideoFrame"]
                 yield from _paced(source, container, stop)
 
 
-def _screen(display: str) -> Source:
-    if wayland():
-        raise MediaError(
-            "no_device",
-            "Under Wayland no program may look at the screen without the desktop's"
-            " portal, which Telex does not speak: log in to an X11 session to show"
-            " your screen, or send a recording of it as a file.",
-        )
-    options = {"framerate": str(SCREEN_RATE), "draw_mouse": "1"}
-    return Source("screen", display, display, "x11grab", options)
-
-
-def wayland() -> bool:
+def is_wayland() -> bool:
     """Whether the screen belongs to Wayland: X11 programs see a black one then."""
     return (
         os.environ.get("XDG_SESSION_TYPE") == "wayland"
         or "WAYLAND_DISPLAY" in os.environ
     )
+
+
+def _screen(display: str) -> Source:
+    if is_wayland():
+        raise MediaError("no_device", WAYLAND)
+    options = {"framerate": str(SCREEN_RATE), "draw_mouse": "1"}
+    return Source("screen", display, display, "x11grab", options)
 
 
 def _open(source: Source) -> "InputContainer":
