@@ -14,6 +14,7 @@ miniaudio speaks with the system, sounddevice where miniaudio is missing;
 
 base.py         streams that cannot hang; what backends have in common
 advice.py       what is missing and how to get it
+alsa.py         which of ALSA's names are cards; its complaints are not shown
 mini.py         miniaudio: PulseAudio, PipeWire, ALSA, CoreAudio, WASAPI
 portaudio.py    sounddevice: PortAudio
 paced.py        null and files, by the clock

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from media.audio.devices import alsa
 from media.port import MediaError
 
 __all__ = [
@@ -20,12 +21,10 @@ __all__ = [
     "not_found",
     "permitted",
     "refused",
+    "silent",
     "stalled",
     "unplugged",
 ]
-
-SOUND = Path("/dev/snd")
-"""Where Linux has its sound cards."""
 
 Kind = Literal["microphone", "speaker"]
 
@@ -75,7 +74,7 @@ def none(kind: Kind) -> MediaError:
     """No device of that kind: is there none, or may we not see it?"""
     if not permitted():
         return MediaError("no_permission", no_permission(kind))
-    if sys.platform == "linux" and not SOUND.is_dir() and not _server():
+    if sys.platform == "linux" and not alsa.cards() and not _server():
         return MediaError("no_device", no_server())
     return MediaError("no_device", no_device(kind))
 
@@ -106,6 +105,14 @@ def stalled(kind: Kind) -> str:
     return (
         f"The {kind} stopped, though it is still there: plug it in again, or choose "
         f"another."
+    )
+
+
+def silent(kind: Kind) -> str:
+    """It gives nothing any more, and nobody knows why."""
+    return (
+        f"The {kind} went away, or the system's sound server did: plug it in again, or "
+        f"choose another."
     )
 
 
@@ -143,7 +150,7 @@ def no_permission(kind: Kind) -> str:
 
 def permitted() -> bool:
     """Whether sound cards that are there may be used (Linux; elsewhere: True)."""
-    cards = list(SOUND.glob("pcm*")) if SOUND.is_dir() else []
+    cards = alsa.cards()
     return not cards or any(os.access(card, os.R_OK | os.W_OK) for card in cards)
 
 

@@ -223,7 +223,7 @@ class Kept(Stream, ABC):
         return now - since > WAKING and now - max(self._beat, since) > STARVED
 
 
-def bounded(kind: Kind, ask: Callable[[], Devices]) -> Devices:
+def bounded(kind: Kind, ask: Callable[[], Devices], limit: float = OPEN) -> Devices:
     """Ask the system for its devices; a server that hangs is a `MediaError`."""
     found: list[Devices | Exception] = []
 
@@ -235,7 +235,7 @@ def bounded(kind: Kind, ask: Callable[[], Devices]) -> Devices:
 
     thread = threading.Thread(target=run, name="telex-devices", daemon=True)
     thread.start()
-    thread.join(OPEN)
+    thread.join(limit)
     if not found:
         raise MediaError("no_device", advice.no_answer(kind))
     if isinstance(found[0], Exception):

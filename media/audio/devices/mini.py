@@ -13,7 +13,7 @@ import miniaudio
 import numpy as np
 from _miniaudio import ffi, lib  # type: ignore[import-not-found]
 
-from media.audio.devices import advice
+from media.audio.devices import advice, alsa
 from media.audio.devices.base import (
     PERIOD,
     RATE,
@@ -36,13 +36,22 @@ BACKENDS = [
         *("PULSEAUDIO", "ALSA"),
     )
 ]
-"""In this order, the first that works. Not the silent one: that a system has no sound
-is to be said."""
+"""The first that works is it. Not the silent one: that a system has no sound is to be
+said."""
 PERIODS = 3
 """Of `PERIOD` samples each, that the system's buffer holds."""
+LATENCY = 0.02
+"""Seconds that a device is assumed to add: the library does not tell. With virtual
+devices of PulseAudio speaker and microphone add 8 ms together, cards more."""
 NAME = "Telex"
+WHY = 1.0
+"""Seconds for finding out why a device is lost."""
 MONITOR = ".monitor"
 """How PulseAudio's ids of what a speaker plays end; nobody wants one as microphone."""
+
+
+class NoServer(MediaError):
+    """None of the system's ways to sound is there."""
 
 
 class Miniaudio:
@@ -51,7 +60,7 @@ class Miniaudio:
     name = "miniaudio"
 
     def devices(self) -> Devices:
-        return bounded("microphone", _devices)
+        return bounded("microphone", lambda: _devices(_backends()))
 
     def open_microphone(self, id: str, hear: Hear, lost: Lost) -> Stream:
         stream = MiniMicrophone(id, hear, lost)
@@ -68,12 +77,15 @@ class MiniStream(Kept):
     """An open device; `_native` is made and closed by the keeper alone."""
 
     _native: "miniaudio.AbstractDevice | None" = None
+    _backends: list["miniaudio.Backend"]
+    """The one that it is of."""
 
     def _make(self, **options: Any) -> "miniaudio.AbstractDevice":
         raise NotImplementedError
 
     def _open(self) -> None:
-        with _context() as context:
+        with _context(_backends()) as context:
+            self._backends = [miniaudio.Backend(context.backend)]
             memory = _pick(_known(context, self._kind), self._id, self._kind)
         try:
             self._native = self._make(
@@ -82,14 +94,14 @@ class MiniStream(Kept):
                 buffersize_msec=PERIOD * 1000 // RATE,
                 device_id=memory,
                 callback_periods=PERIODS,
-                backends=BACKENDS,
+                backends=self._backends,
                 app_name=NAME,
             )
             self._native.stop_callback = self.stopped
             self._native.start(iter(()))
         except miniaudio.MiniaudioError as error:
             raise _refused(self._kind, error) from error
-        self.latency = PERIODS * PERIOD / RATE
+        self.latency = LATENCY
 
     def _release(self) -> None:
         native, self._native = self._native, None
@@ -100,13 +112,13 @@ class MiniStream(Kept):
 
     def _why(self) -> MediaError:
         try:
-            devices = bounded(self._kind, _devices)
-        except MediaError as error:
-            if error.code == "no_permission":
-                return error
+            found = bounded(self._kind, lambda: _devices(self._backends), WHY).found
+        except NoServer:
             return MediaError("no_device", advice.hung_up(self._kind))
-        mine = [one for one in devices.found if one.kind == self._kind]
-        if mine and (not self._id or self._id in {one.id for one in mine}):
+        except MediaError as error:
+            return error
+        ids = {one.id for one in found if one.kind == self._kind}
+        if self._id in ids or (ids and not self._id):
             return MediaError("no_device", advice.stalled(self._kind))
         return MediaError("no_device", advice.unplugged(self._kind, self._id))
 
@@ -158,16 +170,26 @@ class _Playback(miniaudio.PlaybackDevice):  # type: ignore[misc]
             ffi.memmove(output, np.ascontiguousarray(samples), count * 2)
 
 
+def _backends() -> list["miniaudio.Backend"]:
+    """Those to try now; ALSA without a card lists converters, and servers that are not.
+
+    The first that works is taken.
+    """
+    alsa_too = alsa.has_cards()
+    return [one for one in BACKENDS if alsa_too or one.name != "ALSA"]
+
+
 @contextmanager
-def _context() -> Iterator[Any]:
+def _context(allowed: list["miniaudio.Backend"]) -> Iterator[Any]:
     """A connection to the system's sound."""
+    alsa.hush()
     context = ffi.new("ma_context*")
-    backends = ffi.new("ma_backend[]", [one.value for one in BACKENDS])
-    result = lib.ma_context_init(backends, len(BACKENDS), ffi.NULL, context)
+    backends = ffi.new("ma_backend[]", [one.value for one in allowed])
+    result = lib.ma_context_init(backends, len(allowed), ffi.NULL, context)
     if result != lib.MA_SUCCESS:
         if not advice.permitted():
             raise MediaError("no_permission", advice.no_permission("microphone"))
-        raise MediaError("no_device", advice.no_server())
+        raise NoServer("no_device", advice.no_server())
     try:
         yield context
     finally:
@@ -188,6 +210,8 @@ def _known(context: Any, kind: Kind) -> list[tuple[Device, Any]]:
         id = _name(context, info.id)
         name = ffi.string(info.name).decode("utf-8", "replace")
         memory = ffi.new("ma_device_id*", info.id)
+        if context.backend == miniaudio.Backend.ALSA.value and not alsa.is_card(id):
+            continue
         found.append((Device(kind, id, name, bool(info.isDefault)), memory))
     return sorted(found, key=lambda one: not one[0].default)
 
@@ -222,10 +246,10 @@ def _pick(known: list[tuple[Device, Any]], id: str, kind: Kind) -> Any:
     return ffi.NULL if device.default or device is known[0][0] else memory
 
 
-def _devices() -> Devices:
+def _devices(allowed: list["miniaudio.Backend"]) -> Devices:
     found: list[Device] = []
     missing: list[str] = []
-    with _context() as context:
+    with _context(allowed) as context:
         kinds: tuple[Kind, ...] = ("microphone", "speaker")
         for kind in kinds:
             known = _known(context, kind)
