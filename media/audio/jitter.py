@@ -22,8 +22,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from media.audio.level import rms
 from media.audio.opus import BLOCK, RATE, Decoder, Pcm, silent_payload
-from media.audio.stretch import HISTORY, SHORTEST, lengthen, shorten
+from media.audio.stretch import HISTORY, HUSH, SHORTEST, lengthen, shorten
 from media.audio.timing import Arrivals, Pulls
 
 __all__ = ["JitterBuffer", "Stats"]
@@ -61,7 +62,12 @@ SETTLED: Final = 10
 REST: Final = 3
 """Blocks from one change of length to the next: a fifth faster or slower at most."""
 HURRY: Final = 0.1
-"""Seconds beyond the target at which there is no rest."""
+"""Seconds off the target at which there is no rest."""
+PATIENCE: Final = 75
+"""Blocks (1.5 s) in which a pause of the talk is waited for, to make up for less than
+two blocks."""
+PAUSE: Final = 0.03
+"""RMS below which it is a pause (-30 dB), as a share of the loudest of late."""
 LIKENESS: Final = (0.85, 0.30)
 """Correlation of two pitch periods that may be merged: at first, and when no better
 place was found for long."""
@@ -99,6 +105,8 @@ class Packet(NamedTuple):
     seq: int
     payload: bytes
     samples: int
+    copy: bool = False
+    """Whether it came within a later one (RFC 2198)."""
 
 
 class JitterBuffer:
@@ -139,10 +147,13 @@ class JitterBuffer:
         """Samples made up in a row."""
         self._pcm: Pcm = np.zeros(0, np.int16)
         """Decoded and not yet played."""
+        self._plain = False
+        """Whether that is as it was sent."""
         self._history: Pcm = np.zeros(HISTORY, np.int16)
         self._blocks = 0
         self._rest = 0
-        self._tries = 0
+        self._wanted = 0
+        self._loud = 0.0
         self._lost: float | None = None
         self._losing = 0.0
         self._decoder.reset()
@@ -220,7 +231,7 @@ class JitterBuffer:
             if 0 < back < MISORDER and place[1] not in self._packets:
                 self._reach = min(max(self._reach, back), 5)
                 if self._next is None or place[1] >= self._next:
-                    self._packets[place[1]] = Packet(place[0], payload, samples)
+                    self._packets[place[1]] = Packet(place[0], payload, samples, True)
 
     def reset(self) -> None:
         """Forget the stream, for another one (SSRC) begins; the counts go on."""
@@ -261,15 +272,16 @@ class JitterBuffer:
             self._silent += BLOCK
             return np.zeros(BLOCK, np.int16)
         self._catch_up(eager)
+        # When the next packet will be needed, and how long it could have been here.
+        needed = eager + len(self._pcm) // BLOCK * BLOCK / RATE
+        slack = self._slack(self._next or 0, needed)
         if len(self._pcm) < BLOCK:
-            slack = self._slack(self._next or 0, eager)
-            plain = True
+            before = self._played
             while len(self._pcm) < BLOCK:
-                before = self._played
                 self._pcm = np.concatenate((self._pcm, self._frame(eager)))
-                plain = plain and self._played > before
-            if plain:
-                self._adapt(slack, eager)
+            self._plain = self._played - before >= BLOCK
+        if self._plain:
+            self._adapt(slack, eager)
         block, self._pcm = self._pcm[:BLOCK], self._pcm[BLOCK:]
         self._history = block[-HISTORY:]
         self._blocks += 1
@@ -317,6 +329,8 @@ class JitterBuffer:
         assert self._next is not None
         packet = self._packets.pop(self._next, None)
         if packet is not None:
+            if packet.copy:
+                self._note_loss(now)
             return self._play(packet)
         if not self._packets:
             return self._wait()
@@ -412,30 +426,40 @@ class JitterBuffer:
     def _adapt(self, slack: float, now: float) -> None:
         """Make what is played next longer or shorter, where it has to be."""
         assert self._next is not None
-        target = self._target(now)
-        over = slack - target
+        loudness = rms(self._pcm)
+        self._loud = max(0.99 * self._loud, loudness)
         self._rest -= 1
-        if self._rest > 0 and abs(over) < HURRY:
+        over = slack - self._target(now)
+        ahead = len(self._pcm) >= 2 * BLOCK
+        if over > BLOCK / RATE + SLIP and not ahead and self._next in self._packets:
+            self._pcm = np.concatenate((self._pcm, self._play(self._take_next())))
+        spare = len(self._pcm) - BLOCK
+        if over >= -SLIP and (spare < SHORTEST or self._blocks < SETTLED):
+            self._wanted = 0
+            return
+        self._wanted += 1
+        pause = loudness < max(PAUSE * self._loud, HUSH)
+        patient = self._wanted < PATIENCE and -HURRY < over < 2 * BLOCK / RATE
+        if (self._rest > 0 and abs(over) < HURRY) or (
+            over >= -SLIP and patient and not pause
+        ):
             return
         first, last = LIKENESS
-        likeness = max(first - 0.02 * self._tries, last)
+        likeness = max(first - 0.01 * max(self._wanted - PATIENCE, 0), last)
+        if pause:
+            likeness = -1
         if over < -SLIP:
             changed = lengthen(self._history, self._pcm, likeness)
-        elif self._blocks < SETTLED:
-            return
         else:
-            if over > BLOCK / RATE + SLIP and self._next in self._packets:
-                more = self._play(self._packets.pop(self._next))
-                self._pcm = np.concatenate((self._pcm, more))
-            spare = len(self._pcm) - BLOCK
-            if spare < SHORTEST:
-                return
             changed = shorten(self._pcm, spare, likeness)
-        self._tries += 1
         if changed is not None:
             self._pcm = changed
             self._stretched += 1
-            self._rest, self._tries = REST, 0
+            self._rest = REST
+
+    def _take_next(self) -> Packet:
+        assert self._next is not None
+        return self._packets.pop(self._next)
 
 
 def _signed(difference: int, bits: int) -> int:

@@ -49,6 +49,8 @@ ACCEPTED: Final = 4000
 """Bytes of a payload that is looked at: more than any datagram on a real path."""
 QUIET: Final = 2
 """A result of so many bytes says only that there is nothing to say (DTX)."""
+MARKS: Final = 2
+"""So many of those are sent when a silence begins: one may get lost."""
 
 # opus_defines.h
 VOIP = 2048
@@ -144,7 +146,7 @@ class Encoder:
         if not self._state:
             raise MediaError("internal", f"The Opus encoder failed ({error.value}).")
         self._out = ctypes.create_string_buffer(PAYLOAD)
-        self._silent = False
+        self._silent = 0
         for setting, value in (
             (SET_COMPLEXITY, COMPLEXITY),
             (SET_SIGNAL, SIGNAL_VOICE),
@@ -160,9 +162,9 @@ class Encoder:
     def encode(self, block: Pcm) -> bytes | None:
         """Encode 20 ms; None: there is nothing to send (DTX).
 
-        The first payload of a silence is handed out although it holds no sound: by it
-        the receiver tells silence from loss. What follows is None, but for an update
-        of the background noise every 400 ms.
+        The first payloads of a silence are handed out although they hold no sound: by
+        them the receiver tells silence from loss. What follows is None, but for an
+        update of the background noise every 400 ms.
         """
         if block.dtype != np.int16 or block.shape != (BLOCK,):
             raise ValueError(f"a block is {BLOCK} samples of int16")
@@ -172,8 +174,8 @@ class Encoder:
                 self._state, pcm.ctypes.data, BLOCK, self._out, PAYLOAD
             )
             payload = self._out.raw[: max(size, 0)]
-        was, self._silent = self._silent, silent_payload(payload)
-        return None if not payload or (was and self._silent) else payload
+        self._silent = self._silent + 1 if silent_payload(payload) else 0
+        return payload if payload and self._silent <= MARKS else None
 
     def tune(self, bitrate: int, loss: float) -> None:
         """Aim at bits a second, and at a share (0 to 1) of packets that get lost."""
@@ -186,7 +188,7 @@ class Encoder:
         """Forget all sound: nothing of it is in what is encoded from now on."""
         with self._lock:
             self._lib.opus_encoder_ctl(self._state, RESET_STATE)
-            self._silent = False
+            self._silent = 0
 
     def __del__(self) -> None:
         if getattr(self, "_state", None):

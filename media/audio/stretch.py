@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from media.audio.opus import Pcm
 
-__all__ = ["HISTORY", "SHORTEST", "lengthen", "shorten"]
+__all__ = ["HISTORY", "HUSH", "SHORTEST", "lengthen", "shorten"]
 
 SHORTEST: Final = 120
 """2.5 ms: the pitch of a very high voice, 400 Hz."""
