@@ -18,6 +18,16 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
+from client.content.calling import (
+    CallAnswer,
+    CallBusy,
+    CallCandidates,
+    CallDecline,
+    CallEnd,
+    CallInvite,
+    CallOffer,
+    CallRinging,
+)
 from client.content.own import Registers
 from client.content.removal import Redaction, Timer
 from client.content.repair import Resend, ResendRequest
@@ -70,6 +80,14 @@ _KINDS: dict[str, type[Body]] = {
         SasReveal,
         SasAgree,
         SasEnd,
+        CallInvite,
+        CallRinging,
+        CallBusy,
+        CallDecline,
+        CallAnswer,
+        CallOffer,
+        CallCandidates,
+        CallEnd,
     )
 }
 

@@ -1,0 +1,170 @@
+"""The way to one other device of a call: legs, one generation after the other.
+
+The first leg comes of the invite and its answer. Where its way is lost, either side
+offers a new one of the next generation, while the old one may still come back: sound
+flows on whichever is connected. Of two offers of one generation that cross, that of
+the smaller address stands. Once a leg is connected on this side, those before it are
+closed; so both sides end with the newest that connected for both, whoever saw what
+first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from client.calls.values import Accept, Add, Answer, Close, Offer, Open, Want
+from client.content.calling import LINES_MAX, CallAnswer, CallCandidates, CallOffer
+from media.port import PeerSays, Quality
+
+__all__ = ["CONNECT", "Attempt", "Link"]
+
+CONNECT = 10_000
+"""Milliseconds in which two devices that know each other's descriptions find a way:
+checks take a tenth of a second, a TURN server over TLS some seconds."""
+
+BACKOFF = (0, 3_000, 5_000, 8_000, 12_000)
+"""Milliseconds between offers: five of them in the time after which a call is lost."""
+
+EARLY_MAX = 4 * LINES_MAX
+"""Candidates that are kept until they can be used or told."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One leg."""
+
+    leg: str
+    generation: int
+    offered: bool
+    """Whether we described first."""
+    mine: str = field(default="", repr=False)
+    """Our description, once the media process gave it."""
+    settled: bool = False
+    """Whether each side knows the other's description."""
+    connected: bool = False
+    silent: bool = False
+    """Whether it was connected, and nothing is heard now: it may come back."""
+    found: list[str] = field(default_factory=list, repr=False)
+    """Candidates of ours that are not to be told yet."""
+
+
+@dataclass(slots=True)
+class Link:
+    """The legs to one device."""
+
+    device: str
+    """Empty: whoever answers."""
+    name: Callable[[], str] = field(repr=False)
+    """Makes a new leg's name."""
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    newest: int = 0
+    """The highest generation that either side offered."""
+    tries: int = 0
+    """Offers since it was connected last."""
+    offer_at: int | None = None
+    """When a new leg is offered if none is connected."""
+    byes_until: int | None = None
+    """It hung up on one leg; if no other stands by then, on all."""
+    says: PeerSays | None = None
+    quality: Quality | None = None
+    early: dict[int, list[str]] = field(default_factory=dict, repr=False)
+    """Candidates of legs that are not made yet."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether sound can flow."""
+        return any(attempt.connected for attempt in self.attempts.values())
+
+    def by_leg(self, leg: str) -> Attempt | None:
+        """The attempt with this leg."""
+        return next((a for a in self.attempts.values() if a.leg == leg), None)
+
+    def offer(self, generation: int, now: int) -> list[Want]:
+        """Describe our side first."""
+        wants: list[Want] = []
+        for old in list(self.attempts.values()):
+            if old.generation and not old.settled:
+                wants += self.drop(old)
+        attempt = Attempt(self.name(), generation, offered=True)
+        self.attempts[generation] = attempt
+        self.newest = generation
+        if generation:
+            self.tries += 1
+        self.offer_at = now + BACKOFF[min(max(1, self.tries), len(BACKOFF) - 1)]
+        return [*wants, Offer(attempt.leg)]
+
+    def answer(self, generation: int, sdp: str, now: int) -> list[Want]:
+        """Describe our side for somebody's offer."""
+        attempt = Attempt(self.name(), generation, offered=False, settled=True)
+        self.attempts[generation] = attempt
+        self.newest = generation
+        self.offer_at = now + CONNECT
+        return [Answer(attempt.leg, sdp), *self._flush(attempt)]
+
+    def heard_offer(self, me: str, body: CallOffer, now: int) -> list[Want]:
+        """The other side wants a new leg."""
+        if body.generation < self.newest:
+            return []
+        mine = self.attempts.get(body.generation)
+        if body.generation == self.newest and (
+            mine is None or not mine.offered or mine.settled or me < self.device
+        ):
+            return []
+        wants: list[Want] = []
+        for old in list(self.attempts.values()):
+            if not (old.connected or old.silent) and (old.generation or old.settled):
+                wants += self.drop(old)
+        return [*wants, *self.answer(body.generation, body.offer, now)]
+
+    def heard_answer(self, body: CallAnswer, now: int) -> list[Want]:
+        """The other side described a leg that we offered."""
+        attempt = self.attempts.get(body.generation)
+        if attempt is None or not attempt.offered or attempt.settled:
+            return []
+        attempt.settled = True
+        self.offer_at = now + CONNECT
+        wants: list[Want] = [Accept(attempt.leg, body.answer), Open(attempt.leg)]
+        return [*wants, *self._flush(attempt)]
+
+    def heard_candidates(self, body: CallCandidates) -> list[Want]:
+        """More ways to the other side; kept while they cannot be used yet."""
+        attempt = self.attempts.get(body.generation)
+        if attempt is not None and attempt.settled:
+            return [Add(attempt.leg, tuple(body.lines))]
+        if self.newest <= body.generation <= self.newest + 1:
+            kept = self.early.setdefault(body.generation, [])
+            kept += body.lines[: max(0, EARLY_MAX - len(kept))]
+        return []
+
+    def stands(self, attempt: Attempt) -> list[Want]:
+        """A leg is connected: those before it are not needed, nor open offers."""
+        attempt.connected, attempt.silent = True, False
+        self.tries, self.offer_at, self.byes_until = 0, None, None
+        wants: list[Want] = []
+        for other in list(self.attempts.values()):
+            older = other.generation < attempt.generation
+            if older or not other.settled:
+                wants += self.drop(other)
+        newer = [a for a in self.attempts.values() if a.generation > attempt.generation]
+        if any(other.connected for other in newer):
+            wants += self.drop(attempt)
+        return wants
+
+    def lost(self, now: int) -> None:
+        """Nothing is heard: a new leg is offered soon."""
+        soon = now + BACKOFF[min(self.tries, len(BACKOFF) - 1)]
+        self.offer_at = soon if self.offer_at is None else min(self.offer_at, soon)
+
+    def drop(self, attempt: Attempt) -> list[Want]:
+        """Give a leg up."""
+        self.attempts.pop(attempt.generation, None)
+        self.early.pop(attempt.generation, None)
+        return [Close(attempt.leg)]
+
+    def drop_all(self) -> list[Want]:
+        """Give all of them up."""
+        return [want for a in list(self.attempts.values()) for want in self.drop(a)]
+
+    def _flush(self, attempt: Attempt) -> list[Want]:
+        lines = self.early.pop(attempt.generation, None)
+        self.early = {n: kept for n, kept in self.early.items() if n >= self.newest}
+        return [Add(attempt.leg, tuple(lines))] if lines else []
