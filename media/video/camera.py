@@ -30,9 +30,6 @@ OPENING = 8.0
 RETRY = 2.0
 """Seconds until a source that went away is opened again."""
 
-STALLED = 5.0
-"""Seconds without a picture after which a camera is said to be stuck."""
-
 REPEAT = 0.5
 """Seconds after which a picture is given out again when no new one came (a still
 picture, a slide show): who comes later, or lost a packet, sees it too."""
@@ -177,16 +174,17 @@ class Camera:
         if on:
             await self._end()
         elif self._device:
-            self._run(find_source(self._device))
+            self._run(find_source(self._device), patient=True)
 
     async def close(self) -> None:
         """Let go of everything."""
         await self.set_device("")
 
-    def _run(self, source: Source) -> "_Capture":
-        self._capture = _Capture(self, source, asyncio.get_running_loop())
-        self._capture.start()
-        return self._capture
+    def _run(self, source: Source, patient: bool = False) -> "_Capture":
+        capture = _Capture(self, source, asyncio.get_running_loop(), patient)
+        self._capture = capture
+        capture.start()
+        return capture
 
     async def _begin(self, source: Source) -> None:
         capture = self._run(source)
@@ -250,8 +248,13 @@ class _Capture(threading.Thread):
     """Reads one source until told to stop."""
 
     def __init__(
-        self, camera: Camera, source: Source, loop: asyncio.AbstractEventLoop
+        self,
+        camera: Camera,
+        source: Source,
+        loop: asyncio.AbstractEventLoop,
+        patient: bool,
     ) -> None:
+        """`patient`: it is tried again also if it gives no picture at first."""
         super().__init__(name=f"pictures of {source.kind}", daemon=True)
         self.source = source
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -259,9 +262,9 @@ class _Capture(threading.Thread):
         self._loop = loop
         self._ended = threading.Event()
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
-        self._begun = False
+        self._begun = patient
         self._lost: MediaError | None = None
-        self._last = time.monotonic()
+        self._last = 0.0
 
     def stop(self) -> None:
         """Give nothing any more; the thread ends soon."""
@@ -288,7 +291,7 @@ class _Capture(threading.Thread):
 
     def _take(self, frame: "av.VideoFrame") -> None:
         now = time.monotonic()
-        if not self._begun:
+        if not self._begun or not self._last:
             self._begun = True
             self._call(self._found)
         if self._lost:
@@ -318,7 +321,6 @@ class _Capture(threading.Thread):
             if len(self._scalers) > 3:
                 self._scalers.clear()
             self._scalers[size] = VideoReformatter()
-        # Never the frame itself: another may be working at it.
         scaled = self._scalers[size].reformat(
             frame, *size, "yuv420p", interpolation="AREA", threads=1
         )
