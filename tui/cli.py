@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from tui.commands import account as account_commands
-from tui.commands import care, devices
+from tui.commands import audio, care, devices
 from tui.commands.asking import (
     FILE,
     PASSWORD_FILE,
@@ -333,6 +333,7 @@ for command in (
     care.verify,
     care.doctor,
     account_commands.passphrase,
+    audio.audio,
 ):
     cli.add_command(command)
 
