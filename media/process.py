@@ -35,6 +35,9 @@ MISSED = 5
 """Questions without any word of it after which it hangs, and is killed. Counted, not
 timed: when it was us who slept, nothing was missed."""
 
+STARTING = 10
+"""Beats more for a process that starts: on a cold disk that takes seconds."""
+
 ANSWER = 20.0
 """Seconds for an answer: loading from a cold disk is the longest."""
 
@@ -92,7 +95,7 @@ class Child:
         self._pipe = ipc.Pipe(ipc.from_child, self._heard, self._lost)
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[str | Devices | None]] = {}
-        self._unanswered = 0
+        self._unanswered = -STARTING
         self._stopping = False
         self._hung = False
         self._ended = asyncio.Event()
