@@ -19,6 +19,7 @@ from protocol.errors import TelexError
 
 if TYPE_CHECKING:
     from node.app import Node
+    from node.calls.coturn import TurnFiles, TurnPlan
     from node.config import Settings
 
 __all__ = ["main"]
@@ -91,8 +92,16 @@ def main(context: click.Context, config: Path) -> None:
     type=click.Choice(["invite", "open", "closed"]),
     help="Who may make an account.",
 )
+@click.option(
+    "--turn",
+    metavar="HOST",
+    help="Also write the configuration of a TURN server (coturn) for calls, reached "
+    "under this name or address. `telex-node turn` does it later.",
+)
 @click.pass_context
-def init(context: click.Context, /, name: str, **options: Any) -> None:
+def init(
+    context: click.Context, /, name: str, turn: str | None, **options: Any
+) -> None:
     """Make a node: config file, data directory, keys and an empty database."""
     from node.admin import create_node
     from node.config import load
@@ -111,8 +120,13 @@ def init(context: click.Context, /, name: str, **options: Any) -> None:
         if value is not None
     }
     with _one_sentence():
+        if turn is not None:
+            from node.calls.coturn import make_ready
+
+            make_ready(context.obj, turn, name)
         created = create_node(context.obj, name, values)
-        load(created.config)
+        settings = load(created.config)
+        relay = None if turn is None else _write_turn(created.config, settings, turn)
     click.echo(f"Config file:    {created.config}")
     click.echo(f"Data directory: {created.data_dir}")
     click.echo(f"Recovery key:   {created.recovery}")
@@ -122,6 +136,8 @@ def init(context: click.Context, /, name: str, **options: Any) -> None:
         f"\n  telex-node --config {created.config} run"
         f"\n  telex-node --config {created.config} invite"
     )
+    if relay is not None:
+        _say_turn(*relay)
 
 
 @main.command()
@@ -343,16 +359,76 @@ def verify(
     sys.exit(1 if found.findings else 0)
 
 
+@main.command()
+@click.argument("host", required=False)
+@click.option("--replace", is_flag=True, help="Write turnserver.conf anew.")
+@click.pass_context
+def turn(context: click.Context, host: str | None, replace: bool) -> None:
+    """Set up a TURN server (coturn) for calls, or check those there are.
+
+    With HOST, the name or address under which coturn will be reached: write its
+    turnserver.conf beside the config file, and [calls] into the config file. Without:
+    ask every STUN and TURN server of the settings, as a device would; exit status 1
+    if one does not work.
+    """
+    with _one_sentence():
+        settings = _settings(context)
+        if host is not None:
+            _say_turn(*_write_turn(context.obj, settings, host, replace))
+            return
+        from node.calls.check import check_calls
+
+        found = check_calls(settings)
+    for url, problem in found:
+        click.echo(f"{url}  {problem or 'works'}")
+    if not found:
+        click.echo("Calls go directly or not at all: `telex-node turn HOST` helps.")
+    sys.exit(1 if any(problem for _, problem in found) else 0)
+
+
+def _write_turn(
+    config: Path, settings: "Settings", host: str, replace: bool = False
+) -> "tuple[TurnPlan, TurnFiles]":
+    from node.calls.coturn import plan_turn, tls_of, write_settings, write_turn
+
+    plan = plan_turn(host, settings.name, tls_of(settings))
+    files = write_turn(config.absolute().parent, plan, replace=replace)
+    write_settings(config, plan.values)
+    return plan, files
+
+
+def _say_turn(plan: "TurnPlan", files: "TurnFiles") -> None:
+    conf = files.conf
+    click.echo(f"\nTURN server:    {conf}\nTURN secret:    {files.secret}")
+    for note in plan.notes:
+        click.echo(f"Note: {note}")
+    click.echo(
+        "\nInstall coturn (Debian, Ubuntu: apt install coturn) and run it with this:\n"
+        f"\n  install -m 600 -o turnserver {conf} /etc/turnserver.conf"
+        "\n  systemctl restart coturn"
+        f"\n\nOpen in the firewall: {plan.firewall}.\n"
+        "Then start the node (again); `telex-node turn` says whether all of it works."
+    )
+
+
 @main.command("check-config")
 @click.pass_context
 def check_config(context: click.Context) -> None:
-    """Say whether the config file, its certificate and the keys can be used."""
+    """Say whether the config file, its certificate and the keys can be used.
+
+    Also asks the STUN and TURN servers that calls are to use.
+    """
     with _one_sentence():
         settings = _settings(context)
         from node.app import Node
+        from node.calls.check import check_calls
 
         Node(settings)
+        found = check_calls(settings)
     click.echo(f"{context.obj} is fine.")
+    for _, problem in found:
+        if problem:
+            click.echo(f"But calls will suffer: {problem}")
 
 
 @main.command(

@@ -5,6 +5,7 @@ turns decoded TOML into one and `write_sections` turns the class into TOML with 
 explanations. Which settings there are stands in `node.config`.
 """
 
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
@@ -14,7 +15,14 @@ from typing import Any, get_args, get_type_hints
 
 from protocol.errors import TelexError
 
-__all__ = ["Check", "ConfigProblem", "read_section", "setting", "write_sections"]
+__all__ = [
+    "Check",
+    "ConfigProblem",
+    "read_section",
+    "set_values",
+    "setting",
+    "write_sections",
+]
 
 
 class ConfigProblem(TelexError):
@@ -154,6 +162,37 @@ def write_sections(
     for name, section in sections:
         lines.extend([f"[{name}]", *_comment(str(section.__doc__)), ""])
         write_sections(section, f"{name}.", values, lines)
+
+
+def set_values(text: str, section: str, values: Mapping[str, Any]) -> str:
+    """A file with other values in one section; every other line stays.
+
+    A value that is spread over several lines is not understood: the caller compares
+    what the result says.
+
+    Args:
+        text: TOML.
+        section: its name; it is added at the end if it is not there.
+        values: by name; a line that is commented out is used.
+    """
+    lines = text.splitlines()
+    if f"[{section}]" not in lines:
+        lines += ["", f"[{section}]"]
+    start = lines.index(f"[{section}]") + 1
+    for name, value in values.items():
+        rest = range(start, len(lines))
+        end = next((n for n in rest if lines[n].startswith("[")), len(lines))
+        found = [
+            (match[1] is not None, n)
+            for n in range(start, end)
+            if (match := re.match(rf"(#\s*)?{re.escape(name)}\s*=", lines[n]))
+        ]
+        line = f"{name} = {_toml(value)}"
+        if found:
+            lines[min(found)[1]] = line
+        else:
+            lines.insert(start, line)
+    return "\n".join(lines) + "\n"
 
 
 def _write(entry: Field[Any], prefix: str, values: dict[str, Any]) -> list[str]:

@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from federation.ports import PeerRecord
 from node.admin import AdminProblem, certificate_end, database
-from node.config import Settings
+from node.calls.check import check_calls
+from node.config import ConfigProblem, Settings
 from node.keys import fingerprint, load_keys
 from node.local import NodeState, NoStatus, ask
 from node.lock import Running, ended_badly, read_running
@@ -108,6 +109,7 @@ def read_status(settings: Settings) -> Status:
             "make room."
         )
     end = _certificate_end(settings, problems)
+    _ask_calls(settings, problems)
     return Status(
         name=settings.name,
         fingerprint=fingerprint(load_keys(settings.data_dir, settings.name).identity),
@@ -135,6 +137,14 @@ def _ask(
     except (NoStatus, NoAnswer) as error:
         problems.append(str(error))
     return answers, state
+
+
+def _ask_calls(settings: Settings, problems: list[str]) -> None:
+    """Whether calls find the servers that they are told of."""
+    try:
+        problems += [problem for _, problem in check_calls(settings) if problem]
+    except ConfigProblem as error:
+        problems.append(str(error))
 
 
 def _judge(state: NodeState, problems: list[str]) -> None:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-__all__ = ["IceUrl", "parse_ice_url"]
+__all__ = ["PORT", "TLS_PORT", "IceUrl", "parse_ice_url"]
 
 PORT, TLS_PORT = 3478, 5349
 """By RFC 8489, section 18.6."""
