@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 from client.model import (
     Alarm,
+    Call,
+    CallChanged,
+    CallLeg,
     Connection,
     ConnectionChanged,
     Event,
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alarm",
+    "Call",
+    "CallChanged",
+    "CallLeg",
     "Client",
     "Connection",
     "ConnectionChanged",

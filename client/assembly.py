@@ -7,6 +7,7 @@ rooms/         what comes in (`inbound`), what goes out (`settler`, `posting`)
 verification/  who is who, and whether the node lies
 archive/       history, sealed: backups, and for devices that are new
 presence/      who is there and who types
+calls/         who rings whom, and the legs between them
 doctor/        what does not work, and what helps
 """
 
@@ -21,6 +22,7 @@ from client.account.me import Me
 from client.account.self_group import SelfGroup
 from client.archive.backup import Backups
 from client.broadcast import Broadcast
+from client.calls.calls import Calls
 from client.clock import Clock
 from client.doctor.doctor import Doctor
 from client.drafts import Drafts
@@ -187,6 +189,17 @@ class Assembly:
         )
         """Who is there, who types, and what others see of us."""
         self._talk.shows_reading = self.presence.choices.shows_reading
+        self.calls = Calls(
+            store,
+            self._letters,
+            me,
+            clock,
+            self._transport,
+            self._workers.poke,
+            self._broadcast.publish,
+            lambda: self.presence.choice.state == "dnd",
+        )
+        """Calls: what rings and runs here, and what is done with it."""
         self._sync = Sync(
             store,
             self._uplink,
@@ -231,10 +244,12 @@ class Assembly:
     def _published(self, events: Sequence[Event]) -> None:
         self._broadcast.publish(events)
         self.presence.noted(events)
+        self.calls.noted(events)
 
     def _connection_changed(self, connection: Connection, detail: str) -> None:
         self._audit.online(connection is Connection.ONLINE)
         self.presence.connected(connection is Connection.ONLINE)
+        self.calls.connected(connection is Connection.ONLINE)
         if (connection, detail) != (self.connection, self.connection_detail):
             self.connection, self.connection_detail = connection, detail
             self._broadcast.publish([ConnectionChanged(connection, detail)])

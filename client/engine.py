@@ -173,6 +173,7 @@ class Client(Assembly):
             raise
 
     async def __aenter__(self) -> Self:
+        await self.calls.begin()
         self._background = asyncio.create_task(self.run(), name="telex client")
         self._background.add_done_callback(_report)
         return self
@@ -199,6 +200,7 @@ class Client(Assembly):
                 tasks.create_task(self.verification.run(), name="verification")
                 tasks.create_task(self._removing.run(), name="removing")
                 tasks.create_task(self.presence.run(), name="presence")
+                tasks.create_task(self.calls.run(), name="calls")
                 await self._sync.run()
         finally:
             self._workers.stop()
@@ -206,6 +208,7 @@ class Client(Assembly):
 
     async def close(self) -> None:
         """Stop everything and close the database; twice does no harm."""
+        await self.calls.farewell()
         await self.presence.farewell()
         await self._stop()
         await self._transport.close()

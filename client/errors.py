@@ -24,6 +24,7 @@ TelexError
     ├── Unverified          a room asks for verified people, and somebody is not
     ├── Mismatch            what was compared is not the same: somebody may listen
     ├── SasRefused          a comparison cannot begin or go on, and why
+    ├── CallRefused         a call cannot begin or be answered, and why
     ├── UnknownAlarm
     ├── UnknownMessage
     ├── ArchiveRefused      a backup or a history is not what it should be
@@ -51,6 +52,7 @@ __all__ = [
     "ArchiveRefused",
     "BackupFailed",
     "BadText",
+    "CallRefused",
     "ChangeFailed",
     "ClientError",
     "Closed",
@@ -179,6 +181,10 @@ class Mismatch(ClientError):
 
 class SasRefused(ClientError):
     """A comparison of short strings cannot begin or go on, and why."""
+
+
+class CallRefused(ClientError):
+    """A call cannot begin, be answered or be changed, and why."""
 
 
 class UnknownAlarm(ClientError):

@@ -8,7 +8,10 @@ ledger.py    both in the database: what was heard, what is said, what is remembe
 lines.py     a call's line in the timeline
 ice.py       the servers that help to find a way, as our node names them
 stage.py     what the machine wants of sound and picture, done in order
-calls.py     all of it put together: the calls of a client
+may.py       whether a room can be called
+view.py      a call as the screens see it
+works.py     all of it put together, on the event loop
+calls.py     what applications do with it: `client.calls`
 
 `record`, `machine` and `links` are pure: no clock, no tasks, no randomness, no
 database. Nothing in them counts to two: a call has legs, by device.

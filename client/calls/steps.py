@@ -131,6 +131,11 @@ class Steps:
             self._owed[call.id] = (now + OWED, Say(call.room, call.id, body))
             self._finish(call, "hung_up", "", now)
 
+    def device_of(self, leg: str) -> str:
+        """The device at the other end of a leg; empty: of none that there is."""
+        found = self._find(leg)
+        return "" if found is None else found[1].device
+
     def _find(self, leg: str) -> tuple[Ongoing, Link, Attempt] | None:
         for call in self.calls.values():
             for link in call.links.values():

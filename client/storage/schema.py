@@ -5,6 +5,8 @@ released, is never changed; the next one goes behind it. Times are milliseconds
 since 1970 unless a comment says otherwise.
 """
 
+from client.storage.schema_calls import CALLS
+
 __all__ = ["MIGRATIONS"]
 
 _FIRST = """
@@ -496,5 +498,5 @@ BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _TRUST)
+MIGRATIONS: tuple[str, ...] = (_FIRST, _TRUST, CALLS)
 """`MIGRATIONS[n]` leads from version n to n + 1."""

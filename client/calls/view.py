@@ -1,0 +1,67 @@
+"""A call as the screens see it."""
+
+from collections.abc import Callable, Mapping
+
+from client.calls.links import Link
+from client.calls.ongoing import Ongoing, Stage
+from client.calls.record import account_of
+from client.model import Call, CallLeg, CallState, Trust
+
+__all__ = ["view_of"]
+
+
+def view_of(
+    call: Ongoing, trust: Mapping[str, Trust], wall: Callable[[int], int]
+) -> Call:
+    """What `call` is now.
+
+    Args:
+        trust: what is known of people's keys.
+        wall: turns the machine's time into milliseconds since 1970.
+    """
+    return Call(
+        id=call.shown,
+        room=call.room,
+        own=call.own,
+        account=account_of(call.caller),
+        video=call.video,
+        state=_state(call),
+        began=call.began or wall(call.since),
+        answered=0 if call.connected_at is None else wall(call.connected_at),
+        legs=tuple(_leg(link, trust) for device, link in call.links.items() if device),
+        muted=call.muted,
+        held=call.held,
+        camera=call.camera,
+        end=call.end,
+        detail=call.detail,
+        trouble=tuple(call.trouble.values()),
+    )
+
+
+def _state(call: Ongoing) -> CallState:
+    match call.stage:
+        case Stage.ASKING:
+            return "ringing" if call.rung else "calling"
+        case Stage.INCOMING:
+            return "incoming"
+        case Stage.ENDED:
+            return "ended"
+    if any(link.connected for link in call.links.values()):
+        return "running"
+    return "connecting" if call.connected_at is None else "reconnecting"
+
+
+def _leg(link: Link, trust: Mapping[str, Trust]) -> CallLeg:
+    account = account_of(link.device)
+    said = link.says
+    return CallLeg(
+        link.device,
+        account,
+        trust.get(account, Trust.UNVERIFIED),
+        link.connected,
+        muted=said is not None and said.muted,
+        held=said is not None and said.held,
+        camera=said is not None and said.camera,
+        screen=said is not None and said.screen,
+        quality=link.quality,
+    )
