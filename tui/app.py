@@ -58,7 +58,17 @@ class TelexApp(App[None]):
         Binding("f1", "help", "key.help", priority=True),
         Binding("question_mark", "help", "key.help"),
         Binding("ctrl+p", "command_palette", "key.palette", priority=True),
-        Binding("f9", "switch_theme", "key.theme"),
+        Binding("f9", "call", "key.call", priority=True),
+        # Terminals without the kitty protocol send Shift+F9 as F21.
+        Binding(
+            "shift+f9,f21",
+            "call_video",
+            "key.call.video",
+            key_display="Shift+F9",
+            priority=True,
+        ),
+        Binding("f10", "call_end", "key.call.end", priority=True),
+        Binding("f12", "switch_theme", "key.theme"),
         Binding("ctrl+q", "quit", "key.quit", priority=True),
         Binding("ctrl+c", "interrupt", "key.quit", show=False),
     ]
@@ -105,6 +115,10 @@ class TelexApp(App[None]):
         self._load = load
         self._entered = False
         self._interrupted = 0.0
+        self._unread = 0
+        self._call = ""
+        self.title_shown = ""
+        """The terminal's title."""
         use(choose_language(settings.language))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -241,6 +255,34 @@ class TelexApp(App[None]):
         self.change(theme=name)
         self.theme = f"telex-{name}"
 
+    # --- calls -------------------------------------------------------------------
+
+    @property
+    def _chat(self) -> ChatScreen | None:
+        """The chat, whatever lies over it."""
+        chats = [one for one in self.screen_stack if isinstance(one, ChatScreen)]
+        return chats[0] if chats and chats[0].is_mounted else None
+
+    def action_call(self) -> None:
+        """Answer, show the call, or call the open chat."""
+        if (chat := self._chat) is not None:
+            chat.call_key()
+
+    def action_call_show(self) -> None:
+        """Show the call, or the chat; a click on the line at the top."""
+        if (chat := self._chat) is not None:
+            chat.toggle_call()
+
+    def action_call_video(self) -> None:
+        """The same with a picture."""
+        if (chat := self._chat) is not None:
+            chat.call_video_key()
+
+    def action_call_end(self) -> None:
+        """Decline, or hang up."""
+        if (chat := self._chat) is not None:
+            chat.call_end_key()
+
     # --- settings ------------------------------------------------------------------
 
     def change(self, **values: Any) -> None:
@@ -265,8 +307,20 @@ class TelexApp(App[None]):
 
     def terminal_title(self, unread: int) -> None:
         """Put the number of unread messages into the terminal's title."""
+        self._unread = unread
+        self._tell_title()
+
+    def call_title(self, text: str) -> None:
+        """Put a call before it; empty: there is none."""
+        if text != self._call:
+            self._call = text
+            self._tell_title()
+
+    def _tell_title(self) -> None:
+        unread = self._unread
         name = say("title.unread", count=unread, name="Telex") if unread else "Telex"
-        self._tell_terminal(f"\x1b]0;{name}\x07")
+        self.title_shown = f"{self._call} · {name}" if self._call else name
+        self._tell_terminal(f"\x1b]0;{self.title_shown}\x07")
 
     def ring(self) -> None:
         """The bell, where somebody wants it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from media.view.probe import MODES
 from protocol.errors import TelexError
 
 __all__ = ["ConfigError", "Settings", "load_settings", "save_settings"]
@@ -18,6 +19,7 @@ __all__ = ["ConfigError", "Settings", "load_settings", "save_settings"]
 _CHOICES: dict[str, tuple[str, ...]] = {
     "theme": ("dark", "light"),
     "language": ("auto", "en", "zh"),
+    "video": ("auto", *MODES),
 }
 
 
@@ -39,6 +41,13 @@ class Settings:
     """Show a note in the corner for such a message."""
     members: bool = True
     """Show the list of members where the terminal is wide enough."""
+    camera: str = ""
+    """The camera to take in calls; empty: the system's default."""
+    video: str = "auto"
+    """What pictures of calls are drawn with: `auto` takes the finest that the terminal
+    can; see `media.view.probe.MODES`."""
+    push_to_talk: bool = False
+    """Be heard in calls only while the space bar is held."""
     ca_file: str = ""
     """Certificates (PEM) of a private network to trust, if no --ca-file is given;
     `telex register` and `telex login` note here what they were given."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from client.model import (
     Alarm,
+    Call,
+    CallChanged,
     ConnectionChanged,
     DevicesChanged,
     Event,
@@ -57,6 +59,7 @@ class Batch:
     """Whether others see us otherwise."""
     typing: set[LogId] = field(default_factory=set)
     """Rooms in which others type than before."""
+    calls: dict[str, Call] = field(default_factory=dict)
 
 
 class Feed:
@@ -96,6 +99,8 @@ class Feed:
                 batch.own = True
             case TypingChanged(room=room_id):
                 batch.typing.add(room_id)
+            case CallChanged(call):
+                batch.calls[call.id] = call
         first, self._empty = self._empty, False
         return first
 

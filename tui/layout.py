@@ -60,6 +60,9 @@ EDGE = 3
 """Cells on the left and right that are not text: margin, bar and gap."""
 
 
+MISSED_CALL = "call_missed"
+"""The code of a notice that offers to call back."""
+
 _CHROME = ("margin", "time", "state-", "own-bar", "quote-bar")
 """Styles of what is not text: left out when somebody copies with the mouse."""
 
@@ -208,17 +211,25 @@ def _notice(message: Message, context: Context) -> list[Row]:
     measure = min(context.width - 1, MEASURE_MAX)
     text = literal(message.text)[:2000]
     at = f"{clock(message.time):%H:%M}"
+    missed = message.code == MISSED_CALL
+    first = "☎ " if message.code.startswith("call_") else "· "
+    style = "failed" if missed else "notice"
     rows = []
     for number, line in enumerate(wrap(f"{text} · {at}", max(8, measure - 8))):
-        mark = "· " if number == 0 else "  "
+        mark = first if number == 0 else "  "
         left = max(1, (measure - cell_len(line) - 2) // 2)
-        rows.append(Row((Span(" " * left + mark + line, "notice"),)))
+        rows.append(Row((Span(" " * left + mark + line, style),)))
     if context.ailing:
-        help_text = f"E {say('bar.explain')}"
-        left = max(1, (measure - cell_len(help_text)) // 2)
-        action = Span(help_text, "action", f"explain:{message.id}")
-        rows.append(Row((Span(" " * left, "margin"), action)))
+        rows.append(_offer(f"E {say('bar.explain')}", f"explain:{message.id}", measure))
+    if missed:
+        rows.append(_offer(f"F9 {say('call.key.back')}", f"call:{message.id}", measure))
     return rows
+
+
+def _offer(text: str, action: str, measure: int) -> Row:
+    """What can be done about the line above."""
+    left = max(1, (measure - cell_len(text)) // 2)
+    return Row((Span(" " * left, "margin"), Span(text, "action", action)))
 
 
 def _text(

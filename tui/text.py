@@ -1,22 +1,29 @@
 """What the interface says, in English and Chinese.
 
-Two tables for each language (`text_en` and `text_en_trust`, the same for `zh`); a
-test keeps their keys and their placeholders equal. `use` chooses the language once
-at the start, `say` looks
-a sentence up. Key bindings carry a key of the table as their description, so the
-help screen, the hints and the command palette speak the same words.
+Three tables for each language (`text_en`, `text_en_trust` and `text_en_call`, the same
+for `zh`); a test keeps their keys and their placeholders equal. `use` chooses the
+language once at the start, `say` looks a sentence up. Key bindings carry a key of the
+table as their description, so the help screen, the hints and the command palette speak
+the same words.
 """
 
 import os
 from collections.abc import Mapping
 
-from tui import text_en, text_en_trust, text_zh, text_zh_trust
+from tui import (
+    text_en,
+    text_en_call,
+    text_en_trust,
+    text_zh,
+    text_zh_call,
+    text_zh_trust,
+)
 
 __all__ = ["LANGUAGES", "choose_language", "language", "say", "use"]
 
 LANGUAGES: Mapping[str, Mapping[str, str]] = {
-    "en": text_en.TEXT | text_en_trust.TEXT,
-    "zh": text_zh.TEXT | text_zh_trust.TEXT,
+    "en": text_en.TEXT | text_en_trust.TEXT | text_en_call.TEXT,
+    "zh": text_zh.TEXT | text_zh_trust.TEXT | text_zh_call.TEXT,
 }
 
 _current = "en"

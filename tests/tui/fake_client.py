@@ -37,6 +37,7 @@ from client.text import check_text
 from protocol.errors import UnknownAccount
 from protocol.log import LogId
 from protocol.policy import Role
+from tests.tui.fake_calls import FakeCalls
 from tests.tui.fake_presence import FakePresence
 from tests.tui.fake_trust import (
     FakeBackup,
@@ -77,6 +78,7 @@ class FakeClient:
         self.verification = FakeVerification(self)
         self.doctor = FakeDoctor(self)
         self.presence = FakePresence(self._tell, self.asked)
+        self.calls = FakeCalls(self._tell, self.asked)
 
     # --- what the network and other people do --------------------------------------
 

@@ -75,7 +75,7 @@ async def test_theme_is_changed_and_remembered(
 ) -> None:
     async with looking(tmp_path, client=client) as sight:
         assert sight.app.current_theme.dark
-        await sight.press("f9")
+        await sight.press("f12")
         await sight.rest()
         assert sight.app.theme == "telex-light"
         background = sight.app.screen.styles.background

@@ -39,6 +39,7 @@ __all__ = ["MENU", "Care"]
 LOG = logging.getLogger(__name__)
 
 MENU = (
+    *(("a", "call"), ("i", "video_call"), ("m", "sound")),
     *(("d", "devices"), ("v", "verify"), ("c", "room_settings"), ("b", "backup")),
     *(("s", "presence"), ("w", "alarms"), ("r", "doctor"), ("p", "password")),
 )
@@ -130,6 +131,8 @@ class Care(OpenRoom):
             for _, action in MENU
             if action != "backup"  # the menu itself asks how that stands
         }
+        if room is None or not room.direct:
+            about["call"] = about["video_call"] = say("menu.call.none")
         if room is None:
             about["room_settings"] = say("menu.room_settings.none")
         if room is None or not room.direct:
@@ -143,7 +146,7 @@ class Care(OpenRoom):
             return {"mode": say(f"mode.{self.client.presence.mode}")}
         if action == "alarms":
             return {"count": self.top.news.alarms}
-        if action == "verify":
+        if action in ("verify", "call", "video_call"):
             return {"who": room.title if room is not None else ""}
         if action == "room_settings" and room is not None:
             timer = room.disappearing

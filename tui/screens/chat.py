@@ -1,9 +1,9 @@
 """The chat: rooms on the left, the open room, its members on the right.
 
-Four classes, each on the one before: `RoomActions` changes rooms and their members,
+Five classes, each on the one before: `RoomActions` changes rooms and their members,
 `OpenRoom` reads and writes in the open one, `Care` leads to devices, keys, backup and
-repair, and this one listens to the client, draws what is around the room, and knows
-the keys.
+repair, `Calling` shows calls, and this one listens to the client, draws what is around
+the room, and knows the keys.
 """
 
 import asyncio
@@ -28,9 +28,10 @@ from tui.messages import (
     EndReached,
     RoomChosen,
 )
-from tui.screens.care import Care
+from tui.screens.calling import Calling
 from tui.text import say
 from tui.widgets.bars import ActionBar, JumpBar, ReplyBar, RoomHeader, StatusBar
+from tui.widgets.call_bar import CallBar
 from tui.widgets.composer import Composer
 from tui.widgets.member_panel import MemberList, MemberPanel
 from tui.widgets.room_list import RoomList, room_title
@@ -45,7 +46,7 @@ BURST = 200
 """Events taken before the screen gets a turn."""
 
 
-class ChatScreen(Care):
+class ChatScreen(Calling):
     """The main screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -81,6 +82,7 @@ class ChatScreen(Care):
 
     def compose(self) -> ComposeResult:
         """Three columns between two lines."""
+        yield CallBar(id="call")
         yield TopLine(id="top")
         with Horizontal(id="body"):
             with Vertical(id="side"):
@@ -113,6 +115,7 @@ class ChatScreen(Care):
         self._listen()
         self._begin()
         self.look_around()
+        self.begin_calls()
         self.set_interval(MINUTE, self._tick)
 
     # --- events from the engine ----------------------------------------------------
@@ -170,6 +173,7 @@ class ChatScreen(Care):
                 markup=False,
             )
         self.take_care(batch)
+        self.take_calls(batch)
         self._see()
 
     def _show_people(self, batch: Batch) -> None:

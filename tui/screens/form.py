@@ -16,6 +16,7 @@ from textual.css.query import NoMatches
 from textual.dom import DOMNode
 from textual.widgets import Button, Input, Static
 
+from media.port import MediaError
 from protocol.errors import TelexError
 from tui.text import say
 
@@ -26,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 def sentence(error: Exception, log: object) -> str:
     """What to tell people about an error; the unexpected goes to the log."""
-    if isinstance(error, TelexError):
+    if isinstance(error, TelexError | MediaError):
         return str(error)
     LOG.error("unexpected", exc_info=error)
     return say("error.unexpected", log=log)

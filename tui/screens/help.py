@@ -49,6 +49,7 @@ class HelpScreen(ModalScreen[None]):
 
     def _text(self) -> Content:
         from tui.app import TelexApp
+        from tui.screens.call import CallScreen
         from tui.screens.chat import ChatScreen
         from tui.widgets.composer import Composer
         from tui.widgets.member_panel import MemberList
@@ -59,6 +60,7 @@ class HelpScreen(ModalScreen[None]):
             ("help.everywhere", (ChatScreen, TelexApp)),
             ("help.composer", (Composer,)),
             ("help.timeline", (Timeline,)),
+            ("help.call", (CallScreen,)),
             ("help.chats", (RoomList,)),
             ("help.members", (MemberList,)),
         ]
@@ -72,6 +74,8 @@ class HelpScreen(ModalScreen[None]):
                         continue
                     seen.add(binding.action)
                     parts.append(_line(_keys(binding), binding.description))
+            if title == "help.call":
+                parts.append(Content.assemble((say("help.push"), "$quiet")))
             parts.append(Content(""))
         parts.append(Content.assemble((say("help.legend"), "bold $primary")))
         for state, colour in STATE_COLOURS.items():

@@ -1,0 +1,453 @@
+"""The call: the picture large, who it is and how sure that is, how well it goes.
+
+Leaving it leaves the call alone: it goes on, and stands in the line at the top of the
+chat. Only F10 and Ctrl+X hang up, at once: a call is quickly made again, and whoever
+wants to be out of one must not be asked first. `Q` does not, because it closes the
+panels of this program, and somebody will press it to get back to the chat.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Static
+
+from client.model import Call, Trust
+from media.port import Frame, Levels, View
+from tui.backend import ChatClient
+from tui.badges import COLOURS, badge
+from tui.calling import (
+    duration,
+    end_text,
+    marks,
+    meter,
+    quality_parts,
+    state_text,
+)
+from tui.cells import cell_len, fit, one_line
+from tui.desk import Desk, PushToTalk
+from tui.screens.form import sentence
+from tui.screens.sound import SoundScreen
+from tui.screens.verify import VerifyScreen
+from tui.text import say
+from tui.widgets.call_keys import CallKeys
+from tui.widgets.picture import Picture
+
+if TYPE_CHECKING:
+    from tui.app import TelexApp
+
+__all__ = ["CallScreen"]
+
+LOG = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 3.0
+"""How long the screen stays after the call, to say why it ended."""
+
+
+class CallScreen(Screen[None]):
+    """A call that rings or runs."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "mute", "key.call.mute"),
+        Binding("h", "hold", "key.call.hold"),
+        Binding("c", "camera", "key.call.camera"),
+        Binding("s", "share", "key.call.share"),
+        Binding("d", "devices", "key.call.devices"),
+        Binding("p", "push", "key.call.push"),
+        Binding("space", "talk", "key.call.talk", key_display="Space"),
+        Binding("f7", "verify", "key.call.verify", priority=True),
+        Binding("ctrl+x", "end", "key.call.end", key_display="F10 / Ctrl+X"),
+        Binding("escape", "leave", "key.call.back"),
+    ]
+
+    app: "TelexApp"
+
+    def __init__(self, desk: Desk, client: ChatClient) -> None:
+        super().__init__()
+        self._desk = desk
+        self._client = client
+        self._showing = ""
+        self._last: Call | None = None
+        self._levels = Levels(0, 0)
+        self._space = PushToTalk()
+        self._released: Timer | None = None
+        self._leaving: Timer | None = None
+        self._view = View()
+        self._ended = 0
+        """When the call was over, in milliseconds since 1970."""
+
+    def compose(self) -> ComposeResult:
+        """Who, picture, what is wrong, levels, quality, keys."""
+        yield Static("", id="call-who", markup=False)
+        with Horizontal(id="call-stage"):
+            with Vertical(id="call-main"):
+                yield Static("", id="call-card", markup=False)
+                yield Picture(setting=self.app.settings.video, id="call-picture")
+            with Vertical(id="call-aside"):
+                yield Static("", id="call-second", markup=False)
+                yield Picture(setting=self.app.settings.video, id="call-own")
+        yield Static("", id="call-trouble", markup=False)
+        yield Static("", id="call-levels", markup=False)
+        yield Static("", id="call-quality", markup=False)
+        yield CallKeys(id="call-keys")
+
+    def on_mount(self) -> None:
+        """Show it, and see levels and pictures from now on."""
+        self._picture = self.query_one("#call-picture", Picture)
+        self._own = self.query_one("#call-own", Picture)
+        self._desk.port.watch(self._see)
+        self.changed()
+
+    async def on_unmount(self) -> None:
+        """Nobody looks any more."""
+        self._desk.port.watch(None)
+        if self._view != View():
+            self._view = View()
+            try:
+                await self._desk.port.set_view(self._view)
+            except Exception:
+                LOG.exception("pictures could not be stopped")
+
+    # --- drawing --------------------------------------------------------------------
+
+    @property
+    def call(self) -> Call | None:
+        """The call that is shown: the one that runs, rings, or ended last."""
+        return self._desk.book.shown or self._last
+
+    def changed(self) -> None:
+        """Something about the calls changed, or a second went by."""
+        call = self.call
+        if call is None:
+            self._leave_soon(0.1)
+            return
+        if call.id != self._showing:
+            self._showing = call.id
+            self._space.release()
+        self._last = call
+        if call.state != "ended":
+            self._ended = 0
+        elif not self._ended:
+            self._ended = _now_ms()
+        self._draw_who(call)
+        self._draw_pictures(call)
+        self._draw_card(call)
+        self._draw_trouble(call)
+        self._draw_levels()
+        self._draw_quality(call)
+        self.query_one(CallKeys).show(self._offered(call))
+        if call.state == "ended":
+            self._leave_soon(CLOSE_SECONDS)
+        elif self._leaving is not None:
+            self._leaving.stop()
+            self._leaving = None
+
+    def on_resize(self) -> None:
+        """The width changed."""
+        self.call_after_refresh(self.changed)
+
+    def _draw_who(self, call: Call) -> None:
+        line = self.query_one("#call-who", Static)
+        width = max(10, self.size.width - 2)
+        trust = self._desk.trust(call)
+        state = state_text(call, _now_ms())
+        push = self._desk.push and not self._talking
+        words = marks(call, push=push) if call.state != "ended" else []
+        right: list[tuple[str, str] | str] = []
+        for word, colour in words:
+            right += [(word, colour), " · "]
+        right.append((state, "bold"))
+        tail = Content.assemble(*right)
+        sign, who = badge(trust), self._desk.who(call)
+        if tail.cell_length + cell_len(sign) + cell_len(who) + 6 > width:
+            tail = Content(state).stylize("bold")
+        space = width - tail.cell_length - cell_len(sign) - 5
+        who = fit(who, max(3, min(cell_len(who), space)))
+        head = Content.assemble(
+            ("☎ ", "$success"), (who, "bold"), "  ", (sign, COLOURS[trust])
+        )
+        gap = max(1, width - head.cell_length - tail.cell_length)
+        line.update(head + Content(" " * gap) + tail)
+
+    def _draw_pictures(self, call: Call) -> None:
+        """Which pictures there are; the card stands where the large one is missing."""
+        live = call.state in ("running", "reconnecting") and not call.held
+        theirs = live and any(leg.camera and not leg.held for leg in call.legs)
+        ours = live and bool(call.camera)
+        for picture, there in ((self._picture, theirs), (self._own, ours)):
+            if picture.display and not there:
+                picture.clear()
+            picture.display = there
+        self._picture.placeholder = say("call.says.picture")
+        self.query_one("#call-card").display = not theirs
+        ring = self._desk.book.incoming
+        second = ring is not None and ring.id != call.id
+        note = self.query_one("#call-second", Static)
+        note.display = second and theirs
+        if ring is not None and second:
+            text = say("call.second", who=self._desk.who(ring))
+            note.update(Content(text).stylize("bold $accent"))
+        self.query_one("#call-aside").display = ours or (second and theirs)
+        self._ask_for_pictures()
+
+    @on(Picture.WantedChanged)
+    def _ask_for_pictures(self) -> None:
+        """Have as many pixels sent as the larger of the two pictures has room for."""
+        views = [one.wanted for one in (self._picture, self._own) if one.display]
+        view = max(views, key=lambda one: one.width * one.height, default=View())
+        if view != self._view:
+            self._view = view
+            self._send_view()
+
+    @work(group="view", exclusive=True)
+    async def _send_view(self) -> None:
+        try:
+            await self._desk.port.set_view(self._view)
+        except Exception:
+            # Nobody asked for it: the picture keeps its size, or does not come.
+            LOG.exception("the size of pictures could not be told")
+
+    def _draw_card(self, call: Call) -> None:
+        """What stands where no picture is."""
+        desk = self._desk
+        low = self.size.height < 16
+        who, account = desk.who(call), one_line(desk.account(call))
+        lines = [Content(who).stylize("bold")]
+        if account and account != who and not low:
+            lines.append(Content(account).stylize("$quiet"))
+        if call.state == "ended":
+            lines = [Content(end_text(call, who)).stylize("bold")]
+            if time_text := duration(call, self._ended):
+                lines.append(Content(time_text).stylize("$quiet"))
+        else:
+            lines.append(Content(self._says(call)).stylize("$accent"))
+            lines += [] if low else [Content("")]
+            lines += list(self._sure(desk.trust(call)))
+        ring = desk.book.incoming
+        if ring is not None and ring.id != call.id:
+            text = say("call.second", who=desk.who(ring))
+            lines += [Content(""), Content(text).stylize("bold $accent")]
+        self.query_one("#call-card", Static).update(Content("\n").join(lines))
+
+    def _says(self, call: Call) -> str:
+        if call.state == "running" and call.held:
+            return say("call.says.held")
+        if call.state == "running":
+            silent = [leg for leg in call.legs if leg.held]
+            if silent:
+                return say("call.says.holds", who=self._desk.who(call))
+        return state_text(call, _now_ms())
+
+    def _sure(self, trust: Trust) -> Iterator[Content]:
+        """Whether it is really them, and the key to find out."""
+        yield Content(say(f"call.trust.{trust.value}")).stylize(COLOURS[trust])
+
+    def _draw_trouble(self, call: Call) -> None:
+        over = call.state == "ended"
+        texts = [] if over else [one_line(t) for t in (call.detail, *call.trouble) if t]
+        trouble = self.query_one("#call-trouble", Static)
+        trouble.display = bool(texts)
+        trouble.update(Content("\n".join(f"! {text}" for text in texts)))
+
+    def _draw_levels(self) -> None:
+        call = self.call
+        line = self.query_one("#call-levels", Static)
+        live = call is not None and call.state in ("running", "reconnecting")
+        line.display = live
+        if call is None or not live:
+            return
+        width = self.size.width - 2
+        you, them = say("timeline.you"), self._desk.who(call).partition("@")[0]
+        cells = max(4, min(20, (width - cell_len(you) - cell_len(them) - 8) // 2))
+        silent = call.muted or call.held
+        ours = "·" * cells if silent else meter(self._levels.microphone, cells)
+        line.update(
+            Content.assemble(
+                (f"{you} ", "$quiet"),
+                (ours, "$quiet" if silent else "$success"),
+                "    ",
+                (f"{them} ", "$quiet"),
+                (meter(self._levels.speaker, cells), "$primary"),
+            )
+        )
+
+    def _draw_quality(self, call: Call) -> None:
+        line = self.query_one("#call-quality", Static)
+        known = [leg.quality for leg in call.legs if leg.quality is not None]
+        line.display = bool(known) and call.state in ("running", "reconnecting")
+        if known:
+            parts = quality_parts(known[0], self.size.width - 2)
+            line.update(Content(" · ".join(parts)))
+
+    def _offered(self, call: Call) -> list[tuple[str, str, str]]:
+        """(key, word, action), the most needed first."""
+        if call.state == "incoming":
+            return [
+                ("F9", say("call.key.answer"), "app.call"),
+                ("Shift+F9", say("call.key.answer.video"), "app.call_video"),
+                ("F10", say("call.key.decline"), "app.call_end"),
+                ("Esc", say("call.key.chat"), "screen.leave"),
+            ]
+        if call.state == "ended":
+            return [("Esc", say("call.key.chat"), "screen.leave")]
+        second = self._desk.book.incoming is not None
+        end = "call.key.decline" if second else "call.key.end"
+        keys = [
+            ("F10", say(end), "app.call_end"),
+            ("Esc", say("call.key.chat"), "screen.leave"),
+            ("M", say(f"call.key.mute.{'off' if call.muted else 'on'}"), "screen.mute"),
+            ("C", say(f"call.key.camera.{_on(call.camera)}"), "screen.camera"),
+            ("H", say(f"call.key.hold.{_on(call.held)}"), "screen.hold"),
+            ("S", say("call.key.share"), "screen.share"),
+            ("D", say("call.key.devices"), "screen.devices"),
+            ("P", say(f"call.key.push.{_on(self._desk.push)}"), "screen.push"),
+        ]
+        if second:
+            keys.insert(1, ("Shift+F9", say("call.key.switch"), "app.call_video"))
+            keys.insert(2, ("Ctrl+X", say("call.key.end"), "screen.end"))
+        if self._desk.push:
+            keys.insert(2, ("Space", say("call.key.talk"), "screen.talk"))
+        if self._desk.trust(call) is not Trust.VERIFIED:
+            keys.append(("F7", say("call.key.verify"), "screen.verify"))
+        return keys
+
+    # --- what comes in --------------------------------------------------------------
+
+    def _see(self, value: Frame | Levels) -> None:
+        """A picture, or how loud it is."""
+        if not self.is_mounted:
+            return
+        if isinstance(value, Levels):
+            self._levels = value
+            self._draw_levels()
+            return
+        picture = self._picture if value.leg else self._own
+        if picture.display:
+            picture.show(value)
+
+    def _leave_soon(self, seconds: float) -> None:
+        if self._leaving is None:
+            self._leaving = self.set_timer(seconds, self._over)
+
+    def _over(self) -> None:
+        """The call ended a while ago."""
+        self._leaving = None
+        call = self._desk.book.active or self._desk.book.incoming
+        if call is None and self.is_current:
+            self.dismiss(None)
+
+    def on_screen_resume(self) -> None:
+        """A panel over the call was closed; the call may be over by now."""
+        if self._last is not None:
+            for picture in (self._picture, self._own):
+                picture.set_setting(self.app.settings.video)
+            self.changed()
+
+    # --- keys -----------------------------------------------------------------------
+
+    @work(group="call-keys")
+    async def _do(self, doing: Awaitable[None]) -> None:
+        try:
+            await doing
+        except Exception as error:
+            text = sentence(error, self.app.locations.log)
+            self.notify(text, severity="warning", markup=False, timeout=8)
+
+    @property
+    def _live(self) -> Call | None:
+        call = self.call
+        return None if call is None or call.state in ("ended", "incoming") else call
+
+    @property
+    def _talking(self) -> bool:
+        return self._space.left(time.monotonic()) > 0
+
+    def action_mute(self) -> None:
+        """Be heard, or not."""
+        if (call := self._live) is not None:
+            self._space.release()
+            self._do(self._desk.mute(call, not call.muted))
+
+    def action_hold(self) -> None:
+        """Neither hear nor be heard, or go on."""
+        if (call := self._live) is not None:
+            self._do(self._desk.hold(call))
+
+    def action_camera(self) -> None:
+        """Be seen, or not."""
+        if (call := self._live) is not None:
+            self._do(self._desk.show(call, "camera"))
+
+    def action_share(self) -> None:
+        """Show one's screen, or not."""
+        if (call := self._live) is not None:
+            self._do(self._desk.show(call, "screen"))
+
+    def action_devices(self) -> None:
+        """Choose devices."""
+        self.app.push_screen(SoundScreen(self._client))
+
+    def action_push(self) -> None:
+        """Be heard only while Space is held, or always."""
+        on = not self._desk.push
+        self.app.change(push_to_talk=on)
+        self._space.release()
+        if (call := self._live) is not None:
+            self._do(self._desk.mute(call, on))
+        self.notify(say(f"call.push.{'on' if on else 'off'}"), timeout=8)
+        self.changed()
+
+    def action_talk(self) -> None:
+        """The space bar is held: the microphone opens until its repeats stop."""
+        call = self._live
+        if call is None or not self._desk.push:
+            return
+        was = self._talking
+        self._space.press(time.monotonic())
+        if not was:
+            self._do(self._desk.mute(call, False))
+        if self._released is None:
+            self._wait_for_release()
+
+    def _wait_for_release(self) -> None:
+        left = self._space.left(time.monotonic())
+        if left > 0:
+            self._released = self.set_timer(left, self._wait_for_release)
+            return
+        self._released = None
+        call = self._live
+        if call is not None and self._desk.push:
+            self._do(self._desk.mute(call, True))
+
+    def action_verify(self) -> None:
+        """Compare keys with the other one."""
+        call = self.call
+        if call is not None and (account := self._desk.account(call)):
+            trust = self._desk.trust(call)
+            self.app.push_screen(VerifyScreen(self._client, account, trust))
+
+    def action_end(self) -> None:
+        """Hang up; a second call that rings meanwhile is left alone."""
+        if (call := self._desk.book.active) is not None:
+            self._do(self._desk.port.hang_up(call.id))
+
+    def action_leave(self) -> None:
+        """Back to the chat; the call goes on."""
+        if self.is_current:
+            self.dismiss(None)
+
+
+def _on(value: object) -> str:
+    return "off" if value else "on"
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
