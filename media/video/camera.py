@@ -129,8 +129,12 @@ class Camera:
         self._device = ""
         self._paused = False
         self._capture: _Capture | None = None
-        self.on: Literal["", "camera", "screen"] = ""
-        """What gives pictures just now; empty: nothing."""
+        self._on: Literal["", "camera", "screen"] = ""
+
+    @property
+    def on(self) -> str:
+        """What gives pictures now: `camera` or `screen`; empty: nothing."""
+        return self._on
 
     @property
     def device(self) -> str:
@@ -207,9 +211,9 @@ class Camera:
         self._set("")
 
     def _set(self, on: Literal["", "camera", "screen"]) -> None:
-        if on == self.on:
+        if on == self._on:
             return
-        self.on = on
+        self._on = on
         if not on:
             for feed in self._feeds:
                 feed.put(None)

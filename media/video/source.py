@@ -28,6 +28,7 @@ from media.port import MediaError
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
 
 __all__ = ["WAYLAND", "Source", "find_source", "is_wayland", "pictures"]
 
@@ -49,9 +50,11 @@ anew; so one of a single picture does not spin."""
 
 FORMATS = (
     "matroska,webm,mov,mp4,avi,mpegts,mpeg,ogg,flv,asf,gif,apng,ivf,mpegvideo,"
-    "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,image2,h264,hevc,av1,obu"
+    "yuv4mpegpipe,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,image2,h264,hevc,av1,obu,"
+    "wav,mp3,flac,aac"
 )
-"""Containers that files may be: none of those that name other files or servers."""
+"""Containers that files may be: none of those that name other files or servers. The
+last ones only for the sentence that there is no picture in them."""
 
 WAYLAND = (
     "Under Wayland only the desktop itself may look at the screen: log in to an X11"
@@ -84,7 +87,11 @@ def find_source(device: str) -> Source:
         return Source("camera", device, device, "v4l2", options)
     if scheme == "file" and rest:
         path = Path(rest).expanduser().absolute()
-        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+        options = {
+            "protocol_whitelist": "file",
+            "format_whitelist": FORMATS,
+            "max_pixels": str(PIXELS),
+        }
         return Source("camera", str(path), f"file:{path}", None, options, live=False)
     if scheme == "lavfi" and rest:
         return Source("camera", device, rest, "lavfi", live=False)
@@ -171,13 +178,17 @@ def _check(source: Source, container: "InputContainer") -> None:
             f"{source.name} has no picture in it: choose a video or a picture.",
         )
     stream = container.streams.video[0]
-    if stream.codec_context.width * stream.codec_context.height > PIXELS:
+    # None in spite of its type: for what nobody can decode.
+    codec: VideoCodecContext | None = stream.codec_context
+    if codec is None:
+        raise _unreadable(source.name)
+    if codec.width * codec.height > PIXELS:
         raise MediaError(
             "no_device",
             f"The pictures of {source.name} are too large"
-            f" ({stream.codec_context.width}x{stream.codec_context.height}):"
-            " choose a smaller video.",
+            f" ({codec.width}x{codec.height}): choose a smaller video.",
         )
+    codec.options = {"max_pixels": str(PIXELS)}
     stream.thread_type = "SLICE"  # frame threads would hold pictures back
 
 
@@ -186,14 +197,7 @@ def _decoded(source: Source, container: "InputContainer") -> Iterator["av.VideoF
 
     stream = container.streams.video[0]
     try:
-        for frame in container.decode(stream):
-            if frame.width * frame.height > PIXELS:
-                raise MediaError(
-                    "no_device",
-                    f"The pictures of {source.name} are too large:"
-                    " choose a smaller video.",
-                )
-            yield frame
+        yield from container.decode(stream)
     except av.EOFError:
         return
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -280,11 +284,14 @@ def _explained(source: Source, error: Exception) -> MediaError:
             " let Telex in (look at DISPLAY and XAUTHORITY).",
         )
     if source.url.startswith("file:"):
-        return MediaError(
-            "no_device",
-            f"{what} cannot be read as a video: choose another file.",
-        )
+        return _unreadable(what)
     return MediaError(
         "no_device",
         f"There are no pictures of {what}: look whether it is plugged in.",
+    )
+
+
+def _unreadable(name: str) -> MediaError:
+    return MediaError(
+        "no_device", f"{name} cannot be read as a video: choose another file."
     )

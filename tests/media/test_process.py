@@ -201,9 +201,9 @@ async def test_nothing_secret_is_in_its_arguments_or_environment(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     pid = await started(ear.media)
     about = Path(f"/proc/{pid}")
-    arguments = (about / "cmdline").read_bytes().split(b"\0")  # noqa: ASYNC240
+    arguments = (about / "cmdline").read_bytes().split(b"\0")
     assert arguments[1:4] == [b"-P", b"-m", b"media.child"]
-    assert b"hunter2" not in (about / "environ").read_bytes()  # noqa: ASYNC240
+    assert b"hunter2" not in (about / "environ").read_bytes()
     assert "hunter2" not in repr(
         (ear.media, Ice((IceServer(("turn:x",), "ann", "hunter2"),)))
     )
