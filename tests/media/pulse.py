@@ -142,7 +142,7 @@ class Pulse:
                 "module-null-sink",
                 f"sink_name=spk-{party}",
                 "rate=48000",
-            "norewinds=1",
+                "norewinds=1",
                 f"sink_properties=device.description=Speaker-of-{party}",
             )
         ]

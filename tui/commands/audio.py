@@ -121,16 +121,17 @@ def run_trial(sound: "Sound", seconds: float, backend: str) -> bool:
             _complain(troubles, error)
 
     play(trial.test_tone(), "You should hear two notes now.")
-    words = f"Speak now, for {seconds:g} seconds."
+    words = f"Speak now, for {seconds:g} s."
     show = _show if live else _hide
     try:
-        heard = trial.record(sound, seconds, _saying(words), show, backend=backend)
+        try:
+            heard = trial.record(sound, seconds, _saying(words), show, backend=backend)
+        finally:
+            if live:
+                click.echo("\r\x1b[K", nl=False)  # the meter
     except MediaError as error:
         _complain(troubles, error)
         return False
-    finally:
-        if live:
-            click.echo("\r\x1b[K", nl=False)
     if not (heard.nothing or troubles):
         play(heard.samples, "This is what I heard.")
     click.echo(verdict(sound, heard))

@@ -21,7 +21,8 @@ paced.py        null and files, by the clock
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from media.audio.devices import advice, paced
 from media.audio.devices.base import (
@@ -31,6 +32,7 @@ from media.audio.devices.base import (
     Fill,
     Hear,
     Lost,
+    NoSound,
     Samples,
     Stream,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "open_speaker",
 ]
 
+Result = TypeVar("Result")
 FORCE = "TELEX_AUDIO"
 NAMES = ("miniaudio", "sounddevice", "null")
 
@@ -61,20 +64,10 @@ def list_devices(backend: str = "") -> Devices:
 
 def find_devices(backend: str = "") -> tuple[str, Devices]:
     """The name of the backend that is in use (empty: none), and what it finds."""
-    first: tuple[str, Devices] | None = None
-    for one in _usable(backend):
-        if isinstance(one, MediaError):
-            found = ("", Devices(missing=(str(one),)))
-        else:
-            try:
-                found = (one.name, one.devices())
-            except MediaError as error:
-                found = (one.name, Devices(missing=(str(error),)))
-        if found[1].found:
-            return found
-        first = first or found
-    assert first is not None, "there is always a backend or an error"
-    return first
+    try:
+        return _first(backend, lambda one: (one.name, one.devices()))
+    except MediaError as error:
+        return "", Devices(missing=(str(error),))
 
 
 def open_microphone(id: str, hear: Hear, lost: Lost, *, backend: str = "") -> Stream:
@@ -92,16 +85,7 @@ def open_microphone(id: str, hear: Hear, lost: Lost, *, backend: str = "") -> St
     """
     if paced.owns(id):
         return paced.open_microphone(id, hear, lost)
-    error: MediaError | None = None
-    for one in _usable(backend):
-        try:
-            if isinstance(one, MediaError):
-                raise one
-            return one.open_microphone(id, hear, lost)
-        except MediaError as failed:
-            error = error or failed
-    assert error is not None
-    raise error
+    return _first(backend, lambda one: one.open_microphone(id, hear, lost))
 
 
 def open_speaker(id: str, fill: Fill, lost: Lost, *, backend: str = "") -> Stream:
@@ -111,15 +95,22 @@ def open_speaker(id: str, fill: Fill, lost: Lost, *, backend: str = "") -> Strea
     """
     if paced.owns(id):
         return paced.open_speaker(id, fill, lost)
+    return _first(backend, lambda one: one.open_speaker(id, fill, lost))
+
+
+def _first(backend: str, ask: Callable[[Backend], Result]) -> Result:
+    """What the first backend answers that knows this system's sound at all."""
     error: MediaError | None = None
     for one in _usable(backend):
         try:
             if isinstance(one, MediaError):
                 raise one
-            return one.open_speaker(id, fill, lost)
+            return ask(one)
         except MediaError as failed:
             error = error or failed
-    assert error is not None
+            if failed.code != "no_library" and not isinstance(failed, NoSound):
+                break
+    assert error is not None, "there is always a backend or an error"
     raise error
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Kept",
     "Kind",
     "Lost",
+    "NoSound",
     "Samples",
     "Stream",
     "bounded",
@@ -44,11 +45,14 @@ OPEN = 4.0
 """Seconds that opening or listing may take; more means a server that hangs."""
 CLOSE = 1.0
 """Seconds that `close` waits; a keeper that needs longer goes on in the background."""
+QUIET = 0.3
+"""Seconds without a call from the device after which the system is asked whether the
+device is still there."""
 STARVED = 1.0
-"""Seconds without a call from the device after which it is lost: a hundred periods."""
+"""Seconds without a call after which a device is lost that seems to be there."""
 WAKING = 4.0
-"""Seconds after opening in which nothing is lost: cards, Bluetooth and virtual sinks
-may take two calls and then none for two seconds, until they are awake."""
+"""Seconds after opening in which it is not: cards, Bluetooth and virtual sinks may
+take two calls and then none for two seconds, until they are awake."""
 LOOK = 0.2
 """Seconds between two looks of the keeper."""
 
@@ -74,6 +78,10 @@ class Stream:
 
         No callback starts after it came back, unless the system's sound hangs.
         """
+
+
+class NoSound(MediaError):
+    """The system has none that the backend knows; another one may know some."""
 
 
 class Backend(Protocol):
@@ -111,6 +119,10 @@ class Kept(Stream, ABC):
         """Why it is lost."""
         self._quiet = False
         self._beat = 0.0
+        self._asked = 0.0
+        """How long it was silent when the system was asked."""
+        self._caller = 0
+        """The device's own thread, which cannot wait for its own end."""
         self._keeper = threading.Thread(
             target=self._keep, name=f"telex-{kind}", daemon=True
         )
@@ -123,9 +135,13 @@ class Kept(Stream, ABC):
     def _release(self) -> None:
         """Close what `_open` opened, also when it came half way."""
 
+    def _gone(self) -> MediaError | None:
+        """Why it cannot call any more; None: it is there, or nobody knows."""
+        return None
+
     @abstractmethod
-    def _why(self) -> MediaError:
-        """Why it does not call any more."""
+    def _stalled(self) -> MediaError:
+        """What to say of a device that does not call, though it is not known gone."""
 
     def start(self) -> None:
         """Open the device. Raises `MediaError`."""
@@ -139,7 +155,7 @@ class Kept(Stream, ABC):
     def close(self) -> None:
         self._ended.set()
         self._wake.set()
-        if threading.current_thread() is not self._keeper:
+        if threading.get_ident() not in (self._keeper.ident, self._caller):
             self._keeper.join(CLOSE)
 
     def failed(self, error: MediaError) -> None:
@@ -155,7 +171,7 @@ class Kept(Stream, ABC):
 
     def heard(self, hear: Hear, samples: Samples) -> None:
         """Pass on what the microphone heard."""
-        self._beat = time.monotonic()
+        self._called()
         if self._ended.is_set() or self._error is not None:
             return
         try:
@@ -165,7 +181,7 @@ class Kept(Stream, ABC):
 
     def filled(self, fill: Fill, count: int) -> Samples | None:
         """What the speaker is to play: `count` samples; None: silence."""
-        self._beat = time.monotonic()
+        self._called()
         if self._ended.is_set() or self._error is not None:
             return None
         try:
@@ -176,6 +192,10 @@ class Kept(Stream, ABC):
         except Exception:
             self._broken()
             return None
+
+    def _called(self) -> None:
+        self._beat = time.monotonic()
+        self._caller = threading.get_ident()
 
     def _broken(self) -> None:
         logger.exception("the sound of the %s", self._kind)
@@ -209,8 +229,8 @@ class Kept(Stream, ABC):
             self._wake.clear()
             if self._ended.is_set():
                 return
-            if self._error is None and (self._quiet or self._silent(since)):
-                self._error = self._why()
+            if self._error is None:
+                self._error = self._look(since)
             if self._error is not None:
                 try:
                     self._lost(self._error)
@@ -218,9 +238,21 @@ class Kept(Stream, ABC):
                     logger.exception("saying that the %s is lost", self._kind)
                 return
 
-    def _silent(self, since: float) -> bool:
+    def _look(self, since: float) -> MediaError | None:
+        """Why it is lost, if it is."""
         now = time.monotonic()
-        return now - since > WAKING and now - max(self._beat, since) > STARVED
+        silent = now - max(self._beat, since)
+        if self._quiet:
+            return self._gone() or self._stalled()
+        if silent < QUIET:
+            self._asked = 0.0
+            return None
+        if silent >= 2 * self._asked:  # 0.3, 0.6, 1.2 s: asking is not free
+            self._asked = silent
+            if (error := self._gone()) is not None:
+                return error
+        starved = now - since > WAKING and silent > STARVED
+        return self._stalled() if starved else None
 
 
 def bounded(kind: Kind, ask: Callable[[], Devices], limit: float = OPEN) -> Devices:

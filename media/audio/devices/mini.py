@@ -22,6 +22,7 @@ from media.audio.devices.base import (
     Kept,
     Kind,
     Lost,
+    NoSound,
     Stream,
     bounded,
 )
@@ -48,10 +49,6 @@ WHY = 1.0
 """Seconds for finding out why a device is lost."""
 MONITOR = ".monitor"
 """How PulseAudio's ids of what a speaker plays end; nobody wants one as microphone."""
-
-
-class NoServer(MediaError):
-    """None of the system's ways to sound is there."""
 
 
 class Miniaudio:
@@ -110,17 +107,20 @@ class MiniStream(Kept):
             native.close()
             lib.ma_context_uninit(native._context)
 
-    def _why(self) -> MediaError:
+    def _gone(self) -> MediaError | None:
         try:
             found = bounded(self._kind, lambda: _devices(self._backends), WHY).found
-        except NoServer:
+        except NoSound:
             return MediaError("no_device", advice.hung_up(self._kind))
         except MediaError as error:
             return error
         ids = {one.id for one in found if one.kind == self._kind}
-        if self._id in ids or (ids and not self._id):
-            return MediaError("no_device", advice.stalled(self._kind))
+        if self._id in ids or (ids and not self._id) or self._id.endswith(MONITOR):
+            return None
         return MediaError("no_device", advice.unplugged(self._kind, self._id))
+
+    def _stalled(self) -> MediaError:
+        return MediaError("no_device", advice.stalled(self._kind))
 
 
 class MiniMicrophone(MiniStream):
@@ -189,7 +189,7 @@ def _context(allowed: list["miniaudio.Backend"]) -> Iterator[Any]:
     if result != lib.MA_SUCCESS:
         if not advice.permitted():
             raise MediaError("no_permission", advice.no_permission("microphone"))
-        raise NoServer("no_device", advice.no_server())
+        raise NoSound("no_device", advice.no_server())
     try:
         yield context
     finally:

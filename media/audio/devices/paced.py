@@ -84,7 +84,7 @@ class Paced(Kept):
     def _tick(self) -> None:
         raise NotImplementedError
 
-    def _why(self) -> MediaError:
+    def _stalled(self) -> MediaError:
         return MediaError("internal", "The clock stopped.")
 
     def _watch(self) -> None:

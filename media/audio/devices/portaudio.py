@@ -95,7 +95,7 @@ class PortStream(Kept):
                 native.close(ignore_errors=True)
                 _open -= 1
 
-    def _why(self) -> MediaError:
+    def _stalled(self) -> MediaError:
         return MediaError("no_device", advice.silent(self._kind))
 
 
