@@ -390,7 +390,8 @@ class JitterBuffer:
             self._silent += BLOCK
             return self._decoder.conceal(BLOCK)
         self._paused = False
-        if lost > 0 and at - packet.samples >= self._next:
+        repairs = lost > 0 and self._decoder.repairs(packet.payload)
+        if repairs and at - packet.samples >= self._next:
             # The first packet of the spurt is missing: the second knows of it.
             return self._recover(packet)
         self._next, self._seq = at, packet.seq - 1

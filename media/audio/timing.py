@@ -18,6 +18,8 @@ LATE_WINDOW: Final = 4.0
 """Seconds over which lateness is judged; so long does a bad time stay remembered."""
 SHARE: Final = 0.97
 """The share of packets that are to be in time: the rest is repaired or made up."""
+USELESS: Final = 0.4
+"""Seconds of lateness that nobody could wait for: they are no reason to wait."""
 COUNTED: Final = 0.1
 """Seconds between two counts: sorting for each packet would be work for nothing."""
 PACKETS: Final = 2000
@@ -62,8 +64,10 @@ class Arrivals:
         while self._transits[0][0] < now - BASE_WINDOW:
             self._transits.popleft()
         self.base = min(transit for _, transit in self._transits)
-        recent = sorted(t for at, t in self._transits if at >= now - LATE_WINDOW)
-        self.late = recent[int(SHARE * (len(recent) - 1))] - self.base
+        since, until = now - LATE_WINDOW, self.base + USELESS
+        recent = sorted(t for at, t in self._transits if at >= since and t <= until)
+        if recent:
+            self.late = recent[int(SHARE * (len(recent) - 1))] - self.base
 
 
 class Pulls:
