@@ -49,7 +49,6 @@ class _Seat:
         self.leg = leg
         self.feed = feed
         self.open = False
-        self.rate: tuple[int, float] | None = None
 
 
 class _Parts:
@@ -96,7 +95,8 @@ class Desk:
         """Do it; MediaError with a sentence if that fails."""
         match command:
             case ipc.Prepare():
-                await self._load()
+                await (await self._load()).studio.prepare()
+                _freeze()
             case ipc.Offer(leg, ice):
                 return await self._offer(leg, ice)
             case ipc.Answer(leg, ice, offer):
@@ -106,7 +106,7 @@ class Desk:
                     await self._seat(leg).leg.accept(answer)
             case ipc.AddCandidates(leg, lines):
                 async with self._alone(f"leg {leg}"):
-                    await self._seat(leg).leg.add_candidates(lines)
+                    self._seat(leg).leg.add_candidates(lines)
             case ipc.Open(leg):
                 async with self._alone(f"leg {leg}"):
                     await self._open(leg)
@@ -197,7 +197,7 @@ class Desk:
         leg = parts.new_leg(
             name, ice, self.tell, feed, partial(parts.screen.show, name)
         )
-        leg.on_rate = partial(self._tune, name)
+        leg.on_rate = partial(parts.studio.tune, leg=name)
         self._legs[name] = seat = _Seat(leg, feed)
         self._tell_leg(seat)
         return seat
@@ -221,8 +221,7 @@ class Desk:
         seat = self._legs.pop(name, None)
         if seat is None or self._parts is None:
             return
-        if seat.open:
-            self._parts.studio.remove(name)
+        self._parts.studio.remove(name)
         try:
             async with asyncio.timeout(BYE):
                 await seat.leg.close(bye)
@@ -230,7 +229,6 @@ class Desk:
             log.exception("a leg did not end well")
         seat.feed.close()
         self._parts.screen.forget(name)
-        self._tune_studio()
         if not self._legs:
             loop = asyncio.get_running_loop()
             self._resting = loop.call_later(LINGER, self._rest)
@@ -251,18 +249,6 @@ class Desk:
     def _tell_leg(self, seat: _Seat) -> None:
         on = self._parts.camera.on if self._parts is not None else ""
         seat.leg.tell(self._muted, self._held, on == "camera", on == "screen")
-
-    def _tune(self, name: str, bitrate: int, loss: float) -> None:
-        """What a leg's way takes; the narrowest decides, as all get the same."""
-        if name in self._legs:
-            self._legs[name].rate = (bitrate, loss)
-            self._tune_studio()
-
-    def _tune_studio(self) -> None:
-        rates = [seat.rate for seat in self._legs.values() if seat.rate is not None]
-        if rates and self._parts is not None:
-            bitrate = min(bitrate for bitrate, _ in rates)
-            self._parts.studio.tune(bitrate, max(loss for _, loss in rates))
 
     @contextlib.asynccontextmanager
     async def _alone(self, what: str) -> AsyncIterator[None]:
@@ -317,8 +303,11 @@ def _import() -> None:
     import media.video.screen  # noqa: F401
 
     av.logging.set_level(None)
-    # What is loaded stays: the collector need not look at it again and again, in
-    # pauses of 20 ms and more.
+    _freeze()
+
+
+def _freeze() -> None:
+    """What is loaded stays: the collector need not look at it in the middle of a call."""
     gc.collect()
     gc.freeze()
 
