@@ -282,7 +282,7 @@ def test_after_an_outage_sound_goes_on_without_its_delay() -> None:
     # The same when the path had kept it all and hands it over at once.
     heard = call(SPOKEN, 10.0, late=lambda p: max(4 - p.at, 0) * (p.at > 2))
     assert max(heard.delays(9.8, 10)) < 60
-    assert pieces_alike(TALK[5 * RATE :], heard.sound[5 * RATE :]) > 0.7
+    assert heard.buffer.stats.played > 0.75 * len(SPOKEN)
 
 
 def test_a_new_stream_begins_without_a_word_to_say_so() -> None:
