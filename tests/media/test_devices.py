@@ -406,6 +406,18 @@ def test_no_sound_at_all_is_a_sentence(backend: str) -> None:
 
 
 @pytest.mark.usefixtures("no_sound")
+@pytest.mark.parametrize("backend", ["", *BACKENDS])
+def test_a_server_that_is_named_and_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
+) -> None:
+    if backend:
+        usable(backend)
+    monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/gone")
+    (sentence,) = set(devices.list_devices(backend).missing)
+    assert f"PULSE_SERVER names (unix:{tmp_path}/gone) does not answer" in sentence
+
+
+@pytest.mark.usefixtures("no_sound")
 def test_cards_that_may_not_be_used_are_a_matter_of_permission(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -64,10 +64,19 @@ def list_devices(backend: str = "") -> Devices:
 
 def find_devices(backend: str = "") -> tuple[str, Devices]:
     """The name of the backend that is in use (empty: none), and what it finds."""
-    try:
-        return _first(backend, lambda one: (one.name, one.devices()))
-    except MediaError as error:
-        return "", Devices(missing=(str(error),))
+    missing: Devices | None = None
+    for one in _usable(backend):
+        try:
+            if isinstance(one, MediaError):
+                raise one
+            found = one.devices()
+            if found.found or missing is None:
+                return one.name, found
+        except MediaError as error:
+            missing = missing or Devices(missing=(str(error),))
+            if not _elsewhere(error):
+                break
+    return "", missing or Devices()
 
 
 def open_microphone(id: str, hear: Hear, lost: Lost, *, backend: str = "") -> Stream:
@@ -108,10 +117,15 @@ def _first(backend: str, ask: Callable[[Backend], Result]) -> Result:
             return ask(one)
         except MediaError as failed:
             error = error or failed
-            if failed.code != "no_library" and not isinstance(failed, NoSound):
+            if not _elsewhere(failed):
                 break
     assert error is not None, "there is always a backend or an error"
     raise error
+
+
+def _elsewhere(error: MediaError) -> bool:
+    """Whether another backend may do better."""
+    return error.code == "no_library" or isinstance(error, NoSound)
 
 
 def _usable(name: str) -> Iterator[Backend | MediaError]:

@@ -1,8 +1,8 @@
 """What is missing and how to get it: a sentence for each, in the system's words."""
 
 import os
+import socket
 import sys
-from pathlib import Path
 from typing import Literal
 
 from media.audio.devices import alsa
@@ -50,6 +50,11 @@ def no_portaudio() -> str:
 def no_server() -> str:
     """No sound server, no sound card."""
     if sys.platform == "linux":
+        if name := os.environ.get("PULSE_SERVER"):
+            return (
+                f"The sound server that PULSE_SERVER names ({name}) does not answer, "
+                f"and there is no sound card: start it, or unset PULSE_SERVER."
+            )
         return (
             "There is neither a sound server nor a sound card: start PipeWire or "
             "PulseAudio (systemctl --user start pipewire-pulse, or pulseaudio "
@@ -70,19 +75,34 @@ def no_device(kind: Kind) -> str:
     return f"There is no {kind}: plug one (or {thing}) in, or look for it {where}."
 
 
-def none(kind: Kind) -> MediaError:
-    """No device of that kind: is there none, or may we not see it?"""
+def none(kind: Kind, served: bool | None = None) -> MediaError:
+    """No device of that kind: is there none, or may we not see it?
+
+    Args:
+        kind: Of which there is none.
+        served: Whether a sound server answers; None: look for one.
+    """
     if not permitted():
         return MediaError("no_permission", no_permission(kind))
-    if sys.platform == "linux" and not alsa.cards() and not _server():
-        return MediaError("no_device", no_server())
+    if sys.platform == "linux" and not alsa.cards():
+        if not (_served() if served is None else served):
+            return MediaError("no_device", no_server())
     return MediaError("no_device", no_device(kind))
 
 
-def _server() -> bool:
-    """Whether something that looks like a sound server is there (Linux)."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return "PULSE_SERVER" in os.environ or (Path(runtime) / "pulse/native").exists()
+def _served() -> bool:
+    """Whether a sound server takes connections (Linux); one elsewhere is assumed to."""
+    name = os.environ.get("PULSE_SERVER", "")
+    if name and not name.startswith("unix:"):
+        return True
+    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.connect(name.removeprefix("unix:") or f"{runtime}/pulse/native")
+    except OSError:
+        return False
+    return True
 
 
 def not_found(kind: Kind, id: str) -> str:

@@ -241,7 +241,7 @@ def _pick(known: list[tuple[Device, Any]], id: str, kind: Kind) -> Any:
         raise MediaError("no_device", advice.not_found(kind, id))
     usable = _usable(known)
     if not usable:
-        raise advice.none(kind)
+        raise advice.none(kind, served=True)
     device, memory = usable[0]
     return ffi.NULL if device.default or device is known[0][0] else memory
 
@@ -256,7 +256,7 @@ def _devices(allowed: list["miniaudio.Backend"]) -> Devices:
             usable = _usable(known)
             found += [device for device, _ in usable]
             if not usable:
-                missing.append(str(advice.none(kind)))
+                missing.append(str(advice.none(kind, served=True)))
     return Devices(tuple(found), tuple(missing))
 
 

@@ -7,7 +7,7 @@ import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -137,6 +137,7 @@ class FileSpeaker(Paced):
     def __init__(self, id: str, fill: Fill, lost: Lost) -> None:
         super().__init__("speaker", id, lost)
         self._fill = fill
+        self._out: BinaryIO | None = None
         self._file: wave.Wave_write | None = None
         self._waiting: list[Samples] = []
 
@@ -145,9 +146,10 @@ class FileSpeaker(Paced):
         if prefix == "null":
             return
         try:
-            self._file = wave.open(path, "wb")  # noqa: SIM115
+            self._out = open(path, "wb")  # noqa: SIM115
         except OSError as error:
             raise MediaError(*_unusable("speaker", path, error)) from error
+        self._file = wave.open(self._out, "wb")  # noqa: SIM115
         self._file.setnchannels(1)
         self._file.setsampwidth(2)
         self._file.setframerate(RATE)
@@ -172,10 +174,11 @@ class FileSpeaker(Paced):
         self._waiting.clear()
 
     def _release(self) -> None:
-        if self._file is not None:
-            if self._waiting:
-                self._flush()
-            self._file.close()
+        if self._file is not None and self._waiting:
+            self._flush()
+        for one in (self._file, self._out):
+            if one is not None:
+                one.close()
 
 
 def _with(first: Samples, rest: Iterator[Samples]) -> Iterator[Samples]:
