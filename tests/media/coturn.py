@@ -109,9 +109,12 @@ def run(
     *,
     within: Sequence[str] = (),
     host: str = "127.0.0.1",
-    wait: bool = True,
+    probe: socket.socket | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `turnserver`, behind the command `within`, and wait until it answers."""
+    """Run `turnserver`, behind the command `within`, and wait until it answers.
+
+    `probe` is a socket that reaches it, if one made here would not.
+    """
     command = [
         *within,
         PROGRAM,
@@ -122,8 +125,10 @@ def run(
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
-        if wait:
-            answers(process, host, port, log)
+        with probe or socket.socket(type=socket.SOCK_DGRAM) as line:
+            line.settimeout(0.05)
+            line.connect((host, port))
+            answers(process, line, log)
         yield process
     finally:
         process.terminate()
@@ -134,19 +139,16 @@ def run(
             process.wait()
 
 
-def answers(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+def answers(process: subprocess.Popen[bytes], line: socket.socket, log: Path) -> None:
     """Wait until the server answers a STUN request."""
     end = time.monotonic() + START
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.settimeout(0.05)
-        probe.connect((host, port))
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                probe.send(BINDING)
-                if probe.recv(1500)[:2] == b"\x01\x01":
-                    return
-            except ConnectionRefusedError:
-                time.sleep(0.02)  # not bound yet; there is nothing to wait on
-            except TimeoutError:
-                continue
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            line.send(BINDING)
+            if line.recv(1500)[:2] == b"\x01\x01":
+                return
+        except ConnectionRefusedError:
+            time.sleep(0.02)  # not bound yet; there is nothing to wait on
+        except TimeoutError:
+            continue
     raise AssertionError(f"turnserver is not up: {log.read_text()[-2000:]}")
