@@ -29,6 +29,7 @@ from tui.providers import TelexCommands
 from tui.screens.chat import ChatScreen
 from tui.screens.help import HelpScreen
 from tui.screens.onboarding import UnlockScreen, WelcomeScreen
+from tui.terminal import Question
 from tui.text import choose_language, say, use
 from tui.theme import DARK, LIGHT
 from tui.widgets.composer import teach_keys
@@ -113,6 +114,8 @@ class TelexApp(App[None]):
         self._greeting = greeting
         self._password = password
         self._load = load
+        self.question: Question | None = None
+        """What was typed while the terminal was being asked what it can."""
         self._entered = False
         self._interrupted = 0.0
         self._unread = 0
@@ -132,6 +135,8 @@ class TelexApp(App[None]):
         if not self.is_headless:
             self._catch_signals()
             self._tell_terminal(KEEP_TITLE)
+            if self.question is not None:
+                self.call_after_refresh(self.question.type_again, self)
         if self.client is not None:
             await self.begin(self.client)
         elif self.profile.exists():

@@ -74,6 +74,14 @@ class CallBook:
             self.rang = before.state == "incoming"
         return before
 
+    def begin(self, call: Call, now: float) -> None:
+        """Take in a call that was made here; it may have ended at once."""
+        if call.state == "ended":
+            self.calls.pop(call.id, None)
+            self.ended, self.ended_at, self.rang = call, now, False
+        elif self.ended is None or self.ended.id != call.id:
+            self.calls.setdefault(call.id, call)
+
     def forget_ended(self, now: float) -> None:
         """Say no longer why a call ended."""
         if self.ended is not None and now - self.ended_at >= ENDED_SECONDS:
@@ -162,12 +170,15 @@ def end_text(call: Call, who: str) -> str:
     return say(key, who=who)
 
 
-def marks(call: Call, *, push: bool = False) -> list[tuple[str, str]]:
+def marks(
+    call: Call, *, push: bool = False, screen: bool = False
+) -> list[tuple[str, str]]:
     """What is worth a mark: (word, colour), ours first.
 
     Args:
         call: whose marks.
         push: whether the space bar has to be held to be heard.
+        screen: whether the picture that is sent is a screen.
     """
     found = []
     if call.held:
@@ -176,7 +187,8 @@ def marks(call: Call, *, push: bool = False) -> list[tuple[str, str]]:
         word = say("call.mark.push" if push else "call.mark.muted")
         found.append((word, "$warning"))
     if call.camera:
-        found.append((say("call.mark.camera"), "$success"))
+        word = say("call.mark.screen" if screen else "call.mark.camera")
+        found.append((word, "$success"))
     return found + [mark for leg in call.legs for mark in _others(leg)]
 
 
@@ -184,7 +196,10 @@ def _others(leg: CallLeg) -> list[tuple[str, str]]:
     who = one_line(leg.account).partition("@")[0]
     if leg.held:
         return [(say("call.mark.holds", who=who), "$quiet")]
-    return [(say("call.mark.silent", who=who), "$quiet")] if leg.muted else []
+    found = [(say("call.mark.silent", who=who), "$quiet")] if leg.muted else []
+    if leg.camera and leg.screen:
+        found.append((say("call.mark.shows", who=who), "$quiet"))
+    return found
 
 
 def grade(quality: Quality) -> str:

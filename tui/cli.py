@@ -116,17 +116,23 @@ def _chat(locations: "Locations", ca_file: Path | None) -> None:
         raise click.ClickException(
             "The chat needs a terminal; use `telex send` in scripts."
         )
-    from tui.app import TelexApp
-    from tui.app import run as run_app
-    from tui.config import load_settings
-    from tui.logs import start_logging
+    from tui.terminal import ask
 
+    question = ask()  # the terminal answers while Textual is being loaded
+    try:
+        from tui.app import TelexApp
+        from tui.app import run as run_app
+        from tui.config import load_settings
+        from tui.logs import start_logging
+    finally:
+        question.hear()
     settings = load_settings(locations.config)
     locations.prepare()
     start_logging(locations.log)
     if ca_file is None and settings.ca_file:
         ca_file = Path(settings.ca_file)
     app = TelexApp(locations, settings, ca_file=ca_file, password=password_in_env())
+    app.question = question
     run(run_app(app))
     sys.exit(app.return_code or 0)
 

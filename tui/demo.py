@@ -211,12 +211,17 @@ async def _show(two: bool) -> None:
             click.echo(f"  {demo.command()}\n")
             click.echo("Press Enter to open alice here.", err=True)
             await _enter()
-        # Loading Textual takes a moment; nothing before this line needs it.
-        from tui.app import TelexApp, run
-        from tui.config import Settings
-        from tui.locations import profile_locations
-        from tui.logs import start_logging
+        from tui.terminal import ask
 
+        question = ask()
+        try:
+            # Loading Textual takes a moment; nothing before this line needs it.
+            from tui.app import TelexApp, run
+            from tui.config import Settings
+            from tui.locations import profile_locations
+            from tui.logs import start_logging
+        finally:
+            question.hear()
         locations = profile_locations(demo.folder / "alice")
         start_logging(locations.log)
         app = TelexApp(
@@ -227,6 +232,7 @@ async def _show(two: bool) -> None:
             first_room=demo.companion,
             greeting="" if two else GREETING,
         )
+        app.question = question
         await run(app)
         demo.client = None
         _say("Stopping the nodes ...")

@@ -5,11 +5,12 @@ same wherever it is pressed. What goes wrong is raised, as the engine raised it.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from client.model import Call, Room, Trust
-from media.port import Device, Devices
+from media.port import Device, Devices, MediaError
 from protocol.errors import TelexError
 from protocol.log import LogId
 from tui.backend import CallPort, ChatClient
@@ -75,6 +76,8 @@ class Desk:
         self._taken: set[str] = set()
         """Calls that were answered here."""
         self._mute = asyncio.Lock()
+        self._screens: set[str] = set()
+        """Ids of screens, as far as they were looked at."""
 
     @property
     def port(self) -> CallPort:
@@ -120,10 +123,10 @@ class Desk:
             call = await self.port.start(room.id, video=video)
         finally:
             self.calling = ""
-        if self.push:
-            await self.mute(call, True)
-        if video and not call.camera:
-            await self.show(call, "camera")
+        if call.state != "ended":
+            await self._begin_quiet(call)
+            if video and not call.camera:
+                await self.show(call, "camera")
         return call
 
     async def answer(self, call: Call, *, camera: bool) -> None:
@@ -132,14 +135,20 @@ class Desk:
             return  # the key was pressed twice
         self._taken.add(call.id)
         try:
-            if self.push:
-                await self.mute(call, True)
+            await self._begin_quiet(call)
             await self.port.answer(call.id)
         except Exception:
             self._taken.discard(call.id)
             raise
         if camera:
             await self.show(call, "camera")
+
+    async def _begin_quiet(self, call: Call) -> None:
+        """With push to talk a call begins muted."""
+        if self.push and not call.muted:
+            # What is missing the call itself says.
+            with contextlib.suppress(MediaError):
+                await self.mute(call, True)
 
     async def end(self, call: Call) -> None:
         """Decline what rings here, hang up anything else."""
@@ -164,6 +173,7 @@ class Desk:
             NoPicture: there is nothing of this kind.
         """
         devices = await self.port.devices()
+        self._screens = _ids(devices, "screen")
         chosen = self.picture(devices, kind)
         if call.camera and call.camera in _ids(devices, kind):
             await self.port.set_camera(call.id, "")
@@ -171,6 +181,10 @@ class Desk:
             raise NoPicture(say(f"call.none.{kind}"))
         else:
             await self.port.set_camera(call.id, chosen.id)
+
+    def sharing(self, call: Call) -> bool:
+        """Whether the picture that is sent is a screen."""
+        return bool(call.camera) and call.camera in self._screens
 
     def picture(self, devices: Devices, kind: str) -> Device | None:
         """The camera or screen to take: the one chosen last, the default, the first."""

@@ -35,6 +35,8 @@ class FakeCalls:
         self.found: Devices | Exception = DEVICES
         self.refuse: Exception | None = None
         """Why the next thing cannot be done."""
+        self.fails = ""
+        """Why calls that are made here are over at once."""
         self.hold: asyncio.Event | None = None
         """Wait for this before a call is made: media is being loaded."""
         self.now = 1_795_435_200_000
@@ -86,7 +88,12 @@ class FakeCalls:
         if self.hold is not None:
             await self.hold.wait()
         self._check()
-        return self._put(self._make(room, "", "calling", own=True, video=video))
+        call = self._make(room, "", "calling", own=True, video=video)
+        if self.fails:
+            call = replace(call, state="ended", end="failed", detail=self.fails)
+            self._tell(CallChanged(call))
+            return call
+        return self._put(call)
 
     async def answer(self, call: str) -> None:
         self._do(call, "answer")

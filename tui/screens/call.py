@@ -51,6 +51,9 @@ LOG = logging.getLogger(__name__)
 CLOSE_SECONDS = 3.0
 """How long the screen stays after the call, to say why it ended."""
 
+TO_READ = ("failed", "refused", "lost")
+"""Ends with a sentence that says what to do: the screen stays until it was read."""
+
 
 class CallScreen(Screen[None]):
     """A call that rings or runs."""
@@ -144,7 +147,7 @@ class CallScreen(Screen[None]):
         self._draw_levels()
         self._draw_quality(call)
         self.query_one(CallKeys).show(self._offered(call))
-        if call.state == "ended":
+        if call.state == "ended" and call.end not in TO_READ:
             self._leave_soon(CLOSE_SECONDS)
         elif self._leaving is not None:
             self._leaving.stop()
@@ -160,9 +163,9 @@ class CallScreen(Screen[None]):
         trust = self._desk.trust(call)
         state = state_text(call, _now_ms())
         push = self._desk.push and not self._talking
-        words = marks(call, push=push) if call.state != "ended" else []
+        words = marks(call, push=push, screen=self._desk.sharing(call))
         right: list[tuple[str, str] | str] = []
-        for word, colour in words:
+        for word, colour in words if call.state != "ended" else ():
             right += [(word, colour), " · "]
         right.append((state, "bold"))
         tail = Content.assemble(*right)
@@ -299,14 +302,16 @@ class CallScreen(Screen[None]):
         if call.state == "ended":
             return [("Esc", say("call.key.chat"), "screen.leave")]
         second = self._desk.book.incoming is not None
+        sharing = self._desk.sharing(call)
+        camera = call.camera and not sharing
         end = "call.key.decline" if second else "call.key.end"
         keys = [
             ("F10", say(end), "app.call_end"),
             ("Esc", say("call.key.chat"), "screen.leave"),
             ("M", say(f"call.key.mute.{'off' if call.muted else 'on'}"), "screen.mute"),
-            ("C", say(f"call.key.camera.{_on(call.camera)}"), "screen.camera"),
+            ("C", say(f"call.key.camera.{_on(camera)}"), "screen.camera"),
             ("H", say(f"call.key.hold.{_on(call.held)}"), "screen.hold"),
-            ("S", say("call.key.share"), "screen.share"),
+            ("S", say(f"call.key.share.{_on(sharing)}"), "screen.share"),
             ("D", say("call.key.devices"), "screen.devices"),
             ("P", say(f"call.key.push.{_on(self._desk.push)}"), "screen.push"),
         ]

@@ -199,7 +199,9 @@ class Calling(Care):
         call = await self._try(self.desk.start(room, video=video))
         self._draw_calls()
         if call is not None and self.app.screen is self:
-            self.desk.book.put(call, time.monotonic())
+            # It may be over already, before any event: where no sound can be had.
+            self.desk.book.begin(call, time.monotonic())
+            self._draw_calls()
             self.toggle_call()
 
     def _draw_calls_soon(self) -> None:

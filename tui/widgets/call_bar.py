@@ -94,7 +94,7 @@ class CallBar(Static):
             (f" {SIGNS[trust]}", COLOURS[trust]),
             f" · {state_text(call, self._now)}",
         ]
-        for word, colour in marks(call, push=desk.push):
+        for word, colour in marks(call, push=desk.push, screen=desk.sharing(call)):
             parts += [" · ", (word, colour)]
         known = [leg.quality for leg in call.legs if leg.quality is not None]
         if known and call.state == "running":
