@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-__all__ = ["CellStrip", "Colours"]
+__all__ = ["HOLE", "CellStrip", "Colours", "no_colours"]
 
 Colours: TypeAlias = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Of a cell: the upper half's, the lower half's."""
@@ -26,6 +26,9 @@ COARSE = 0xF0
 """Bits of a channel that segments keep: fewer styles, longer runs."""
 
 BLOCK = "▀"
+
+HOLE = "\x1b[C"
+"""A step to the right."""
 
 
 @lru_cache(maxsize=4096)
@@ -49,7 +52,7 @@ class CellStrip(Strip):
         """Make a row.
 
         Args:
-            cells: text for the terminal.
+            cells: text for the terminal; `HOLE`s leave on it what is there.
             stride: characters of it in each cell.
             bars: blank cells to the left and right.
             ground: their colour.
@@ -129,6 +132,11 @@ class CellStrip(Strip):
         if not count or system is None:
             return " " * count
         return Strip.render_style(self._ground, " " * count, system)
+
+
+def no_colours(_: str) -> Colours:
+    """Of a hole nobody knows any."""
+    return (0, 0, 0), (0, 0, 0)
 
 
 def _coarse(colour: tuple[int, int, int]) -> tuple[int, int, int]:

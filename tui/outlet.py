@@ -8,7 +8,6 @@ frame, never as a queue of them.
 
 import asyncio
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -56,7 +55,7 @@ class Outlet:
         self.pace = Pace(fences=not app.is_headless)
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Drawer, None] = {}
-        self._fences: deque[float] = deque()
+        self._measured = False
         self._drawing = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         if self.pace.asks and self._driver is not None:
@@ -89,6 +88,9 @@ class Outlet:
 
     def request(self, who: Drawer) -> None:
         """Have a picture drawn as soon as that delays nothing else."""
+        if not self._measured:
+            self._measured = True
+            self._fence()  # how long the way takes without a picture
         self._waiting[who] = None
         self._next()
 
@@ -99,11 +101,14 @@ class Outlet:
     def drawn(self) -> None:
         """What `Drawer.draw` began is written: ask whether it has arrived."""
         self._drawing = float("-inf")
+        self._fence()
+        if self._waiting:
+            self._later(0.0)
+
+    def _fence(self) -> None:
         if self.pace.asks:
             self.write(FENCE)
             self.pace.sent(time.monotonic())
-        if self._waiting:
-            self._later(0.0)
 
     def _next(self) -> None:
         now = time.monotonic()

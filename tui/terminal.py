@@ -119,7 +119,7 @@ class Question:
     """A question that is under way."""
 
     def __init__(self, source: int, before: Any) -> None:
-        """Args: source: the terminal's input, -1: nothing is asked; before: its mode."""
+        """Args: source: the terminal's input, or -1; before: its mode."""
         self._source = source
         self._before = before
         self._sent = time.monotonic()

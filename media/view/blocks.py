@@ -31,7 +31,7 @@ STRIDE_TRUE, STRIDE_256 = len(TRUE), len(INDEXED)
 CUBE = (0, 95, 135, 175, 215, 255)
 """Levels of xterm's colours 16 to 231; 232 to 255 are greys from 8 in steps of 10."""
 
-DITHER = 24
+DITHER = 18
 """Between the levels of 256 colours: less leaves edges, more leaves noise."""
 
 BAYER = ((0, 8, 2, 10), (12, 4, 14, 6), (3, 11, 1, 9), (15, 7, 13, 5))

@@ -23,7 +23,7 @@ QUICK = 0.015
 """Seconds below which they may be finer again."""
 
 PATIENCE = 3
-"""Slow pictures in a row before it becomes coarser."""
+"""Slow pictures in a row before it becomes coarser; very slow ones count twice."""
 
 CALM = 20.0
 """Seconds of quick pictures before it becomes finer; each time that proves wrong,
@@ -115,7 +115,7 @@ class Pace:
     def _judge(self, more: float, now: float) -> None:
         if more > SLOW:
             self._quick_since = -1.0
-            self._slow += 1
+            self._slow += 2 if more > 3 * SLOW else 1
             if self._slow >= PATIENCE and self.level < COARSEST:
                 self._slow = 0
                 self.level += 1

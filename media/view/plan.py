@@ -73,7 +73,8 @@ def box(
     most = GRAPHICS_BOX[level]
     if mode == "kitty":  # the terminal scales
         scale = min(1.0, most[0] / (columns * cell[0]), most[1] / (rows * cell[1]))
-        return round(columns * cell[0] * scale), round(rows * cell[1] * scale)
+        width, height = columns * cell[0] * scale, rows * cell[1] * scale
+        return max(1, round(width)), max(1, round(height))
     high = min(rows * cell[1], most[1]) // SIXEL_BAND * SIXEL_BAND
     return min(columns * cell[0], most[0]), high
 

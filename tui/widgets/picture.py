@@ -25,7 +25,7 @@ from textual.widget import Widget
 from media.port import Frame, View
 from media.view import plan
 from media.view.probe import ASSUMED_REGISTERS, Mode, choose
-from tui.cellstrip import CellStrip
+from tui.cellstrip import HOLE, CellStrip, no_colours
 from tui.outlet import Outlet, outlet
 from tui.terminal import cell_size, current, video_choice
 
@@ -102,9 +102,14 @@ class Picture(Widget):
         self._frame: Frame | None = None
         self._rows: tuple[object, list[Strip]] = (None, [])
         self._sixel: tuple[object, str] = (None, "")
-        self._placed: tuple[object, int] = (None, 0)
-        self._laid: plan.Plan | None = None
+        self._blanked: object = None
+        """The region and plan for which there are blank cells under graphics."""
+        self._placed: object = None
+        """The frame and region of the graphics on the terminal."""
+        self._image = 0
         self._asked = View()
+        self.drawn = 0
+        """Frames that went to the terminal."""
         self._outlet: Outlet | None = None
         self._libraries: asyncio.Task[None] | None = None
 
@@ -247,10 +252,15 @@ class Picture(Widget):
             return False
         self._tell()  # the link may have become slower or faster
         if self._graphics and (region := self._stage()) is not None:
+            if self._blanked != (region, self._plan(self._mode, self._level)):
+                self.refresh()  # first the cells under it; that asks again
+                return False
             self._paint(region)
+            self.drawn += 1
             outlet_.drawn()
             return True
         self._wipe()
+        self.drawn += 1
         self.refresh()
         return self.call_after_refresh(outlet_.drawn)
 
@@ -260,13 +270,10 @@ class Picture(Widget):
         if frame is None or self._mode == "off" or not self.size:
             return super().render_lines(crop)
         if self._graphics and (region := self._stage()) is not None:
-            rows = self._blanks()
             # A crop of one row is somebody asking what is under the mouse.
-            whole = crop.size == self.size
-            if whole and (self._mode == "sixel" or self._placed[0] != (frame, region)):
-                self._ask()
+            rows = self._under(region, whole=crop.size == self.size)
         else:
-            if self._placed[1]:
+            if self._blanked is not None:
                 self.call_later(self._wipe)
             rows = self._text()
         if crop.size == self.size:
@@ -353,22 +360,27 @@ class Picture(Widget):
 
     # --- as graphics -----------------------------------------------------------------
 
-    def _blanks(self) -> list[Strip]:
-        """Cells without text, on which graphics stand."""
-        ground = self.visual_style.rich_style
-        width, height = self.size
-        bars = [Strip.blank(width, ground)] * height
+    def _under(self, region: Region, whole: bool) -> list[Strip]:
+        """The cells on which graphics stand; asks for the graphics if they are due."""
         it = self._plan(self._mode, self._level)
-        if it is not None and self._mode == "kitty":
-            row = Strip(
-                [
-                    Segment(" " * it.left, ground),
-                    Segment(" " * it.columns, BLANK),
-                    Segment(" " * (width - it.left - it.columns), ground),
-                ],
-                width,
-            )
-            bars[it.top : it.top + it.rows] = [row] * it.rows
+        fresh = self._blanked != (region, it)
+        if whole and fresh:
+            self._blanked, self._placed = (region, it), None
+        if whole and self._placed != (self._frame, region):
+            self.call_later(self._ask)  # after these cells are written
+        width, height = self.size
+        ground = self.visual_style.rich_style
+        bars = [Strip.blank(width, ground)] * height
+        if it is None or (fresh and self._mode == "sixel"):
+            return bars
+        left, right = it.left, width - it.left - it.columns
+        if self._mode == "sixel":  # text would erase it
+            cells = HOLE * it.columns
+            row: Strip = CellStrip(cells, len(HOLE), (left, right), ground, no_colours)
+        else:
+            parts = ((left, ground), (it.columns, BLANK), (right, ground))
+            row = Strip([Segment(" " * count, style) for count, style in parts], width)
+        bars[it.top : it.top + it.rows] = [row] * it.rows
         return bars
 
     def _paint(self, region: Region) -> None:
@@ -376,27 +388,23 @@ class Picture(Widget):
         it = self._plan(self._mode, self._level)
         if it is None or self._outlet is None:
             return
-        if it != self._laid:  # other cells under it than before
-            self._laid = it
-            self.refresh()
         x, y = region.x + it.left + 1, region.y + it.top + 1
         if self._mode == "kitty":
-            data = self._kitty(it, region)
+            data = self._kitty(it)
         else:
             key = (self._frame, it)
             if self._sixel[0] != key:
                 self._sixel = (key, self._sixel_data(it))
             data = self._sixel[1]
+        self._placed = (self._frame, region)
         self._outlet.write(f"{SAVE}\x1b[{y};{x}H{data}{RESTORE}")
 
-    def _kitty(self, it: plan.Plan, region: Region) -> str:
+    def _kitty(self, it: plan.Plan) -> str:
         from media.view import kitty
 
-        before = self._placed[1]
-        image = 1 + secrets.randbelow(0x7FFF_FFFE)
-        self._placed = ((self._frame, region), image)
+        before, self._image = self._image, 1 + secrets.randbelow(0x7FFF_FFFE)
         picture = self._pixels(it.width, it.height)
-        data = kitty.draw(picture, image, it.columns, it.rows)
+        data = kitty.draw(picture, self._image, it.columns, it.rows)
         return data + (kitty.delete(before) if before else "")
 
     def _sixel_data(self, it: plan.Plan) -> str:
@@ -407,8 +415,8 @@ class Picture(Widget):
 
     def _wipe(self) -> None:
         """Take kitty's picture away; sixel's goes when cells are written over it."""
-        image = self._placed[1]
-        self._placed = (None, 0)
+        image, self._image = self._image, 0
+        self._placed = self._blanked = None
         if image and self._outlet is not None:
             from media.view import kitty
 
