@@ -42,7 +42,7 @@ class MediaError(Exception):
         super().__init__(text)
         self.code = code
         """A stable word: `no_library`, `no_device`, `no_permission`, `bad_offer`,
-        `bad_answer`, `process_lost`, `unknown_leg`, `internal`."""
+        `bad_answer`, `no_relay`, `process_lost`, `unknown_leg`, `internal`."""
 
 
 class Value(msgspec.Struct, frozen=True, tag=True, array_like=True):
