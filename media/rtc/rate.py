@@ -166,7 +166,10 @@ STEPS = (
     Step(1_300_000, 640, 480, 20),
 )
 
-SOUND = ((70_000, 24_000), (120_000, 32_000), (450_000, 48_000), (HIGHEST, 64_000))
+FIRST = 3
+"""Index of the step to begin with."""
+
+SOUND = ((70_000, 24_000), (120_000, 32_000), (600_000, 48_000), (HIGHEST, 64_000))
 """Up to which estimate how many bits a second are for Opus. FEC is worth more than
 bits: 48,000 with it were measured better than 64,000 without."""
 
@@ -185,10 +188,10 @@ NARROW = 150_000
 WIDE = 190_000
 """From it on they are tried again."""
 
-GRACE = 1.0
-"""Seconds below `NARROW` until pictures stop."""
+GRACE = 0.4
+"""Seconds below `NARROW` until pictures stop: two reports say so."""
 
-RETRY = (6.0, 60.0)
+RETRY = (10.0, 120.0)
 """Seconds until they are tried again: at first, and at most; doubled each time."""
 
 SETTLED = 30.0
@@ -197,6 +200,9 @@ SETTLED = 30.0
 UP = 2.5
 DOWN = 0.8
 """Seconds between two steps of pictures: each is a key frame."""
+
+PATIENCE = (8.0, 64.0)
+"""Seconds until a step that was too much is taken again: at first, and at most."""
 
 MANY, FEW = 0.10, 0.02
 """Shares lost at which the cap falls, and below which it grows."""
@@ -233,6 +239,10 @@ class Budget:
     _begun: float = 0.0
     _stopped: float = float("-inf")
     _wait: float = RETRY[0]
+    _too_much: float = float("inf")
+    """Bits a second of the step that was left last for a smaller one."""
+    _left: float = float("-inf")
+    _patience: float = PATIENCE[0]
 
     @property
     def total(self) -> float:
@@ -298,15 +308,23 @@ class Budget:
         """The largest that fits, but not from one moment to the next."""
         fits = [step for step in STEPS if step.bitrate <= left] or [STEPS[0]]
         best = fits[-1]
-        if self._step is None:
-            best = min(best, STEPS[3], key=lambda step: step.bitrate)
+        if self._step is None:  # after they were stopped, carefully
+            first = STEPS[0] if self._wait > RETRY[0] else STEPS[FIRST]
+            best = min(best, first, key=lambda step: step.bitrate)
         elif best.bitrate == self._step.bitrate:
             return
-        else:
-            wait = UP if best.bitrate > self._step.bitrate else DOWN
-            if now - self._stepped < wait:
+        elif best.bitrate < self._step.bitrate:
+            if now - self._stepped < DOWN:
                 return
-            if best.bitrate > self._step.bitrate:  # one at a time
-                best = STEPS[STEPS.index(self._step) + 1]
+            lasted = now - self._stepped > SETTLED
+            self._patience = (
+                PATIENCE[0] if lasted else min(PATIENCE[1], 2 * self._patience)
+            )
+            self._too_much, self._left = self._step.bitrate, now
+        else:
+            best = STEPS[STEPS.index(self._step) + 1]  # one at a time
+            hold = self._patience if best.bitrate >= self._too_much else UP
+            if now - max(self._stepped, self._left) < hold:
+                return
         self._step = best
         self._stepped = now

@@ -137,6 +137,7 @@ class Session:
     def start(self) -> None:
         """The connection stands."""
         if not self._tasks:
+            self.second()
             self._tasks = [
                 asyncio.create_task(self._run()),
                 asyncio.create_task(self._video.run()),
