@@ -307,7 +307,7 @@ def _import() -> None:
 
 
 def _freeze() -> None:
-    """What is loaded stays: the collector need not look at it in the middle of a call."""
+    """What is loaded stays: the collector need not look at it during a call."""
     gc.collect()
     gc.freeze()
 
