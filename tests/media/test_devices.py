@@ -284,7 +284,9 @@ def test_a_killed_server_loses_both_devices_once(server: Pulse, backend: str) ->
 def test_a_server_that_hangs_holds_nobody_up(
     server: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("media.audio.devices.base.OPEN", 1.0)
+    monkeypatch.setattr("media.audio.devices.base.OPEN", 0.5)
+    monkeypatch.setattr("media.audio.devices.base.CLOSE", 0.1)
+    monkeypatch.setattr("media.audio.devices.mini.WHY", 0.2)
     ears = Collected()
     microphone = open_microphone("", ears.hear, ears.lose)
     ears.wait(lambda: len(ears.samples) > 5)

@@ -96,14 +96,13 @@ def test_a_voice_is_recorded_and_played_back(server: Pulse, tmp_path: Path) -> N
     assert min(played.values()) >= 2, played
 
 
-@pytest.mark.parametrize("backend", ["miniaudio", "sounddevice"])
-def test_a_silent_microphone_is_said_to_be_silent(server: Pulse, backend: str) -> None:
-    if backend == "sounddevice":
-        try:
-            import sounddevice  # noqa: F401
-        except OSError:
-            pytest.skip("PortAudio is not there: apt install libportaudio2")
-    ran = telex(server.env, "test", "--backend", backend, "--seconds", "0.5", *RAW)
+def test_a_silent_microphone_is_said_to_be_silent(server: Pulse) -> None:
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        pytest.skip("PortAudio is not there: apt install libportaudio2")
+    words = ("--backend", "sounddevice", "--seconds", "0.5", *RAW)
+    ran = telex(server.env, "test", *words)
     assert ran.returncode == 1
     assert "I heard nothing from the microphone: is it muted" in ran.stdout
     assert "This is what I heard" not in ran.stdout
@@ -139,8 +138,7 @@ def test_a_microphone_unplugged_in_mid_test_is_a_sentence(
     assert "telex: The microphone 'mic-bob' went away: plug it in again" in errors
 
 
-def test_the_meter_moves_on_a_terminal(server: Pulse, tmp_path: Path) -> None:
-    server.say("alice", write_wav(tmp_path / "a.wav", tone(300, 1.0)), loop=True)
+def test_the_meter_moves_on_a_terminal(server: Pulse) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     process = subprocess.Popen(
@@ -159,7 +157,7 @@ def test_the_meter_moves_on_a_terminal(server: Pulse, tmp_path: Path) -> None:
         pass  # Linux says so when the other side has closed
     finally:
         os.close(ours)
-        assert process.wait(60) in (0, 1)
+        assert process.wait(60) == 1  # nobody spoke
     shown = seen.decode()
     frames = [frame for frame in shown.split("\r") if frame.startswith("  ")]
     assert len(frames) == 10
