@@ -50,8 +50,9 @@ log = logging.getLogger(__name__)
 LEVELS: Final = 0.1
 """Seconds between two `Levels`."""
 LINGER: Final = 1.0
-"""Seconds that the speaker stays open when nothing plays: after the ringing comes
-the call, and opening it again would cost its first words."""
+"""Seconds that devices stay open without a use: after the ringing comes the call,
+after a lost leg the next one, and opening them again would cost the first words. What
+the microphone hears meanwhile is not even looked at."""
 
 Send = Callable[[bytes | None, int], None]
 P = ParamSpec("P")
@@ -100,13 +101,17 @@ class Studio:
         self._processed: tuple[bool, bool, bool] | None = None
         self._troubled = False
         self._levels: asyncio.Task[None] | None = None
+        self._was = (False, False)
+        """Whether there was a leg, and a leg or a tone, when devices were arranged."""
+        self._talked = self._busy = 0.0
+        """Until when."""
         self._idle: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self._microphone = Line(
             "microphone",
             self._open_microphone,
-            lambda: self._voice.hear(NOTHING) if self._voice else None,
+            lambda: self._voice.hear(NOTHING) if self._voice and self._legs else None,
             hear,
             self._delayed,
             retry,
@@ -149,8 +154,9 @@ class Studio:
 
         All legs get the same payloads: the worst one decides.
         """
-        self._rates[leg] = (bitrate, loss)
-        self._retune()
+        if not leg or leg in self._legs:
+            self._rates[leg] = (bitrate, loss)
+            self._retune()
 
     def _retune(self) -> None:
         if self._encoder is not None:
@@ -203,6 +209,7 @@ class Studio:
         self._legs, self._buffers = {}, {}
         self._tones.play("none")
         self._mixer.sources = ()
+        self._was = (False, False)
         if self._idle is not None:
             self._idle.cancel()
         for task in list(self._tasks):
@@ -217,34 +224,37 @@ class Studio:
     def _settle(self) -> None:
         """Open and close what is wanted now."""
         self._mixer.sources = tuple(self._buffers.values())
+        now = self._loop.time()
+        talking, busy = bool(self._legs), bool(self._legs) or self._tones.playing
+        if talking and not self._was[0] and self._voice is not None:
+            self._voice.restart()
+        if talking or self._was[0]:
+            self._talked = now
+        if busy or self._was[1]:
+            self._busy = now
+        self._was = (talking, busy)
+        self._start(self._arrange())
         if self._idle is not None:
             self._idle.cancel()
-            self._idle = None
-        if self._legs or self._tones.playing:
-            self._start(self._arrange())
-        else:
-            self._start(self._arrange(speaker=True))
-            self._idle = self._loop.call_later(
-                self._linger, lambda: self._start(self._arrange())
-            )
+        self._idle = self._loop.call_later(
+            self._linger, lambda: self._start(self._arrange())
+        )
 
-    async def _arrange(self, speaker: bool = False) -> None:
-        """Start and stop lines; `speaker`: that one is left as it is."""
+    async def _arrange(self) -> None:
+        """Start and stop lines."""
         async with self._changing:
-            talking, playing = bool(self._legs), self._tones.playing
-            if (talking or playing) and not self._speaker.running:
+            (talking, busy), now = self._was, self._loop.time()
+            if busy and not self._speaker.running:
                 self._mixer.restart()
                 self._speaker.start(self._sound.speaker)
                 self._levels = self._start(self._tell_levels())
-            elif not (talking or playing or speaker) and self._speaker.running:
+            elif not busy and now >= self._busy + self._linger:
                 if self._levels is not None:
                     self._levels.cancel()
                 await self._speaker.stop()
             if talking and not self._microphone.running:
-                assert self._voice is not None
-                self._voice.restart()
                 self._microphone.start(self._sound.microphone)
-            elif not talking and self._microphone.running:
+            elif not talking and now >= self._talked + self._linger:
                 await self._microphone.stop()
         if talking:
             await self._process()
@@ -286,7 +296,7 @@ class Studio:
         self, device: str, in_use: Callable[[], bool], lost: Lost
     ) -> Stream:
         def heard(chunk: Pcm) -> None:
-            if in_use() and self._voice is not None:
+            if in_use() and self._voice is not None and self._legs:
                 self._voice.hear(chunk)
 
         return self._system.open_microphone(device, heard, lost)

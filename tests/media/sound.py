@@ -1,5 +1,7 @@
 """Sound for tests: something like talk, and how alike and how late two sounds are."""
 
+from functools import cache
+
 import numpy as np
 
 from media.audio.opus import BLOCK, RATE, Pcm
@@ -7,6 +9,7 @@ from media.audio.opus import BLOCK, RATE, Pcm
 __all__ = ["blocks", "delay_between", "likeness", "talk"]
 
 
+@cache
 def talk(seconds: float, seed: int = 1) -> Pcm:
     """Voiced sound whose pitch, vowel and loudness wander: no two parts are alike."""
     random = np.random.default_rng(seed)
@@ -24,7 +27,9 @@ def talk(seconds: float, seed: int = 1) -> Pcm:
         near = np.exp(-(((harmonic - vowel) / 3) ** 2)) + 0.3 / harmonic
         wave += near * np.sin(harmonic * phase)
     wave *= wander(0.3, 1.0)
-    return np.asarray(wave / np.abs(wave).max() * 12_000, np.int16)
+    sound = np.asarray(wave / np.abs(wave).max() * 12_000, np.int16)
+    sound.flags.writeable = False
+    return sound
 
 
 def blocks(sound: Pcm) -> list[Pcm]:
