@@ -137,6 +137,7 @@ class Works:
         """Watch over the time; runs until cancelled."""
         while True:
             self._do(self._machine.tick(self._now()))
+            self._wake.clear()
             if self._online and _is_due(self._overdue_at, self._now()):
                 _, wait = await self._store.run(self._ledger.overdue)
                 self._overdue_at = None if wait is None else self._now() + wait
@@ -151,7 +152,6 @@ class Works:
                     await self._wake.wait()
             except TimeoutError:
                 pass
-            self._wake.clear()
 
     async def farewell(self) -> None:
         """Leave all calls: the client closes."""
