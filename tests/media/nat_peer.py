@@ -8,50 +8,72 @@ import json
 import sys
 from typing import Any
 
+import av
 import msgspec
 
-from media.port import Ice, MediaError
-from tests.media.caller import Caller
+from media.port import Candidates, Event, Ice, MediaError, PeerSays
+from media.rtc.leg import Leg
 
 TICK = 0.05
 """Seconds that `wait` waits for something new."""
 
 
+class NoPictures:
+    """A camera that is off."""
+
+    def want(self, width: int, height: int, fps: float) -> None:
+        """Nothing changes by it."""
+
+    async def next(self) -> av.VideoFrame:
+        """Never."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
 class Side:
-    """A caller and what it has not told yet."""
+    """A leg and what it has not told yet."""
 
     def __init__(self, ice: Ice) -> None:
-        self.caller = Caller(ice)
+        self.lines: list[str] = []
+        self.heard = asyncio.Event()
+        self.leg = Leg("leg", ice, self._event, NoPictures(), lambda _: None)
+        self.leg.tell(muted=True, held=False, camera=False, screen=False)
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, Candidates):
+            self.lines += event.lines
+        if isinstance(event, PeerSays) and event.muted:
+            self.heard.set()
 
     async def do(self, command: dict[str, Any]) -> dict[str, Any]:
         """Do one command."""
         match command["do"]:
             case "offer":
-                return {"sdp": await self.caller.offer()}
+                return {"sdp": await self.leg.offer()}
             case "answer":
-                return {"sdp": await self.caller.answer(command["sdp"])}
+                return {"sdp": await self.leg.answer(command["sdp"])}
             case "accept":
-                await self.caller.accept(command["sdp"])
+                await self.leg.accept(command["sdp"])
             case "add":
-                for line in command["lines"]:
-                    await self.caller.add(line)
+                self.leg.add_candidates(command["lines"])
             case "wait":
                 return await self._wait()
         return {}
 
     async def _wait(self) -> dict[str, Any]:
-        caller = self.caller
+        """What is new: candidates; whether and by which way the other is heard."""
         try:
             async with asyncio.timeout(TICK):
-                await caller.heard.wait()
+                await self.heard.wait()
         except TimeoutError:
             pass
-        lines, caller.lines[:] = list(caller.lines), []
+        lines, self.lines = self.lines, []
+        connection = self.leg._gatherer._connection
         return {
             "lines": lines,
-            "heard": caller.heard.is_set(),
-            "path": caller.gatherer.path,
-            "seen": sorted({c.host for c in caller.connection._remote_candidates}),
+            "heard": self.heard.is_set(),
+            "path": self.leg._gatherer.path,
+            "seen": sorted({c.host for c in connection._remote_candidates}),
         }
 
 

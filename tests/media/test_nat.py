@@ -1,4 +1,4 @@
-"""Calls between two homes behind NAT, with a real coturn outside."""
+"""Legs between two homes behind NAT, with a real coturn outside."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
