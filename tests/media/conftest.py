@@ -55,6 +55,12 @@ class Ear:
         await self.until(lambda: bool(found()), seconds)
         return found()[0]
 
+    def forget(self) -> None:
+        """Begin anew, for the next test."""
+        self.events.clear()
+        self.frames.clear()
+        self.frames_of.clear()
+
     def of(self, kind: type[E]) -> list[E]:
         """All of a kind."""
         return [event for event in self.events if isinstance(event, kind)]

@@ -219,6 +219,23 @@ async def test_no_module_is_taken_from_the_folder_we_are_in(
     await started(ear.media)
 
 
+@pytest.mark.parametrize("library", ["aiortc", "av", "numpy"])
+async def test_without_the_libraries_a_sentence_says_how_to_get_them(
+    ear: Ear, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    (tmp_path / f"{library}.py").write_text("raise ImportError('not installed')")
+    env = process._environment()
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    monkeypatch.setattr(process, "_environment", lambda: env)
+    for _ in range(2):
+        with pytest.raises(MediaError, match=r"pip install 'telex\[calls\]'") as caught:
+            await ear.media.prepare()
+        assert caught.value.code == "no_library"
+    found = await ear.media.devices()
+    assert any("telex[calls]" in text for text in found.missing) or found.found
+    assert ear.of(Exited) == []
+
+
 PARENT = """
 import asyncio, signal, sys
 from media.supervisor import Media

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from media.port import (
     Exited,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 np = pytest.importorskip("numpy", reason="the extra `calls` is not installed")
 pytest.importorskip("aiortc", reason="the extra `calls` is not installed")
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 48_000
 RED = "lavfi:color=0xd02020:size=320x240:rate=15"
@@ -89,8 +92,33 @@ def plain(microphone: str, speaker: str) -> Sound:
     return Sound(microphone, speaker, echo=False, noise=False, gain=False)
 
 
-@pytest.fixture
-async def talk(pair: Pair, tmp_path: Path) -> AsyncIterator[Pair]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def processes() -> AsyncIterator[Pair]:
+    """Two for all these tests, as two people call each other more than once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TELEX_AUDIO", "null")
+        pair = Pair()
+        yield pair
+        await pair.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pair(processes: Pair) -> AsyncIterator[Pair]:
+    """The two without any call."""
+    yield processes
+    for ear in (processes.a, processes.b):
+        for leg in {event.leg for event in ear.of(LegState)}:
+            await ear.media.close(leg)
+        await ear.media.set_camera("")
+        await ear.media.set_muted(False)
+        await ear.media.set_held(False)
+        await ear.media.set_view(View())
+        await ear.media.set_sound(Sound())
+        ear.forget()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def talk(pair: Pair, tmp_path: Path) -> Pair:
     """A call in which both speak all the time, and both are recorded."""
     for name, ear in (("a", pair.a), ("b", pair.b)):
         sweep(tmp_path / f"{name}-says.wav", 1.5 if name == "a" else 1.1)
@@ -101,7 +129,7 @@ async def talk(pair: Pair, tmp_path: Path) -> AsyncIterator[Pair]:
             )
         )
     await pair.call()
-    yield pair
+    return pair
 
 
 async def levels(ear: Ear, count: int) -> list[Levels]:
@@ -126,7 +154,7 @@ async def until_heard(ear: Ear, loud: bool) -> None:
 async def test_what_is_said_is_what_is_heard_and_mute_is_silence(
     talk: Pair, tmp_path: Path
 ) -> None:
-    await levels(talk.b, 40)
+    await levels(talk.b, 30)
     await talk.a.media.set_muted(True)
     await talk.b.first(PeerSays, lambda e: e.muted)
     await until_heard(talk.b, loud=False)
@@ -207,6 +235,7 @@ async def test_a_screen_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> 
         with os.fdopen(reading) as line:
             display = f":{(await asyncio.to_thread(line.readline)).strip()}"
         monkeypatch.setenv("DISPLAY", display)
+        await pair.a.media.stop()
         screens = [
             d for d in (await pair.a.media.devices()).found if d.kind == "screen"
         ]
