@@ -106,7 +106,7 @@ class Leg:
         self._candidates = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = False
-        self._closing = False
+        self._closing = self._leaving = False
         self._deadline: float | None = None
         self._connected = 0.0
         self._before = Stats()
@@ -229,6 +229,8 @@ class Leg:
         if self._narrow:
             says = channel.State(says.muted, says.held)
         self._send(says)
+        if self._leaving:
+            self._send(channel.Bye())
 
     def _send(self, message: channel.Message) -> None:
         if self._channel is not None and self._channel.readyState == "open":
@@ -341,7 +343,8 @@ class Leg:
     async def close(self, bye: bool = True) -> None:
         """End it; with a `bye`, so that the other side does not wait."""
         if bye and not self._closing and self._connected:
-            self._send(channel.Bye())
+            self._leaving = True
+            self._repeat()
             await asyncio.sleep(GOODBYE)
         self._emit("closed")
         await self._end()

@@ -174,6 +174,7 @@ class Transport(RTCDtlsTransport):
         return both
 
     def _validate_peer_identity(self, remoteParameters: RTCDtlsParameters) -> None:
+        self.refused = True  # before the state changes, and is told
         super()._validate_peer_identity(remoteParameters)
         self.refused = self._state == State.FAILED
 
@@ -255,8 +256,8 @@ class Transport(RTCDtlsTransport):
             srtp = self._tx_srtp
             data = srtp.protect_rtcp(data) if rtcp else srtp.protect(data)
             pair.protocol.transport.sendto(data, pair.remote_addr)
-        except (OSError, AttributeError, pylibsrtp.Error):
-            return 0  # closed this moment, or no way out of the machine
+        except (OSError, AttributeError, ValueError, pylibsrtp.Error):
+            return 0  # closed this moment, no way out of the machine, or too long
         self.sent += len(data)
         return len(data)
 
