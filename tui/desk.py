@@ -20,13 +20,17 @@ from tui.text import say
 if TYPE_CHECKING:
     from tui.app import TelexApp
 
-__all__ = ["Desk", "NoPicture", "PushToTalk"]
+__all__ = ["FILES", "Desk", "NoPicture", "PushToTalk"]
 
 FIRST_SECONDS = 1.0
 """The microphone stays open this long after the first press: terminals tell no key's
 release, only its repeats, and these begin after 0.25 to 0.7 s."""
 AFTER_SECONDS = 0.4
 """After the last repeat; they come every 0.03 to 0.1 s."""
+
+
+FILES = ("file:", "lavfi:")
+"""Beginnings of what is sent as if a camera saw it: a file, a test picture."""
 
 
 class NoPicture(TelexError):
@@ -175,7 +179,8 @@ class Desk:
         devices = await self.port.devices()
         self._screens = _ids(devices, "screen")
         chosen = self.picture(devices, kind)
-        if call.camera and call.camera in _ids(devices, kind):
+        shown = "screen" if self.sharing(call) else "camera" if call.camera else ""
+        if shown == kind:
             await self.port.set_camera(call.id, "")
         elif chosen is None:
             raise NoPicture(say(f"call.none.{kind}"))
@@ -190,6 +195,8 @@ class Desk:
         """The camera or screen to take: the one chosen last, the default, the first."""
         found = [one for one in devices.found if one.kind == kind]
         wanted = self._app.settings.camera if kind == "camera" else ""
+        if wanted.startswith(FILES):
+            return Device("camera", wanted, wanted.partition(":")[2])
         for one in found:
             if wanted and one.id == wanted:
                 return one

@@ -97,6 +97,7 @@ TEXT = {
     "key.call.verify": "Compare keys with the other one",
     "key.call.back": "Back to the chat; the call goes on",
     "key.again": "Look again",
+    "key.sound.file": "File instead of a camera",
     "help.call": "In a call",
     "help.push": "Push to talk: terminals tell that a key repeats, and not that it is "
     "let go. Space opens the microphone for a second, and while it repeats; 0.4 s "
@@ -148,6 +149,13 @@ TEXT = {
     "sound.relay": "Hide my network address",
     "sound.relay.why": "All sound and picture goes through a relay (TURN): it takes "
     "longer, and needs one at your node.",
+    "sound.file": "Send a file as the camera",
+    "sound.file.text": "A video or a picture is shown to the other one in place of "
+    "what a camera sees; it begins again when it ends.",
+    "sound.file.path": "File",
+    "sound.file.hint": "~/clip.mp4",
+    "sound.file.go": "Use it",
+    "sound.file.none": "There is no such file.",
     "sound.done.now": "Changed.",
     "sound.done.next": "Changed; it holds from the next call on.",
 }

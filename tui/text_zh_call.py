@@ -94,6 +94,7 @@ TEXT = {
     "key.call.verify": "与对方核对密钥",
     "key.call.back": "回到聊天；通话继续",
     "key.again": "重新查看",
+    "key.sound.file": "用文件代替摄像头",
     "help.call": "通话中",
     "help.push": "按键讲话：终端报告按键重复，不报告松开。按一下空格，麦克风打开一秒，"
     "按住则一直打开；最后一次重复之后 0.4 秒关闭。",
@@ -143,6 +144,12 @@ TEXT = {
     "sound.push.why": "通话中只有按住空格时对方才听得到。",
     "sound.relay": "隐藏我的网络地址",
     "sound.relay.why": "声音和画面都经过中继（TURN）：延迟更大，而且你的节点要有中继。",
+    "sound.file": "用文件代替摄像头",
+    "sound.file.text": "对方看到视频或图片，而不是摄像头的画面；播完后从头开始。",
+    "sound.file.path": "文件",
+    "sound.file.hint": "~/clip.mp4",
+    "sound.file.go": "使用",
+    "sound.file.none": "没有这个文件。",
     "sound.done.now": "已更改。",
     "sound.done.next": "已更改；从下一次通话起生效。",
 }

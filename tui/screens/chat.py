@@ -28,6 +28,7 @@ from tui.messages import (
     EndReached,
     RoomChosen,
 )
+from tui.screens.call import CallScreen
 from tui.screens.calling import Calling
 from tui.text import say
 from tui.widgets.bars import ActionBar, JumpBar, ReplyBar, RoomHeader, StatusBar
@@ -215,13 +216,15 @@ class ChatScreen(Calling):
     def _announce(self, room: Room) -> None:
         """A message came in: a note in the corner and the bell."""
         last = room.last
-        looking = room.id == self.room_id and self.app.app_focus
+        covered = isinstance(self.app.screen, CallScreen)
+        opened = room.id == self.room_id and not covered
+        looking = opened and self.app.app_focus
         if looking or room.muted or last is None or last.own or last.kind != "text":
             return
         if self.client.presence.choice.state == "dnd":
             return
         self.app.ring()
-        if not self.app.settings.toasts or room.id == self.room_id:
+        if not self.app.settings.toasts or opened:
             return
         who = person(last.sender, self.node)[0]
         title = say("toast.direct", who=who)

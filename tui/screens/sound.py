@@ -1,5 +1,6 @@
 """Sound and picture: which devices, what is done to the sound, what others learn."""
 
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
@@ -14,7 +15,9 @@ from media.port import Device, Devices, Sound
 from media.view.probe import MODES
 from tui.backend import ChatClient
 from tui.cells import one_line
-from tui.screens.form import sentence
+from tui.desk import FILES
+from tui.screens.dialogs import FormDialog
+from tui.screens.form import Field, sentence
 from tui.screens.panel import ListPanel
 from tui.terminal import video_choice
 from tui.text import say
@@ -29,6 +32,7 @@ class SoundScreen(ListPanel):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "key.again"),
+        Binding("f", "file", "key.sound.file"),
     ]
 
     def __init__(self, client: ChatClient) -> None:
@@ -93,7 +97,9 @@ class SoundScreen(ListPanel):
             on = one.id == wanted
             lines.append(self._choice(kind, one.id, one_line(one.name), on))
         if wanted and wanted not in [one.id for one in found]:
-            text = say("sound.unplugged", name=one_line(wanted))
+            text = one_line(wanted)
+            if kind != "camera" or not wanted.startswith(FILES):
+                text = say("sound.unplugged", name=text)
             lines.append(self._choice(kind, wanted, text, True))
         return lines
 
@@ -130,13 +136,50 @@ class SoundScreen(ListPanel):
             id=name,
         )
 
+    def action_file(self) -> None:
+        """Send a video or a picture as if the camera saw it."""
+
+        def path_in(values: dict[str, str]) -> Path:
+            return Path(values["path"].strip()).expanduser().absolute()
+
+        def check(values: dict[str, str]) -> dict[str, str]:
+            there = path_in(values).is_file()
+            return {"path": "" if there else say("sound.file.none")}
+
+        async def perform(values: dict[str, str]) -> str:
+            return f"file:{path_in(values)}"
+
+        self.app.push_screen(
+            FormDialog(
+                say("sound.file"),
+                Field("path", say("sound.file.path"), say("sound.file.hint")),
+                go=say("sound.file.go"),
+                busy=lambda values: "",
+                check=check,
+                perform=perform,
+                text=say("sound.file.text"),
+                log=self.app.locations.log,
+            ),
+            self._take_file,
+        )
+
+    def _take_file(self, camera: object) -> None:
+        if isinstance(camera, str):
+            self.app.change(camera=camera)
+            self._use_file(camera)
+
+    @work(group="sound", exclusive=True)
+    async def _use_file(self, camera: str) -> None:
+        await self.trying(self._switch_camera(camera))
+        self.reload()
+
     async def _switch_camera(self, device: str) -> None:
         """The call that runs shows the new camera, if it shows one at all."""
-        cameras = {one.id for one in self._of("camera")}
-        default = next((one.id for one in self._of("camera") if one.default), "")
-        wanted = device or default or next(iter(cameras), "")
+        cameras, screens = self._of("camera"), {one.id for one in self._of("screen")}
+        default = next((one.id for one in cameras if one.default), "")
+        wanted = device or default or (cameras[0].id if cameras else "")
         for call in self.client.calls.calls:
-            if call.camera in cameras and call.camera != wanted:
+            if call.camera and call.camera not in {wanted, *screens}:
                 await self.client.calls.set_camera(call.id, wanted)
 
     def action_again(self) -> None:
