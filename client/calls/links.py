@@ -61,7 +61,7 @@ class Link:
     tries: int = 0
     """Offers since it was connected last."""
     offer_at: int | None = None
-    """When a new leg is offered if none is connected."""
+    """When a new leg is offered if none is connected; else those beside it go."""
     byes_until: int | None = None
     """It hung up on one leg; if no other stands by then, on all."""
     says: PeerSays | None = None
@@ -135,7 +135,7 @@ class Link:
             kept += body.lines[: max(0, EARLY_MAX - len(kept))]
         return []
 
-    def stands(self, attempt: Attempt) -> list[Want]:
+    def stands(self, attempt: Attempt, now: int) -> list[Want]:
         """A leg is connected: those before it are not needed, nor open offers."""
         attempt.connected, attempt.silent = True, False
         self.tries, self.offer_at, self.byes_until = 0, None, None
@@ -147,7 +147,14 @@ class Link:
         newer = [a for a in self.attempts.values() if a.generation > attempt.generation]
         if any(other.connected for other in newer):
             wants += self.drop(attempt)
+        if len(self.attempts) > 1:
+            self.offer_at = now + CONNECT
         return wants
+
+    def prune(self) -> list[Want]:
+        """One leg stands, and others had their time."""
+        others = [a for a in self.attempts.values() if not a.connected]
+        return [want for attempt in others for want in self.drop(attempt)]
 
     def lost(self, now: int) -> None:
         """Nothing is heard: a new leg is offered soon."""

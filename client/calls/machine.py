@@ -66,7 +66,6 @@ class Machine(Steps):
                 self._say(other, CallBusy(bytes.fromhex(other.id)))
                 self._finish(other, "busy", "", now)
         self._accepted(call, now)
-        self._play("none")
         self._take(call, now)
         self._show(call)
         return self._wants()
@@ -218,7 +217,7 @@ class Machine(Steps):
         for call in list(self.calls.values()):
             call.restarts += 1
             for link in call.links.values():
-                link.attempts.clear()
+                self._out += link.drop_all()  # one may be in the new process already
             if call.incoming:
                 self._prepare(call, now)
             elif call.restarts > RESTARTS:
@@ -236,16 +235,16 @@ class Machine(Steps):
     def due(self) -> int | None:
         """When `tick` has something to do."""
         times = [due for due, _ in self._owed.values()]
-        if self._tone_until is not None:
-            times.append(self._tone_until)
+        if self._parting is not None:
+            times.append(self._parting[1])
         for call in self.calls.values():
             times += call.times()
         return min(times, default=None)
 
     def tick(self, now: int) -> list[Want]:
         """Time has passed."""
-        if self._tone_until is not None and self._tone_until <= now:
-            self._rest()
+        if self._parting is not None and self._parting[1] <= now:
+            self._parting = None
         for id, (due, say) in list(self._owed.items()):
             if due <= now:
                 del self._owed[id]
@@ -305,8 +304,7 @@ class Machine(Steps):
         """The log says that this device is in an answered call."""
         if call.asking:
             call.since = call.lost_since = now
-            self._play("none")
-        call.until = call.busy_since = None
+            call.until = call.busy_since = None
         call.stage, call.inside = Stage.INSIDE, True
         for device in fact.inside:
             if device == self._me:
@@ -342,11 +340,8 @@ class Machine(Steps):
         call = Ongoing(fact.id, fact.room, fact.caller, fact.video, Stage.INCOMING, now)
         call.began, call.read, call.offer, call.quiet = fact.began, True, offer, quiet
         call.until = now + RING - age
-        first = not self.calls
         self.calls[call.id] = call
         self._say(call, CallRinging(bytes.fromhex(fact.id)))
-        if first and not quiet:
-            self._play("ring")
         self._show(call)
         self._prepare(call, now)
 
@@ -361,7 +356,6 @@ class Machine(Steps):
         call.id, call.caller, call.began = fact.id, fact.caller, fact.began
         call.read, call.said, call.offer = True, False, offer
         self._accepted(call, now)
-        self._play("none")
         self._prepare(call, now)
         self._show(call)
 
@@ -374,8 +368,7 @@ class Machine(Steps):
         call.busy_since = None
         if not call.rung:
             call.rung = True
-            self._play("ringback")
-        self._show(call)
+            self._show(call)
 
     def _about_leg(self, call: Ongoing, heard: Heard, now: int) -> None:
         """What another device says of its side of a leg."""
@@ -397,7 +390,7 @@ class Machine(Steps):
     ) -> None:
         match event.state:
             case "connected":
-                self._out += link.stands(attempt)
+                self._out += link.stands(attempt, now)
                 call.lost_since = None
                 call.connected_at = call.connected_at or now
             case "silent":
@@ -425,5 +418,7 @@ class Machine(Steps):
 
     def _offer(self, call: Ongoing, link: Link, now: int) -> None:
         link.offer_at = None
-        if call.inside and not link.connected:
+        if link.connected:
+            self._out += link.prune()
+        elif call.inside:
             self._out += link.offer(link.newest + 1, now)

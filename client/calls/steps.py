@@ -60,7 +60,8 @@ class Steps:
         self._owed: dict[str, tuple[int, Say]] = {}
         """The end of calls in which the others hung up, said if they do not."""
         self._tone: Tone = "none"
-        self._tone_until: int | None = None
+        self._parting: tuple[Tone, int] | None = None
+        """The tone that says how the last call ended, and until when."""
         self._legs = 0
         self._out: list[Want] = []
 
@@ -174,31 +175,24 @@ class Steps:
             return
         for link in call.links.values():
             self._out += link.drop_all()
-        took_part = not call.incoming
+        if not call.incoming and end in TONES:
+            tone, lasts = TONES[end]
+            self._parting = (tone, now + lasts)
         call.stage, call.end, call.detail = Stage.ENDED, end, detail
         self.ended.append(call)
-        if took_part:
-            tone, lasts = TONES.get(end, ("none", 0))
-            self._play(tone)
-            self._tone_until = now + lasts if lasts else None
-        elif not self.calls:
-            self._play("none")
         self._show(call)
 
     # --- what is wanted -----------------------------------------------------------
 
-    def _rest(self) -> None:
-        """A tone was played for long enough; a call that waits rings again."""
-        rings = any(c.incoming and not c.quiet for c in self.calls.values())
-        if not self.occupied:
-            self._play("ring" if rings else "none")
-        self._tone_until = None
-
-    def _play(self, tone: Tone) -> None:
-        self._tone_until = None
-        if tone != self._tone:
-            self._tone = tone
-            self._out.append(Play(tone))
+    def _fitting(self) -> Tone:
+        """What is to be heard now, beside the others."""
+        if any(call.asking and call.rung for call in self.calls.values()):
+            return "ringback"
+        if self.occupied:
+            return "none"
+        if any(call.incoming and not call.quiet for call in self.calls.values()):
+            return "ring"
+        return "none" if self._parting is None else self._parting[0]
 
     def _say(self, call: Ongoing, body: Signal) -> None:
         self._out.append(Say(call.room, call.id, body))
@@ -207,5 +201,9 @@ class Steps:
         self._out.append(Show(call.shown))
 
     def _wants(self) -> list[Want]:
+        tone = self._fitting()
+        if tone != self._tone:
+            self._tone = tone
+            self._out.append(Play(tone))
         out, self._out = self._out, []
         return out
