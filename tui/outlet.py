@@ -7,7 +7,7 @@ frame, never as a queue of them.
 """
 
 import asyncio
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -108,10 +108,10 @@ class Outlet:
     def _fence(self) -> None:
         if self.pace.asks:
             self.write(FENCE)
-            self.pace.sent(time.monotonic())
+            self.pace.sent(monotonic())
 
     def _next(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         while self._waiting and now - self._drawing > UNSEEN:
             if not self.idle() or not self.pace.ready(now):
                 self._later(self.pace.wait(now))
@@ -132,5 +132,5 @@ class Outlet:
         self._next()
 
     def _answered(self) -> None:
-        if self.pace.answered(time.monotonic()):
+        if self.pace.answered(monotonic()):
             self._next()

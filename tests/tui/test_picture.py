@@ -1,0 +1,477 @@
+"""The picture widget: what a terminal shows of it, alone and under other things."""
+
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pyte
+import pytest
+from textual.app import App, ComposeResult
+from textual.command import CommandPalette
+from textual.pilot import Pilot
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Label
+
+from media.port import Frame, View
+from media.view.pace import Pace
+from tui import outlet as outlets
+from tui.outlet import Outlet, outlet
+from tui.widgets.picture import Picture
+
+RED, BLUE, GREEN = (250, 10, 20), (20, 30, 240), (10, 230, 40)
+SIZE = (40, 20)
+
+
+def frame(
+    upper: tuple[int, int, int] = RED,
+    lower: tuple[int, int, int] = BLUE,
+    width: int = 40,
+    height: int = 32,
+) -> Frame:
+    """The upper half in one colour, the lower in another."""
+    half = width * (height // 2)
+    return Frame("", width, height, bytes(upper) * half + bytes(lower) * half)
+
+
+class Box(App[None]):
+    """A line, a picture of 40 x 16 cells, and three lines."""
+
+    CSS = "Picture { height: 16; } Label { width: 100%; }"
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.asked: list[View] = []
+        self.written: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        yield Label("top")
+        yield Picture("the camera is off", setting=self.mode)
+        yield Label("below")
+
+    def on_picture_wanted_changed(self, event: Picture.WantedChanged) -> None:
+        self.asked.append(event.view)
+
+    @property
+    def picture(self) -> Picture:
+        """The widget, on whichever screen it is."""
+        return self.screen_stack[0].query_one(Picture)
+
+    def shown(self) -> pyte.Screen:
+        """The screen as a terminal shows it."""
+        update: Any = self.screen._compositor.render_update(
+            full=True, screen_stack=self._background_screens
+        )
+        screen = pyte.Screen(*self.size)
+        pyte.Stream(screen).feed(update.render_segments(self.console))
+        return screen
+
+
+@asynccontextmanager
+async def running(
+    mode: str, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int] = SIZE
+) -> AsyncIterator[tuple[Box, Pilot[None]]]:
+    """The application, with what it writes past Textual in `written`."""
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "TELEX_VIDEO", "TMUX", "STY", "KITTY_WINDOW_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("tui.widgets.picture.cell_size", lambda: (10, 20))
+    app = Box(mode)
+    monkeypatch.setattr(Outlet, "write", lambda _, text: app.written.append(text))
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        yield app, pilot
+
+
+def colours(screen: pyte.Screen, x: int, y: int) -> tuple[tuple[int, ...], ...]:
+    """The upper and lower half of a cell."""
+    cell = screen.buffer[y][x]
+    assert cell.data == "▀", f"{cell.data!r} at {x}, {y}"
+    return tuple(
+        tuple(int(name[at : at + 2], 16) for at in (0, 2, 4))
+        for name in (cell.fg, cell.bg)
+    )
+
+
+def text(screen: pyte.Screen) -> str:
+    return "\n".join(screen.display)
+
+
+async def until(pilot: Pilot[None], there: Callable[[], object]) -> None:
+    for _ in range(500):
+        if there():
+            return
+        await pilot.pause(0.01)
+    raise AssertionError("it did not happen")
+
+
+# --- text ------------------------------------------------------------------------
+
+
+async def test_without_a_picture_there_is_the_placeholder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        assert "the camera is off" in text(app.shown())
+        app.picture.show(frame())
+        await pilot.pause()
+        assert "the camera is off" not in text(app.shown())
+        app.picture.placeholder = "the camera is off again"
+        app.picture.clear()
+        await pilot.pause()
+        assert "the camera is off again" in text(app.shown())
+
+
+async def test_every_cell_has_the_colours_of_the_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame(RED, BLUE))
+        await pilot.pause()
+        screen = app.shown()
+        assert {colours(screen, x, y) for x in range(40) for y in range(1, 9)} == {
+            (RED, RED)
+        }
+        assert {colours(screen, x, y) for x in range(40) for y in range(9, 17)} == {
+            (BLUE, BLUE)
+        }
+        assert screen.display[0].startswith("top")
+        assert screen.display[17].startswith("below")
+
+
+async def test_other_proportions_leave_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame(width=20, height=32))
+        await pilot.pause()
+        screen = app.shown()
+        assert colours(screen, 10, 1) == colours(screen, 29, 8) == (RED, RED)
+        assert screen.buffer[5][9].data == screen.buffer[5][30].data == " "
+
+
+async def test_256_colours_and_braille(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("256", monkeypatch) as (app, pilot):
+        app.picture.show(frame((255, 0, 0), (0, 0, 0)))
+        await pilot.pause()
+        assert colours(app.shown(), 5, 3)[0][0] > 200
+        app.picture.set_setting("braille")
+        await pilot.pause()
+        assert app.picture.wanted == View(80, 64, 15)
+        screen = app.shown()
+        assert screen.buffer[2][5].data == "⣿" and screen.buffer[15][5].data == "⠀"
+
+
+async def test_off_wants_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("off", monkeypatch) as (app, pilot):
+        app.picture.show(frame())
+        await pilot.pause()
+        assert app.picture.wanted.width == 0 and app.asked == []
+        assert "the camera is off" in text(app.shown())
+
+
+async def test_a_frame_with_too_few_bytes_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        for bad in (Frame("", 40, 32, b"x"), Frame("", 0, 0, b"")):
+            app.picture.show(bad)
+        await pilot.pause()
+        assert "the camera is off" in text(app.shown())
+
+
+async def test_what_it_wants_follows_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        assert app.asked == [View(40, 32, 15)] == [app.picture.wanted]
+        await pilot.resize_terminal(30, 20)
+        await until(pilot, lambda: app.asked[-1] == View(30, 32, 15))
+        app.picture.display = False
+        await until(pilot, lambda: app.asked[-1].width == 0)
+        app.picture.display = True
+        await until(pilot, lambda: app.asked[-1] == View(30, 32, 15))
+
+
+async def test_a_smaller_place_shows_the_old_frame_scaled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame())
+        await pilot.resize_terminal(20, 20)
+        await pilot.pause()
+        screen = app.shown()
+        assert colours(screen, 0, 6) == (RED, RED)
+        assert colours(screen, 19, 12) == (BLUE, BLUE)
+
+
+async def test_scrolled_half_out_it_shows_its_other_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch, (40, 12)) as (app, pilot):
+        app.picture.show(frame())
+        await pilot.pause()
+        app.screen.scroll_to(y=6, animate=False, immediate=True)
+        await pilot.pause()
+        screen = app.shown()
+        assert colours(screen, 3, 1) == (RED, RED)
+        assert colours(screen, 3, 5) == (BLUE, BLUE)
+        assert "below" in text(screen)
+
+
+async def test_a_toast_is_cut_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("blocks", monkeypatch, (100, 20)) as (app, pilot):
+        app.picture.styles.height = 19
+        app.picture.show(frame(width=100, height=38))
+        app.notify("somebody wrote")
+        await until(pilot, lambda: "somebody wrote" in text(app.shown()))
+        screen = app.shown()
+        row = next(y for y, line in enumerate(screen.display) if "somebody" in line)
+        start = screen.display[row].index("somebody")
+        assert colours(screen, 0, row) == (BLUE, BLUE)
+        assert screen.buffer[row][start].data == "s"
+        assert screen.display[row].rstrip("▀ ").endswith("wrote")
+
+
+class Question(ModalScreen[None]):
+    """A dialog in the middle."""
+
+    CSS = "Question { align: center middle; } Label { width: 10; }"
+
+    def compose(self) -> ComposeResult:
+        yield Label("really?")
+
+
+async def test_behind_a_dialog_it_is_dimmed_and_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame())
+        await pilot.pause()
+        await app.push_screen(Question())
+        await until(pilot, lambda: app.asked[-1].width == 0)
+        app.picture.show(frame(GREEN, GREEN))
+        await pilot.pause()
+        screen = app.shown()
+        assert "really?" in text(screen)
+        (red, _, blue), _ = colours(screen, 1, 2)
+        assert 40 < red < 250 and blue < 100
+        app.pop_screen()
+        await until(pilot, lambda: app.asked[-1].width == 40)
+        await until(pilot, lambda: colours(app.shown(), 1, 2) == (GREEN, GREEN))
+
+
+async def test_the_palette_over_it_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame())
+        await pilot.pause()
+        app.push_screen(CommandPalette(placeholder="look for"))
+        await until(pilot, lambda: "look for" in text(app.shown()))
+        assert "▀" in text(app.shown())
+
+
+async def test_the_mouse_over_it_breaks_nothing_and_marks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame())
+        await pilot.pause()
+        await pilot.mouse_down(Picture, offset=(3, 3))
+        await pilot.hover(Picture, offset=(9, 5))
+        await pilot.mouse_up(Picture, offset=(9, 5))
+        assert not app.screen.get_selected_text()
+        assert app.screen.get_style_at(3, 3).bgcolor is not None
+
+
+async def test_another_theme_changes_bars_and_placeholder_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        app.picture.show(frame(width=20, height=32))
+        await pilot.pause()
+        before = app.shown().buffer[5][2].bg
+        app.theme = "textual-light"
+        await until(pilot, lambda: app.shown().buffer[5][2].bg != before)
+
+
+# --- who draws when ------------------------------------------------------------------
+
+
+async def test_only_the_newest_frame_waits_for_a_slow_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(outlets, "monotonic", lambda: now[0])
+    async with running("blocks", monkeypatch) as (app, pilot):
+        way = outlet(app)
+        way.pace = Pace()
+        app.picture.show(frame())  # the first fence is under way
+        assert way.pace.asks and app.written == [outlets.FENCE]
+        way._answered()
+        await until(pilot, lambda: app.written.count(outlets.FENCE) == 2)
+        assert app.picture.drawn == 1
+        for upper in (BLUE, GREEN, RED, GREEN):
+            app.picture.show(frame(upper))
+        await pilot.pause(0.05)
+        assert app.picture.drawn == 1 and app.picture.dropped > 0
+        now[0] += 0.01
+        way._answered()
+        now[0] += 1
+        await until(pilot, lambda: app.picture.drawn == 2)
+        assert colours(app.shown(), 0, 1) == (GREEN, GREEN)
+
+
+async def test_nothing_is_written_behind_a_writer_that_has_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("sixel", monkeypatch) as (app, pilot):
+        busy = True
+        monkeypatch.setattr(Outlet, "idle", lambda _: not busy)
+        app.picture.show(frame())
+        await pilot.pause(0.05)
+        assert app.written == []
+        busy = False
+        await until(pilot, lambda: any("\x1bP" in one for one in app.written))
+
+
+# --- graphics --------------------------------------------------------------------
+
+
+async def test_sixel_is_written_where_the_picture_is_after_its_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("sixel", monkeypatch) as (app, pilot):
+        assert app.picture.wanted == View(400, 300, 15)
+        app.picture.show(frame(width=400, height=300))
+        await until(pilot, lambda: app.written)
+        # 400 x 300 of 400 x 320 pixels: at the top left of its 16 rows.
+        assert app.written[0].startswith('\x1b7\x1b[2;1H\x1bP0;1q"1;1;400;300#')
+        assert app.written[0].endswith("\x1b\\\x1b8")
+        assert "the camera is off" not in text(app.shown())
+
+
+async def test_cells_under_sixel_are_stepped_over_once_it_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("sixel", monkeypatch) as (app, pilot):
+        app.picture.show(frame(width=400, height=300))
+        await until(pilot, lambda: app.picture.drawn)
+        await pilot.pause()
+        update: Any = app.screen._compositor.render_update(full=True)
+        raw = update.render_segments(app.console)
+        assert raw.count("\x1b[C") == 40 * 15, "a blank would erase pixels"
+        assert "below" in raw
+
+
+@pytest.mark.parametrize("mode", ["sixel", "kitty"])
+async def test_under_a_toast_graphics_become_text_and_come_back(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(mode, monkeypatch) as (app, pilot):
+        app.picture.show(frame(width=400, height=320))
+        await until(pilot, lambda: app.picture.drawn)
+        app.written.clear()
+        app.notify("a note", timeout=60)
+        await until(pilot, lambda: "a note" in text(app.shown()))
+        await until(pilot, lambda: "▀" in text(app.shown()))
+        assert colours(app.shown(), 1, 2) == (RED, RED)
+        await until(pilot, lambda: app.picture._blanked is None)
+        assert "".join(app.written).count("a=d,d=I") == (mode == "kitty")
+        app.picture.show(frame(GREEN, GREEN, 400, 320))
+        await until(pilot, lambda: colours(app.shown(), 1, 2) == (GREEN, GREEN))
+        app.clear_notifications()
+        start = "\x1bP" if mode == "sixel" else "a=T"
+        await until(pilot, lambda: start in "".join(app.written))
+        await until(pilot, lambda: "▀" not in text(app.shown()))
+
+
+async def test_kitty_places_the_new_picture_before_the_old_one_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("kitty", monkeypatch) as (app, pilot):
+        app.picture.show(frame(width=375, height=300))
+        await until(pilot, lambda: app.picture.drawn == 1)
+        first = app.written[-1]
+        assert first.startswith("\x1b7\x1b[2;1H\x1b_Ga=T") and "c=40,r=16" in first
+        assert "a=d" not in first
+        image = first.split("i=")[1].split(",")[0]
+        app.picture.show(frame(GREEN, width=375, height=300))
+        await until(pilot, lambda: app.picture.drawn == 2)
+        second = app.written[-1]
+        assert f"i={image}," not in second.split("a=d")[0]
+        assert second.index("a=T") < second.index(f"a=d,d=I,i={image},")
+
+
+def placed(written: list[str]) -> set[str]:
+    """Kitty's pictures that are on the terminal."""
+    there: set[str] = set()
+    for part in "".join(written).split("\x1b_G")[1:]:
+        keys = dict(pair.split("=") for pair in re.split("[;\x1b]", part)[0].split(","))
+        if keys.get("a") == "T":
+            there.add(keys["i"])
+        elif keys.get("a") == "d":
+            there.discard(keys["i"])
+    return there
+
+
+@pytest.mark.parametrize(
+    "leave", ["screen", "dialog", "hide", "remove", "suspend", "clear", "off"]
+)
+async def test_kitty_leaves_nothing_behind(
+    leave: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running("kitty", monkeypatch) as (app, pilot):
+        picture = app.picture
+        picture.show(frame(width=375, height=300))
+        await until(pilot, lambda: len(placed(app.written)) == 1)
+        if leave == "screen":
+            await app.push_screen(Screen())
+        elif leave == "dialog":
+            await app.push_screen(Question())
+        elif leave == "hide":
+            picture.display = False
+        elif leave == "remove":
+            await picture.remove()
+        elif leave == "suspend":
+            app.app_suspend_signal.publish(app)
+        elif leave == "clear":
+            picture.clear()
+        else:
+            picture.set_setting("off")
+        await until(pilot, lambda: not placed(app.written))
+        if leave in ("screen", "dialog"):
+            app.pop_screen()
+            await until(pilot, lambda: len(placed(app.written)) == 1)
+
+
+async def test_kitty_leaves_nothing_behind_at_exit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("kitty", monkeypatch) as (app, pilot):
+        app.picture.show(frame(width=375, height=300))
+        await until(pilot, lambda: len(placed(app.written)) == 1)
+        app.exit()
+    assert not placed(app.written)
+
+
+async def test_pictures_side_by_side_take_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("blocks", monkeypatch) as (app, pilot):
+        other = Picture("another", setting="blocks")
+        await app.mount(other)
+        await pilot.pause()
+        app.picture.show(frame(RED))
+        other.show(frame(GREEN))
+        await until(pilot, lambda: app.picture.drawn and other.drawn)
+
+
+def test_the_screen_loads_no_numpy_before_there_is_a_picture() -> None:
+    code = (
+        "import sys, tui.widgets.picture, tui.terminal;"
+        "print([m for m in ('numpy', 'av', 'aiortc') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
