@@ -111,7 +111,7 @@ class Studio:
         self._microphone = Line(
             "microphone",
             self._open_microphone,
-            lambda: self._voice.hear(NOTHING) if self._voice and self._legs else None,
+            lambda: self._heard(NOTHING),
             hear,
             self._delayed,
             retry,
@@ -296,8 +296,8 @@ class Studio:
         self, device: str, in_use: Callable[[], bool], lost: Lost
     ) -> Stream:
         def heard(chunk: Pcm) -> None:
-            if in_use() and self._voice is not None and self._legs:
-                self._voice.hear(chunk)
+            if in_use():
+                self._heard(chunk)
 
         return self._system.open_microphone(device, heard, lost)
 
@@ -310,6 +310,10 @@ class Studio:
             return np.zeros(count, np.int16)
 
         return self._system.open_speaker(device, fill, lost)
+
+    def _heard(self, chunk: Pcm) -> None:
+        if self._voice is not None and self._legs:
+            self._voice.hear(chunk, time.monotonic())
 
     def _drain(self) -> None:
         self._mixer.fill(BLOCK, time.monotonic())

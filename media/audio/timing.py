@@ -20,8 +20,14 @@ SHARE: Final = 0.97
 """The share of packets that are to be in time: the rest is repaired or made up."""
 USELESS: Final = 0.4
 """Seconds of lateness that nobody could wait for: they are no reason to wait."""
+MOVED: Final = 0.2
+MOVED_FOR: Final = 1.0
+"""When all packets of a second are later than that, the way has become longer, and
+the fastest packet of before is no measure any more."""
 COUNTED: Final = 0.1
 """Seconds between two counts: sorting for each packet would be work for nothing."""
+ENOUGH: Final = 20
+"""Packets that make such a second; in a silence there are but five."""
 PACKETS: Final = 2000
 """The most arrivals kept: ten seconds of the shortest packets that make sense."""
 PULLS: Final = 50
@@ -64,6 +70,11 @@ class Arrivals:
         while self._transits[0][0] < now - BASE_WINDOW:
             self._transits.popleft()
         self.base = min(transit for _, transit in self._transits)
+        newest = [t for at, t in self._transits if at >= now - MOVED_FOR]
+        if min(newest) > self.base + MOVED and len(newest) >= ENOUGH:
+            self.base = min(newest)
+            while self._transits[0][0] < now - MOVED_FOR:
+                self._transits.popleft()
         since, until = now - LATE_WINDOW, self.base + USELESS
         recent = sorted(t for at, t in self._transits if at >= since and t <= until)
         if recent:

@@ -13,12 +13,16 @@ from typing import Final
 import numpy as np
 
 from media.audio.level import Meter
-from media.audio.opus import BLOCK, Encoder, Pcm
+from media.audio.opus import BLOCK, RATE, Encoder, Pcm
 
 __all__ = ["Voice"]
 
 log = logging.getLogger(__name__)
 
+STALL: Final = 0.2
+"""Seconds without sound from the microphone that are counted as silence: timestamps
+follow the clock (RFC 3550, section 5.1), or the other side would wait for so long from
+then on. Some devices call twice and then sleep for a second until they are awake."""
 NOTHING: Final[Pcm] = np.zeros(BLOCK, np.int16)
 
 
@@ -34,6 +38,7 @@ class Voice:
         self._lock = threading.Lock()
         self._rest: Pcm = np.zeros(0, np.int16)
         self._time = 0
+        self._last = 0.0
         self._hush = False
         """Whether some of `_rest` was heard while muted."""
         self._silenced = False
@@ -49,9 +54,14 @@ class Voice:
             self._rest = self._rest[:0]
             self._encoder.reset()
 
-    def hear(self, chunk: Pcm) -> None:
-        """Take in sound of any length."""
+    def hear(self, chunk: Pcm, now: float) -> None:
+        """Take in sound of any length; `now`: seconds of a monotonic clock."""
         with self._lock:
+            missing = now - self._last - len(chunk) / RATE
+            if self._last and missing > STALL:
+                self._rest = self._rest[:0]
+                self._pass(int(missing * RATE) // BLOCK)
+            self._last = now
             self._hush |= self.muted or self.held
             self._rest = np.concatenate((self._rest, chunk))
             while len(self._rest) >= BLOCK:
@@ -73,7 +83,10 @@ class Voice:
         self.meter.note(block)
         payload = None if self.held else self._encoder.encode(block)
         self._deliver(payload, self._time)
-        self._time = self._time + BLOCK & 0xFFFF_FFFF
+        self._pass(1)
+
+    def _pass(self, blocks: int) -> None:
+        self._time = self._time + blocks * BLOCK & 0xFFFF_FFFF
 
     def _clean(self, block: Pcm) -> Pcm:
         if self.near is None:

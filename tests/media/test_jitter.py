@@ -285,6 +285,14 @@ def test_after_an_outage_sound_goes_on_without_its_delay() -> None:
     assert heard.buffer.stats.played > 0.75 * len(SPOKEN)
 
 
+def test_a_longer_way_is_soon_the_usual_one() -> None:
+    heard = call(SPOKEN, 10.0, late=lambda p: 0.6 * (p.at > 3))
+    assert heard.buffer.stats.played > 0.9 * len(SPOKEN)
+    # Measured anew: as long as before, beyond the fastest packet.
+    assert max(heard.delays(6, 10)) < 60
+    assert heard.stats[-1].concealed == heard.stats[300].concealed
+
+
 def test_a_new_stream_begins_without_a_word_to_say_so() -> None:
     first = call(SPOKEN[:250], 5.0)
     again = [

@@ -243,12 +243,22 @@ def test_a_block_begun_while_muted_stays_silent() -> None:
     voice = Voice(Encoder(), lambda payload, _: sent.append(payload))
     sound = talk(1.0)
     voice.muted = True
-    voice.hear(sound[:700])
+    voice.hear(sound[:700], 0.0)
     voice.muted = False
-    voice.hear(sound[700:BLOCK])
+    voice.hear(sound[700:BLOCK], 0.0)
     assert sent == [Encoder().encode(np.zeros(BLOCK, np.int16))]
-    voice.hear(sound[BLOCK : 2 * BLOCK])
+    voice.hear(sound[BLOCK : 2 * BLOCK], 0.0)
     assert len(sent[1] or b"") > 60
+
+
+def test_timestamps_follow_the_clock_when_the_microphone_sleeps() -> None:
+    times: list[int] = []
+    voice = Voice(Encoder(), lambda _, timestamp: times.append(timestamp))
+    block = talk(1.0)[:BLOCK]
+    for now in (1.0, 1.02, 1.09, 1.09, 1.09, 1.1, 2.12, 2.14):
+        voice.hear(block, now)
+    # Unevenly is not asleep; a second is.
+    assert times == [BLOCK * n for n in (0, 1, 2, 3, 4, 5, 56, 57)]
 
 
 async def test_held_neither_sends_nor_plays(room: Room) -> None:
