@@ -25,6 +25,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,6 +62,13 @@ after 0.5. Sound over tcp waits for each packet that is lost, all call long."""
 SERVERS_MAX = 8
 """Addresses of each kind that are asked."""
 
+ADDRESSES_MAX = 12
+"""Sockets of a leg: machines with containers have dozens of addresses, of which one or
+two lead anywhere, and each is asked about at each STUN server."""
+
+HURRIED_MAX = 2
+"""Times that a check is sent again because the other side's came: it may be lost."""
+
 TRANSPORTS = "_RTCPeerConnection__iceTransports"
 SET_STATE = "_RTCIceGatherer__setState"
 REQUEST, ADDRESS = "_Transaction__request", "_Transaction__addr"
@@ -94,6 +102,8 @@ INNARDS: dict[type, tuple[str, ...]] = {
 
 Found = Callable[[list[str]], None]
 
+UDP = socket.SOCK_DGRAM
+
 
 def addresses() -> tuple[str, ...]:
     """The addresses of this machine by which others may reach it, sorted.
@@ -114,6 +124,18 @@ def addresses() -> tuple[str, ...]:
             inside = ipaddress.ip_address(text).is_loopback
             (loopback if inside else usable).add(text)
     return tuple(sorted(usable or loopback))
+
+
+def _chosen() -> list[str]:
+    """Addresses to use: first those from which packets leave for anywhere."""
+    leaving = set()
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::")):
+        # Nothing is sent, and nobody is there; there may be no way, or no IPv6.
+        with contextlib.suppress(OSError), socket.socket(family, UDP) as probe:
+            probe.connect((far, 9))
+            leaving.add(probe.getsockname()[0])
+    found = sorted(addresses(), key=lambda address: address not in leaving)
+    return found[:ADDRESSES_MAX]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +180,7 @@ class Gatherer:
         self._done = False
         self._relay = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hurried: Counter[bytes] = Counter()
         self._connection: Connection
         self._gatherer: RTCIceGatherer
         self.problem = ""
@@ -213,7 +236,7 @@ class Gatherer:
         connection._local_candidates_start = True
         if not self._relay_only:
             connection._local_candidates += await connection.get_component_candidates(
-                1, list(addresses())
+                1, _chosen()
             )
         connection._local_candidates_end = True
         if (self._turn or self._stun) and not (self._relay_only and not self._turn):
@@ -368,8 +391,10 @@ class Gatherer:
                 )
                 return protocol
         except (OSError, TimeoutError, ValueError, stun.TransactionError) as error:
-            self.problem = _refusal(url, error)
-            log.info("%s (%s)", self.problem, str(error) or "no answer in time")
+            problem = _refusal(url, error)
+            log.info("%s (%s)", problem, str(error) or "no answer in time")
+            if not self.problem or isinstance(error, stun.TransactionFailed):
+                self.problem = problem  # a refusal says more than silence
             return None
 
     async def _give_back(self, task: asyncio.Task[StunProtocol | None]) -> None:
@@ -397,8 +422,11 @@ class Gatherer:
             message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
         ) -> None:
             check_incoming(message, addr, protocol)
-            for transaction in list(protocol.transactions.values()):
-                if getattr(transaction, ADDRESS) == addr:
+            for number, transaction in list(protocol.transactions.items()):
+                if getattr(transaction, ADDRESS) != addr:
+                    continue
+                self._hurried[number] += 1
+                if self._hurried[number] <= HURRIED_MAX:
                     protocol.send_stun(getattr(transaction, REQUEST), addr)
 
         return ours

@@ -20,7 +20,8 @@ from aiortc.rtcicetransport import RTCIceGatherer
 from aiortc.sdp import candidate_from_sdp
 
 from media.port import Ice, IceServer, MediaError
-from media.rtc.ice import INNARDS, addresses
+from media.rtc import ice as ice_module
+from media.rtc.ice import ADDRESSES_MAX, INNARDS, addresses
 from tests.media.caller import CONNECT, Caller
 from tests.media.coturn import Coturn, coturn, needs_coturn
 
@@ -175,6 +176,26 @@ def test_loopback_is_an_address_only_where_there_is_no_other(
     assert addresses() == ("192.0.2.7", "2001:db8::7")
     monkeypatch.setattr(ifaddr, "get_adapters", lambda: [lo])
     assert addresses() == ("127.0.0.1", "::1")
+
+
+async def test_of_dozens_of_addresses_those_that_lead_out_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine full of containers makes no description that others refuse."""
+    own = addresses()
+    bridges = [f"127.1.0.{number}" for number in range(1, 60)]  # they can be bound
+    monkeypatch.setattr(
+        ice_module, "addresses", lambda: tuple(sorted([*bridges, *own]))
+    )
+    async with callers(Ice()) as (a,):
+        sdp = await a.offer()
+    assert sdp.count(" typ host") == ADDRESSES_MAX * sdp.count("\r\nm=")
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return  # nothing leads out of this machine
+        assert f" {probe.getsockname()[0]} " in sdp
 
 
 async def test_a_machine_with_loopback_alone_calls_itself(
