@@ -25,6 +25,9 @@ FENCE = "\x1b[6n"
 """Where is the cursor? (DSR.) Every terminal answers, and Textual understands the
 answer: nothing of it reaches a widget as keys."""
 
+AGAIN = 0.01
+"""Seconds after which a writer that had work is looked at again."""
+
 UNSEEN = 1.0
 """Seconds after which a drawing of which the screen never became is forgotten."""
 
@@ -56,6 +59,8 @@ class Outlet:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Drawer, None] = {}
         self._measured = False
+        self.dropped = 0
+        """Frames that were overtaken by the next one."""
         self._drawing = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         if self.pace.asks and self._driver is not None:
@@ -91,6 +96,7 @@ class Outlet:
         if not self._measured:
             self._measured = True
             self._fence()  # how long the way takes without a picture
+        self.dropped += who in self._waiting
         self._waiting[who] = None
         self._next()
 
@@ -125,7 +131,7 @@ class Outlet:
     def _later(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(seconds, 0.005), self._again)
+        self._timer = self._loop.call_later(max(seconds, AGAIN), self._again)
 
     def _again(self) -> None:
         self._timer = None

@@ -54,8 +54,6 @@ class Pace:
         """How coarse the next picture should be: 0 to `COARSEST`."""
         self.asks = fences
         """Whether to send a fence behind the next picture."""
-        self.dropped = 0
-        """Pictures that were not drawn."""
         self._away: list[float] = []
         self._answers = 0
         self._best = float("inf")
@@ -66,12 +64,7 @@ class Pace:
         self._finer_at = float("-inf")
 
     def ready(self, now: float) -> bool:
-        """Whether a picture may go now; if not, it counts as dropped."""
-        free = self._free(now)
-        self.dropped += not free
-        return free
-
-    def _free(self, now: float) -> bool:
+        """Whether a picture may go now."""
         if not self.asks:
             return True
         if self._away and not self._answers:
@@ -85,6 +78,11 @@ class Pace:
             return True
         most = 2 if FAR < self._best < float("inf") else 1
         return len(self._away) < most and now >= self._earliest
+
+    def restart(self) -> None:
+        """Forget what is under way: its answers are lost."""
+        self._away.clear()
+        self._earliest = 0.0
 
     def wait(self, now: float) -> float:
         """Seconds after which to look again, if no answer comes before."""

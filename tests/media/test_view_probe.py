@@ -188,7 +188,7 @@ def play(pace: Pace, took: float, seconds: float, start: float = 0.0) -> int:
 def test_a_quick_terminal_gets_every_picture() -> None:
     pace = Pace()
     assert play(pace, 0.004, 10) >= 149
-    assert pace.level == 0 and pace.dropped == 0
+    assert pace.level == 0
 
 
 def test_a_slow_link_gets_fewer_and_coarser_pictures_and_rests() -> None:
@@ -197,7 +197,6 @@ def test_a_slow_link_gets_fewer_and_coarser_pictures_and_rests() -> None:
     pace.answered(0.03)  # an empty way takes that long
     went = play(pace, 0.4, 10, start=1)
     assert pace.level == 2
-    assert pace.dropped > 0
     assert 8 <= went <= 14, "half of the time belongs to the keys"
 
 

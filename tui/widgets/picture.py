@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.color import Color as RichColor
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
@@ -131,7 +132,7 @@ class Picture(Widget):
     @property
     def dropped(self) -> int:
         """Frames that no terminal was quick enough for, of all pictures."""
-        return self._outlet.pace.dropped if self._outlet else 0
+        return self._outlet.dropped if self._outlet else 0
 
     @property
     def placeholder(self) -> str:
@@ -214,6 +215,8 @@ class Picture(Widget):
         self._wipe()
 
     def _resumed(self, _: object) -> None:
+        if self._outlet is not None:
+            self._outlet.pace.restart()
         self.refresh()
 
     def _restyle(self) -> None:
@@ -241,9 +244,9 @@ class Picture(Widget):
     def _graphics(self) -> bool:
         return self._mode in ("kitty", "sixel")
 
-    def render(self) -> str:
-        """The placeholder."""
-        return self._placeholder
+    def render(self) -> Content:
+        """The placeholder; names in it are no markup."""
+        return Content(self._placeholder)
 
     def draw(self) -> bool:
         """Draw the newest frame; the outlet calls it when the terminal is ready."""
@@ -343,9 +346,10 @@ class Picture(Widget):
         picture = self._pixels(it.width, it.height)
         left, right = it.left, self.size.width - it.left - it.columns
         if mode == "braille":
-            dark = not self.app.current_theme.dark
-            style = ground + Style(color=self.styles.color.rich_color)
-            rows = braille.draw(picture, dark_on_light=dark)
+            behind = self.background_colors[1]
+            pen = behind.get_contrast_text(1.0).rich_color
+            style = ground + Style(color=pen)
+            rows = braille.draw(picture, dark_on_light=behind.brightness > 0.5)
             return [
                 Strip([Segment(" " * left + row + " " * right, style)], self.size.width)
                 for row in rows
