@@ -29,7 +29,7 @@ import subprocess
 import threading
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,7 @@ __all__ = [
     "pulse",
     "read_wav",
     "require",
+    "require_backend",
     "speech",
     "tone",
     "tone_share",
@@ -77,14 +78,27 @@ def require(*programs: str) -> None:
             pytest.skip(f"{one} is not there: apt install {PACKAGES.get(one, one)}")
 
 
+def require_backend(name: str) -> str:
+    """Skip the test where a sound backend's library is missing; its name."""
+    if name == "sounddevice":
+        try:
+            import sounddevice  # noqa: F401
+        except OSError:
+            pytest.skip("PortAudio is not there: apt install libportaudio2")
+    return name
+
+
 class Pulse:
     """A running server; made by `pulse`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, parties: Sequence[str]) -> None:
         self.folder = folder
+        self.parties = parties
         self.env = _environment(folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._players: list[subprocess.Popen[bytes]] = []
+        self._modules: set[int] | None = None
+        """Those of the parties' devices; None: they are not plugged in."""
 
     @property
     def pid(self) -> int:
@@ -120,6 +134,37 @@ class Pulse:
         said = (self.folder / "pulseaudio.log").read_text()
         self.kill()
         raise RuntimeError(f"PulseAudio did not start: {said[-2000:]}")
+
+    def plug(self) -> None:
+        """Plug in the parties' devices; the first party's are the default."""
+        for party in self.parties:
+            self.plug_speaker(party)
+            self.plug_microphone(party)
+        if self.parties:
+            self.pactl("set-default-sink", f"spk-{self.parties[0]}")
+            self.pactl("set-default-source", f"mic-{self.parties[0]}")
+        self._modules = self._loaded()
+
+    def renew(self) -> None:
+        """Make it as it was in the beginning: for a server that tests share.
+
+        Players are ended, added devices unplugged; when the server or a device is gone
+        it is started anew.
+        """
+        self._end_players()
+        alive = self._process is not None and self._process.poll() is None
+        now = self._loaded() if alive and self._modules is not None else set()
+        if self._modules is None or not now >= self._modules:
+            self.kill()
+            self.start()
+            self.plug()
+            return
+        for one in sorted(now - self._modules, reverse=True):
+            self.pactl("unload-module", str(one))
+
+    def _loaded(self) -> set[int]:
+        lines = self.pactl("list", "short", "modules").splitlines()
+        return {int(line.split("\t")[0]) for line in lines}
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have this process's sound libraries use it."""
@@ -237,15 +282,19 @@ class Pulse:
             self._process.kill()
             self._process.wait()
             self._process = None
+        self._modules = None
 
     def stop(self) -> None:
         """End the server and everything that was started for it."""
+        self._end_players()
+        self.kill()
+
+    def _end_players(self) -> None:
         for player in self._players:
             if player.poll() is None:
                 os.killpg(player.pid, signal.SIGKILL)
             player.wait()
         self._players.clear()
-        self.kill()
 
 
 class Ear:
@@ -340,16 +389,11 @@ def pulse(folder: Path, *parties: str) -> Iterator[Pulse]:
     """
     require("pulseaudio", "pactl", "paplay", "parec")
     folder.mkdir(parents=True, exist_ok=True)
-    server = Pulse(folder)
+    server = Pulse(folder, parties)
     with ExitStack() as stack:
         stack.callback(server.stop)
         server.start()
-        for party in parties:
-            server.plug_speaker(party)
-            server.plug_microphone(party)
-        if parties:
-            server.pactl("set-default-sink", f"spk-{parties[0]}")
-            server.pactl("set-default-source", f"mic-{parties[0]}")
+        server.plug()
         yield server
 
 

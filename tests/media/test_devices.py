@@ -1,4 +1,4 @@
-"""Microphones and speakers of a real PulseAudio, and what happens without one."""
+"""Microphones and speakers of a real PulseAudio, plugged, unplugged and killed."""
 
 import logging
 import subprocess
@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 
 from media.audio import devices
-from media.audio.devices import Samples, advice, alsa, open_microphone, open_speaker
+from media.audio.devices import Samples, open_microphone, open_speaker
 from media.audio.devices.base import PERIOD, RATE
 from media.port import MediaError
-from tests.media.pulse import Pulse, loudness, pulse, tone, tone_share, write_wav
+from tests.media.pulse import (
+    Pulse,
+    loudness,
+    pulse,
+    require_backend,
+    tone,
+    tone_share,
+    write_wav,
+)
 
 BACKENDS = ["miniaudio", "sounddevice"]
 PATIENCE = 20.0
@@ -79,39 +87,22 @@ class Sine:
         return self._wave[where]
 
 
-@pytest.fixture
-def server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def one_server(
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pulse]:  # skips where PulseAudio is missing
-    monkeypatch.delenv("TELEX_AUDIO", raising=False)
-    with pulse(tmp_path / "p", "alice") as running:
-        running.use(monkeypatch)
-        monkeypatch.setenv("PULSE_SOURCE", "mic-alice")  # how PortAudio is told
-        monkeypatch.setenv("PULSE_SINK", "spk-alice")
+    with pulse(tmp_path_factory.mktemp("p"), "alice") as running:
         yield running
 
 
 @pytest.fixture
-def no_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with no sound server and no sound card."""
+def server(one_server: Pulse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
     monkeypatch.delenv("TELEX_AUDIO", raising=False)
-    monkeypatch.delenv("PULSE_SERVER", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(alsa, "SOUND", tmp_path / "snd")
-
-
-def portaudio_here() -> None:
-    try:
-        import sounddevice  # noqa: F401
-    except OSError:
-        pytest.skip("PortAudio is not there: apt install libportaudio2")
-
-
-def usable(backend: str) -> str:
-    if backend == "sounddevice":
-        portaudio_here()
-    return backend
+    one_server.use(monkeypatch)
+    monkeypatch.setenv("PULSE_SOURCE", "mic-alice")  # how PortAudio is told
+    monkeypatch.setenv("PULSE_SINK", "spk-alice")
+    yield one_server
+    one_server.renew()
 
 
 def no_keepers() -> bool:
@@ -159,7 +150,7 @@ def test_what_is_said_into_a_microphone_is_heard(
 ) -> None:
     server.say("alice", write_wav(tmp_path / "a.wav", tone(440, 1.0)), loop=True)
     got = Collected()
-    stream = open_microphone("", got.hear, got.lose, backend=usable(backend))
+    stream = open_microphone("", got.hear, got.lose, backend=require_backend(backend))
     heard = got.wait_for_sound(0.5)
     stream.close()
     assert {(one.dtype, one.shape) for one in got.samples} == {
@@ -174,7 +165,7 @@ def test_what_is_said_into_a_microphone_is_heard(
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_fill_gives_is_played(server: Pulse, backend: str) -> None:
     got = Collected()
-    stream = open_speaker("", Sine(660), got.lose, backend=usable(backend))
+    stream = open_speaker("", Sine(660), got.lose, backend=require_backend(backend))
     with server.listen("alice") as ear:
         begin = ear.wait_for_sound().size / RATE
         heard = ear.wait(begin + 0.5)
@@ -258,7 +249,9 @@ def test_an_unplugged_speaker_is_lost_and_the_microphone_goes_on(server: Pulse) 
 def test_a_killed_server_loses_both_devices_once(server: Pulse, backend: str) -> None:
     ears, mouth = Collected(), Collected()
     sine = Sine(440)
-    microphone = open_microphone("", ears.hear, ears.lose, backend=usable(backend))
+    microphone = open_microphone(
+        "", ears.hear, ears.lose, backend=require_backend(backend)
+    )
     speaker = open_speaker("", sine, mouth.lose, backend=backend)
     ears.wait(lambda: len(ears.samples) > 5)
     assert sine.asked.wait(PATIENCE)
@@ -332,7 +325,7 @@ def test_an_exception_in_hear_is_logged_and_said_once(
         raise KeyError("a fault of ours")
 
     with caplog.at_level(logging.ERROR):
-        stream = open_microphone("", hear, got.lose, backend=usable(backend))
+        stream = open_microphone("", hear, got.lose, backend=require_backend(backend))
         got.wait(lambda: got.lost)
         stream.close()
     assert [one.code for one in got.lost] == ["internal"]
@@ -340,16 +333,21 @@ def test_an_exception_in_hear_is_logged_and_said_once(
     assert no_keepers()
 
 
-@pytest.mark.parametrize("backend", [*BACKENDS, "null"])
 @pytest.mark.parametrize(
-    "samples",
-    [np.zeros(3, np.int16), np.zeros(PERIOD), np.zeros((PERIOD, 1), np.int16)],
+    ("backend", "samples"),
+    [
+        ("miniaudio", np.zeros(3, np.int16)),
+        ("sounddevice", np.zeros(PERIOD)),
+        ("null", np.zeros((PERIOD, 1), np.int16)),
+    ],
 )
 def test_a_bad_fill_is_silence_and_said_once(
     server: Pulse, backend: str, samples: Samples
 ) -> None:
     got = Collected()
-    stream = open_speaker("", lambda _: samples, got.lose, backend=usable(backend))
+    stream = open_speaker(
+        "", lambda _: samples, got.lose, backend=require_backend(backend)
+    )
     got.wait(lambda: got.lost)
     stream.close()
     assert [one.code for one in got.lost] == ["internal"]
@@ -368,149 +366,28 @@ def test_close_may_be_called_from_the_devices_own_threads(
             streams[0].close()
             closed.set()
 
-    stream = open_microphone("", hear, lambda _: None, backend=usable(backend))
+    stream = open_microphone("", hear, lambda _: None, backend=require_backend(backend))
     streams.append(stream)
     opened.set()
     assert closed.wait(PATIENCE)
     assert no_keepers()
 
 
-def test_a_monitor_is_no_microphone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody shall call with an echo of all that is played."""
-    with pulse(tmp_path / "p") as server:
-        server.use(monkeypatch)
-        server.plug_speaker("alice")
-        found = devices.list_devices("miniaudio")
-        assert [one.kind for one in found.found] == ["speaker"]
-        assert [text.partition(":")[0] for text in found.missing] == [
-            "There is no microphone"
-        ]
-        with pytest.raises(MediaError, match="There is no microphone: plug one"):
-            open_microphone("", print, print, backend="miniaudio")
-
-
-@pytest.mark.usefixtures("no_sound")
-@pytest.mark.parametrize("backend", ["", *BACKENDS])
-def test_no_sound_at_all_is_a_sentence(backend: str) -> None:
-    if backend:
-        usable(backend)
-    found = devices.list_devices(backend)
-    assert found.found == ()
-    assert "neither a sound server nor a sound card" in found.missing[0]
-    with pytest.raises(MediaError, match="neither a sound server") as raised:
-        open_microphone("", print, print, backend=backend)
-    assert raised.value.code == "no_device"
-    with pytest.raises(MediaError, match="neither a sound server") as raised:
-        open_speaker("", silence, print, backend=backend)
-    assert raised.value.code == "no_device"
-
-
-@pytest.mark.usefixtures("no_sound")
-@pytest.mark.parametrize("backend", ["", *BACKENDS])
-def test_a_server_that_is_named_and_not_there_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
-) -> None:
-    if backend:
-        usable(backend)
-    monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/gone")
-    (sentence,) = set(devices.list_devices(backend).missing)
-    assert f"PULSE_SERVER names (unix:{tmp_path}/gone) does not answer" in sentence
-
-
-@pytest.mark.usefixtures("no_sound")
-def test_cards_that_may_not_be_used_are_a_matter_of_permission(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    alsa.SOUND.mkdir()
-    (alsa.SOUND / "pcmC0D0c").touch()
-    monkeypatch.setattr("media.audio.devices.advice.os.access", lambda *_: False)
-    with pytest.raises(MediaError, match="usermod -aG audio") as raised:
-        open_microphone("", print, print, backend="miniaudio")
-    assert raised.value.code == "no_permission"
-
-
-HIDDEN = """
-import ctypes.util, sys
-found = ctypes.util.find_library
-ctypes.util.find_library = lambda name: None if "portaudio" in name else found(name)
-for name in sys.argv[1:]:
-    sys.modules[name] = None
+OPEN_ONES = """
+import threading
+import numpy
 from media.audio import devices
-from media.port import MediaError
-name, found = devices.find_devices()
-print(name)
-print(*found.missing)
-try:
-    devices.open_microphone("", print, print).close()
-except MediaError as error:
-    print(error.code)
+heard = threading.Event()
+microphone = devices.open_microphone("", lambda _: heard.set(), print)
+speaker = devices.open_speaker("", lambda count: numpy.zeros(count, numpy.int16), print)
+heard.wait()
 """
 
 
-def without(*modules: str) -> list[str]:
-    """What a process finds whose system has no PortAudio, nor these modules."""
-    ran = subprocess.run(
-        [sys.executable, "-c", HIDDEN, *modules],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return ran.stdout.splitlines()
-
-
-@pytest.mark.usefixtures("no_sound")
-def test_without_any_library_a_sentence_says_what_to_install() -> None:
-    backend, missing, code = without("miniaudio")
-    assert backend == ""
-    assert "pip install 'telex[calls]'" in missing
-    assert code == "no_library"
-
-
-@pytest.mark.usefixtures("no_sound")
-def test_forced_sounddevice_without_portaudio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TELEX_AUDIO", "sounddevice")
-    backend, missing, code = without()
-    assert backend == ""
-    assert missing == advice.no_portaudio()
-    assert "apt install libportaudio2" in missing
-    assert code == "no_library"
-
-
-def test_without_miniaudio_sounddevice_is_used(
-    server: Pulse, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_ends_though_devices_are_open(
+    server: Pulse, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    portaudio_here()
-    monkeypatch.setitem(sys.modules, "media.audio.devices.mini", None)
-    backend, found = devices.find_devices()
-    assert backend == "sounddevice"
-    assert {one.kind for one in found.found} == {"microphone", "speaker"}
-
-
-@pytest.mark.parametrize(
-    ("forced", "expected"),
-    [("null", "null"), ("sounddevice", "sounddevice"), ("miniaudio", "miniaudio")],
-)
-def test_the_environment_forces_a_backend(
-    server: Pulse, monkeypatch: pytest.MonkeyPatch, forced: str, expected: str
-) -> None:
-    usable(forced)
-    monkeypatch.setenv("TELEX_AUDIO", forced)
-    assert devices.find_devices()[0] == expected
-
-
-def test_an_unknown_backend_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TELEX_AUDIO", "oss5")
-    assert "TELEX_AUDIO can be miniaudio, sounddevice, null" in str(
-        devices.list_devices().missing
-    )
-    with pytest.raises(MediaError, match="oss5") as raised:
-        open_speaker("", silence, print)
-    assert raised.value.code == "no_library"
-
-
-def test_a_missing_device_is_named(server: Pulse) -> None:
-    with pytest.raises(MediaError, match="'mic-nobody' is not there") as raised:
-        open_microphone("mic-nobody", print, print)
-    assert raised.value.code == "no_device"
+    monkeypatch.setenv("TELEX_AUDIO", require_backend(backend))
+    ran = subprocess.run([sys.executable, "-c", OPEN_ONES], timeout=PATIENCE)
+    assert ran.returncode == 0

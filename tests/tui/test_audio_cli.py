@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.pulse import Pulse, pulse, tone, tone_share, write_wav
+from tests.media.pulse import Pulse, pulse, require_backend, tone, tone_share, write_wav
 from tui.commands.audio import meter
 
 RATE = 48_000
@@ -20,10 +20,18 @@ TELEX = [sys.executable, "-m", "tui.cli", "audio"]
 RAW = ["--no-echo", "--no-noise", "--no-gain"]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Pulse]:  # skips where PulseAudio is missing
-    with pulse(tmp_path / "p", "alice") as running:
+@pytest.fixture(scope="module")
+def one_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Pulse]:  # skips where PulseAudio is missing
+    with pulse(tmp_path_factory.mktemp("p"), "alice") as running:
         yield running
+
+
+@pytest.fixture
+def server(one_server: Pulse) -> Iterator[Pulse]:
+    yield one_server
+    one_server.renew()
 
 
 def clean(env: dict[str, str]) -> dict[str, str]:
@@ -97,11 +105,7 @@ def test_a_voice_is_recorded_and_played_back(server: Pulse, tmp_path: Path) -> N
 
 
 def test_a_silent_microphone_is_said_to_be_silent(server: Pulse) -> None:
-    try:
-        import sounddevice  # noqa: F401
-    except OSError:
-        pytest.skip("PortAudio is not there: apt install libportaudio2")
-    words = ("--backend", "sounddevice", "--seconds", "0.5", *RAW)
+    words = ("--backend", require_backend("sounddevice"), "--seconds", "0.5", *RAW)
     ran = telex(server.env, "test", *words)
     assert ran.returncode == 1
     assert "I heard nothing from the microphone: is it muted" in ran.stdout

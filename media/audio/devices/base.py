@@ -10,6 +10,7 @@ it. Whoever waits for the keeper waits for a bounded time.
 import logging
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -33,6 +34,7 @@ __all__ = [
     "Samples",
     "Stream",
     "bounded",
+    "close_all",
 ]
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,20 @@ class Stream:
 
         No callback starts after it came back, unless the system's sound hangs.
         """
+
+
+_started: "weakref.WeakSet[Kept]" = weakref.WeakSet()
+"""All streams that may be open."""
+
+
+def close_all() -> None:
+    """Close all streams.
+
+    For the end of the process, where PortAudio hangs when streams are open: backends
+    have `atexit` call it, after the library so that it runs before the library's own.
+    """
+    for stream in list(_started):
+        stream.close()
 
 
 class NoSound(MediaError):
@@ -145,6 +161,7 @@ class Kept(Stream, ABC):
 
     def start(self) -> None:
         """Open the device. Raises `MediaError`."""
+        _started.add(self)
         self._keeper.start()
         if not self._opened.wait(OPEN):
             self._ended.set()
@@ -231,7 +248,7 @@ class Kept(Stream, ABC):
                 return
             if self._error is None:
                 self._error = self._look(since)
-            if self._error is not None:
+            if self._error is not None and not self._ended.is_set():
                 try:
                     self._lost(self._error)
                 except Exception:

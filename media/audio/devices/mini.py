@@ -5,6 +5,7 @@ Its Python classes are used for their memory and callbacks; what they lack (whic
 device is the default, letting go of a context) is asked of the same C library.
 """
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,10 +26,13 @@ from media.audio.devices.base import (
     NoSound,
     Stream,
     bounded,
+    close_all,
 )
 from media.port import Device, Devices, MediaError
 
 __all__ = ["Miniaudio"]
+
+atexit.register(close_all)
 
 BACKENDS = [
     miniaudio.Backend[name]

@@ -5,6 +5,7 @@ for each look, as long as nothing is open. On Linux it knows ALSA only: of a sou
 server it sees one device, `pulse`, and PULSE_SOURCE and PULSE_SINK choose there.
 """
 
+import atexit
 import re
 import threading
 from typing import Any
@@ -22,6 +23,7 @@ from media.audio.devices.base import (
     Lost,
     Stream,
     bounded,
+    close_all,
 )
 from media.port import Device, Devices, MediaError
 
@@ -31,6 +33,8 @@ except OSError as error:  # it is there, PortAudio is not
     raise MediaError("no_library", advice.no_portaudio()) from error
 
 __all__ = ["Sounddevice"]
+
+atexit.register(close_all)
 
 ADDRESS = re.compile(r" \(hw:\d+,\d+\)$")
 """The end of ALSA's names, which changes with the order of plugging in."""
