@@ -139,6 +139,8 @@ class JitterBuffer:
         """Timestamp of what is decoded next; None: nothing was played yet."""
         self._seq = 0
         """Number of what was decoded last."""
+        self._length = BLOCK
+        """Samples of it."""
         self._paused = False
         """Whether the sender is silent."""
         self._waited = 0
@@ -297,7 +299,7 @@ class JitterBuffer:
     def _target(self, now: float) -> float:
         guard = GUARD
         if now < self._losing:
-            guard = 2 * SLIP + self._reach * BLOCK / RATE
+            guard = 2 * SLIP + self._reach * self._length / RATE
         low, high = TARGETS
         return min(max(self._arrivals.late + guard, low), high)
 
@@ -358,7 +360,7 @@ class JitterBuffer:
         if self._hidden > FADE_AFTER:
             sound = _fade_in(sound)
         self._next += packet.samples
-        self._seq = packet.seq
+        self._seq, self._length = packet.seq, packet.samples
         self._waited = self._hidden = 0
         self._paused = silent_payload(packet.payload)
         if self._paused:
@@ -431,9 +433,14 @@ class JitterBuffer:
         self._loud = max(0.99 * self._loud, loudness)
         self._rest -= 1
         over = slack - self._target(now)
-        ahead = len(self._pcm) >= 2 * BLOCK
-        if over > BLOCK / RATE + SLIP and not ahead and self._next in self._packets:
-            self._pcm = np.concatenate((self._pcm, self._play(self._take_next())))
+        more = self._packets.get(self._next)
+        if (
+            more is not None
+            and over > more.samples / RATE + SLIP
+            and len(self._pcm) < 2 * BLOCK
+        ):
+            del self._packets[self._next]
+            self._pcm = np.concatenate((self._pcm, self._play(more)))
         spare = len(self._pcm) - BLOCK
         if over >= -SLIP and (spare < SHORTEST or self._blocks < SETTLED):
             self._wanted = 0
@@ -457,10 +464,6 @@ class JitterBuffer:
             self._pcm = changed
             self._stretched += 1
             self._rest = REST
-
-    def _take_next(self) -> Packet:
-        assert self._next is not None
-        return self._packets.pop(self._next)
 
 
 def _signed(difference: int, bits: int) -> int:

@@ -4,6 +4,7 @@ Time is an argument, so a minute takes as long as it takes to compute. The decod
 the real one: what counts is the sound.
 """
 
+import ctypes
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -338,6 +339,28 @@ def test_pulls_in_pairs_are_prepared_for() -> None:
             made_up = buffer.stats.concealed
     assert buffer.stats.concealed == made_up
     assert buffer.stats.delay_ms < 80
+
+
+@pytest.mark.parametrize("samples", [480, 1920, 2880])
+def test_packets_of_other_lengths_are_played(samples: int) -> None:
+    """10, 40 and 60 ms: other programs may send so."""
+    encoder = Encoder()
+    sent: list[Sent] = []
+    out = ctypes.create_string_buffer(1275)
+    for at in range(0, len(TALK) - samples + 1, samples):
+        part = TALK[at : at + samples].copy()
+        size = encoder._lib.opus_encode(
+            encoder._state, part.ctypes.data, samples, out, 1275
+        )
+        sent.append(Sent((at + samples) / RATE, len(sent), at, out.raw[:size]))
+    heard = call(sent, 10.0)
+    assert heard.buffer.stats.concealed == 0
+    assert heard.buffer.stats.played >= 490
+    assert max(heard.delays(1, 10)) < 40 + samples / 48
+    assert pieces_alike(TALK, heard.sound) > 0.7
+    lossy = call(sent, 10.0, lost=at_random(0.05)).buffer.stats
+    assert lossy.recovered > 0
+    assert lossy.stretched < 40
 
 
 def test_nothing_is_left_out_in_the_first_moments() -> None:
