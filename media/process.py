@@ -252,8 +252,6 @@ def _environment() -> dict[str, str]:
         if name in ENVIRONMENT or name.startswith(ENVIRONMENT_PREFIXES)
     }
     env["PYTHONPATH"] = str(Path(media.__file__).parent.parent)
-    # Few arenas: its many threads would each keep memory of their own.
-    env["MALLOC_ARENA_MAX"] = "2"
     return env
 
 

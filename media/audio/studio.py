@@ -138,6 +138,8 @@ class Studio:
             self._encoder = Encoder()
             self._voice = Voice(self._encoder, self._later(self._send))
             self._voice.muted, self._voice.held = self._muted, self._held
+            if self._processing is not None:  # made by `prepare`
+                self._voice.near = self._processing.near
         self._legs[leg], self._buffers[leg] = send, buffer
         self._settle()
 
