@@ -369,7 +369,7 @@ def turn(context: click.Context, host: str | None, replace: bool) -> None:
     With HOST, the name or address under which coturn will be reached: write its
     turnserver.conf beside the config file, and [calls] into the config file. Without:
     ask every STUN and TURN server of the settings, as a device would; exit status 1
-    if one does not work.
+    if one does not work. For another secret, delete turn.secret and use --replace.
     """
     with _one_sentence():
         settings = _settings(context)

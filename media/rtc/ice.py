@@ -104,6 +104,9 @@ Found = Callable[[list[str]], None]
 
 UDP = socket.SOCK_DGRAM
 
+_leaving: set[asyncio.Task[None]] = set()
+"""Relays of legs that have ended, until their servers know."""
+
 
 def addresses() -> tuple[str, ...]:
     """The addresses of this machine by which others may reach it, sorted.
@@ -413,6 +416,13 @@ class Gatherer:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks)
+            # A server that is gone would be asked for 30 s to end the relay.
+            for protocol in list(self._connection._protocols):
+                if protocol.local_candidate.type == "relay":
+                    self._connection._protocols.remove(protocol)
+                    task = asyncio.create_task(protocol.close())
+                    _leaving.add(task)
+                    task.add_done_callback(_leaving.discard)
             await close()
 
         return ours

@@ -41,6 +41,7 @@ class Coturn:
     """The ports from which it sends what it relays."""
     log: Path
     secret: str = field(default=SECRET, repr=False)
+    process: "subprocess.Popen[bytes]" = field(init=False, repr=False)
 
     def url(self, transport: str = "udp", host: str = "127.0.0.1") -> str:
         """A `turn:` or (`tls`) `turns:` URL of it."""
@@ -96,7 +97,7 @@ def coturn(directory: Path, *options: str, relays: int = 40) -> Iterator[Coturn]
         *("--realm=example.org", "--fingerprint", "--allow-loopback-peers"),
         *options,
     ]
-    with run(arguments, directory, found.log, found.port):
+    with run(arguments, directory, found.log, found.port) as found.process:
         yield found
 
 

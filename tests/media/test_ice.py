@@ -1,10 +1,12 @@
 """Candidates: those of the machine at once, those of servers whenever they answer."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -338,6 +340,19 @@ async def test_udp_is_preferred_and_what_is_not_needed_is_given_back(
                 (protocol,) = a.connection._protocols
                 inner = vars(protocol.transport)["_TurnTransport__inner_protocol"]
                 assert str(inner) == "turn/udp"
+
+
+@needs_coturn
+async def test_a_leg_ends_though_its_turn_server_is_gone(tmp_path: Path) -> None:
+    with coturn(tmp_path) as server:
+        async with callers(Ice((server.server(),), relay_only=True)) as (a,):
+            await a.offer()
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(CONNECT / 2):  # aioice asks for 31 s
+                    await a.pc.close()
+            finally:
+                server.process.send_signal(signal.SIGCONT)
 
 
 # --- why there is no relay ---------------------------------------------------------
