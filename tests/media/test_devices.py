@@ -16,6 +16,7 @@ from media.audio.devices.base import PERIOD, RATE
 from media.port import MediaError
 from tests.media.pulse import (
     Pulse,
+    clearest,
     loudness,
     pulse,
     require_backend,
@@ -156,7 +157,7 @@ def test_what_is_said_into_a_microphone_is_heard(
     assert {(one.dtype, one.shape) for one in got.samples} == {
         (np.dtype(np.int16), (PERIOD,))
     }
-    assert tone_share(heard[RATE // 10 : RATE // 2], 440) > 0.95
+    assert tone_share(clearest(heard, 440), 440) > 0.95
     assert 0 < stream.latency < 0.5
     assert got.lost == []
     assert no_keepers()
@@ -170,8 +171,9 @@ def test_what_fill_gives_is_played(server: Pulse, backend: str) -> None:
         begin = ear.wait_for_sound().size / RATE
         heard = ear.wait(begin + 0.5)
     stream.close()
-    assert tone_share(heard[-RATE // 4 :], 660) > 0.95
-    assert abs(loudness(heard[-RATE // 4 :]) / loudness(tone(660, 0.25)) - 1) < 0.1
+    piece = clearest(heard, 660)
+    assert tone_share(piece, 660) > 0.95
+    assert abs(loudness(piece) / loudness(tone(660, 0.1)) - 1) < 0.1
     assert got.lost == []
     assert no_keepers()
 
@@ -203,7 +205,7 @@ def test_a_device_at_another_rate_gives_periods_of_ours(server: Pulse) -> None:
     microphone.close()
     speaker.close()
     assert set(asked) == {PERIOD} == {one.size for one in got.samples}
-    assert tone_share(heard[RATE // 4 :], 440) > 0.95
+    assert tone_share(clearest(heard, 440), 440) > 0.95
 
 
 def test_an_unplugged_microphone_is_lost_once_and_comes_back(server: Pulse) -> None:

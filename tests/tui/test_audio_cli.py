@@ -101,7 +101,7 @@ def test_a_voice_is_recorded_and_played_back(server: Pulse, tmp_path: Path) -> N
         hertz: sum(tone_share(piece, hertz) > 0.8 for piece in pieces)
         for hertz in (523.25, 659.25, 300.0)
     }
-    assert min(played.values()) >= 2, played
+    assert min(played.values()) >= 1, played
 
 
 def test_a_silent_microphone_is_said_to_be_silent(server: Pulse) -> None:

@@ -153,9 +153,11 @@ def verdict(sound: "Sound", heard: "Heard") -> str:
     """One sentence."""
     name = f"microphone {sound.microphone!r}" if sound.microphone else "microphone"
     if heard.nothing:
+        barred = ", or is it kept from this terminal (Privacy & Security, Microphone)"
         return (
             f"I heard nothing from the {name}: is it muted, switched off or the wrong "
-            f"one? `telex audio devices` lists the others."
+            f"one{barred if sys.platform == 'darwin' else ''}? `telex audio devices` "
+            f"lists the others."
         )
     if heard.raw > -1:
         return f"I heard you, too loud: turn the {name} down."
