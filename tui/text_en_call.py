@@ -82,6 +82,8 @@ TEXT = {
     "call.key.push.off": "talk freely",
     "call.key.talk": "talk (hold)",
     "call.key.verify": "compare keys",
+    "call.key.write": "write",
+    "call.talk.hint": "Tab writes here, Esc ends it",
     "call.key.back": "call back",
     # --- keys, in the help ---
     "key.call": "Answer; show the call or the chat; or call the open chat",
@@ -95,6 +97,7 @@ TEXT = {
     "key.call.push": "Push to talk, or talk freely",
     "key.call.talk": "Hold to be heard (with push to talk)",
     "key.call.verify": "Compare keys with the other one",
+    "key.call.write": "Write in the chat beside the picture (wide terminals)",
     "key.call.back": "Back to the chat; the call goes on",
     "key.again": "Look again",
     "key.sound.file": "File instead of a camera",

@@ -79,6 +79,8 @@ TEXT = {
     "call.key.push.off": "自由讲话",
     "call.key.talk": "讲话（按住）",
     "call.key.verify": "核对密钥",
+    "call.key.write": "写消息",
+    "call.talk.hint": "按 Tab 在此输入，按 Esc 结束",
     "call.key.back": "回拨",
     # --- keys, in the help ---
     "key.call": "接听；显示通话或聊天；或呼叫打开的聊天",
@@ -92,6 +94,7 @@ TEXT = {
     "key.call.push": "按键讲话，或自由讲话",
     "key.call.talk": "按住讲话（按键讲话时）",
     "key.call.verify": "与对方核对密钥",
+    "key.call.write": "在画面旁的聊天里写消息（宽终端）",
     "key.call.back": "回到聊天；通话继续",
     "key.again": "重新查看",
     "key.sound.file": "用文件代替摄像头",

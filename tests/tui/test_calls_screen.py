@@ -375,3 +375,33 @@ def test_the_book_knows_which_call_is_meant() -> None:
     assert book.just_rang(4.0) and not book.just_rang(5.5)
     book.forget_ended(3.0 + calling.ENDED_SECONDS)
     assert book.ended is None and book.shown == first
+
+
+# --- the chat beside it ---------------------------------------------------------------
+
+
+async def test_the_chat_stands_beside_the_call_on_wide_terminals(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    room = direct(client)
+    async with looking(tmp_path, client=client, size=(120, 30)) as sight:
+        await opened(sight, client)
+        await sight.sees("hello alice", "Tab writes here, Esc ends it")
+        await sight.press("tab", "m", "space", "h", "q")
+        await sight.sees("m hq")
+        assert calls(client) == []
+        await sight.press("enter")
+        await sight.until(lambda: client.all_messages(room)[-1].text == "m hq")
+        client.hear(room, BOB, "and from bob")
+        await sight.sees("and from bob", "m hq")
+        await sight.until(lambda: f"mark_read {room}" in client.asked)
+        assert not list(sight.app._notifications)
+        await sight.press("escape", "m")
+        await sight.until(partial(asked_last, client, "mute True 1"))
+        assert isinstance(sight.app.screen, CallScreen)
+        # Where it becomes narrow the chat makes room, and a note says what comes in.
+        await sight.pilot.resize_terminal(80, 24)
+        await sight.misses("and from bob")
+        client.hear(room, BOB, "are you there?")
+        await sight.sees("are you there?")
+        assert len(list(sight.app._notifications)) == 1

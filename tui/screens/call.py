@@ -22,6 +22,7 @@ from textual.widgets import Static
 
 from client.model import Call, Trust
 from media.port import Frame, Levels, View
+from protocol.log import LogId
 from tui.backend import ChatClient
 from tui.badges import COLOURS, badge
 from tui.calling import (
@@ -34,11 +35,15 @@ from tui.calling import (
 )
 from tui.cells import cell_len, fit, one_line
 from tui.desk import Desk, PushToTalk
+from tui.feed import Batch
+from tui.layout import WIDTHS
+from tui.screens.call_talk import CallTalk
 from tui.screens.form import sentence
 from tui.screens.sound import SoundScreen
 from tui.screens.verify import VerifyScreen
 from tui.text import say
 from tui.widgets.call_keys import CallKeys
+from tui.widgets.composer import Composer
 from tui.widgets.picture import Picture
 
 if TYPE_CHECKING:
@@ -68,8 +73,11 @@ class CallScreen(Screen[None]):
         Binding("space", "talk", "key.call.talk", key_display="Space"),
         Binding("f7", "verify", "key.call.verify", priority=True),
         Binding("ctrl+x", "end", "key.call.end", key_display="F10 / Ctrl+X"),
+        Binding("tab", "write", "key.call.write", key_display="Tab"),
         Binding("escape", "leave", "key.call.back"),
     ]
+
+    AUTO_FOCUS = ""
 
     app: "TelexApp"
 
@@ -96,6 +104,7 @@ class CallScreen(Screen[None]):
                 yield Picture(setting=self.app.settings.video, id="call-picture")
             with Vertical(id="call-aside"):
                 yield Static("", id="call-second", markup=False)
+                yield CallTalk(self._client, id="call-talk")
                 yield Picture(setting=self.app.settings.video, id="call-own")
         yield Static("", id="call-trouble", markup=False)
         yield Static("", id="call-levels", markup=False)
@@ -153,6 +162,10 @@ class CallScreen(Screen[None]):
             self._leaving.stop()
             self._leaving = None
 
+    def take(self, batch: Batch) -> None:
+        """Messages of the chat beside it."""
+        self.query_one(CallTalk).take(batch)
+
     def on_resize(self) -> None:
         """The width changed."""
         self.call_after_refresh(self.changed)
@@ -198,8 +211,23 @@ class CallScreen(Screen[None]):
         if ring is not None and second:
             text = say("call.second", who=self._desk.who(ring))
             note.update(Content(text).stylize("bold $accent"))
-        self.query_one("#call-aside").display = ours or (second and theirs)
+        talk = self.query_one(CallTalk)
+        talk.display = self._wide and call.state not in ("ended", "incoming")
+        if talk.display:
+            talk.show(call.room)
+        aside = ours or talk.display or (second and theirs)
+        self.query_one("#call-aside").display = aside
         self._ask_for_pictures()
+
+    @property
+    def _wide(self) -> bool:
+        """Whether the chat has room beside the picture."""
+        return self.app.size.width >= WIDTHS[2][0] and self.app.size.height >= 22
+
+    def shows(self, room: LogId) -> bool:
+        """Whether the messages of a room are to be seen here."""
+        talk = self.query_one(CallTalk)
+        return self.is_current and talk.display and talk.room == room
 
     @on(Picture.WantedChanged)
     def _ask_for_pictures(self) -> None:
@@ -320,6 +348,8 @@ class CallScreen(Screen[None]):
             keys.insert(2, ("Ctrl+X", say("call.key.end"), "screen.end"))
         if self._desk.push:
             keys.insert(2, ("Space", say("call.key.talk"), "screen.talk"))
+        if self._wide:
+            keys.append(("Tab", say("call.key.write"), "screen.write"))
         if self._desk.trust(call) is not Trust.VERIFIED:
             keys.append(("F7", say("call.key.verify"), "screen.verify"))
         return keys
@@ -443,6 +473,12 @@ class CallScreen(Screen[None]):
         """Hang up; a second call that rings meanwhile is left alone."""
         if (call := self._desk.book.active) is not None:
             self._do(self._desk.port.hang_up(call.id))
+
+    def action_write(self) -> None:
+        """Write in the chat beside the picture; Esc ends it."""
+        talk = self.query_one(CallTalk)
+        if talk.display:
+            talk.query_one(Composer).focus()
 
     def action_leave(self) -> None:
         """Back to the chat; the call goes on."""

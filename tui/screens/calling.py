@@ -63,6 +63,9 @@ class Calling(Care):
             if call.state == "incoming" and before is None:
                 self._ticks = 0
                 self._alert(call)
+        for screen in self.app.screen_stack:
+            if isinstance(screen, CallScreen) and screen.is_mounted:
+                screen.take(batch)
         if batch.calls or (batch.rooms and book.shown is not None):
             self._draw_calls()
 

@@ -216,8 +216,10 @@ class ChatScreen(Calling):
     def _announce(self, room: Room) -> None:
         """A message came in: a note in the corner and the bell."""
         last = room.last
-        covered = isinstance(self.app.screen, CallScreen)
-        opened = room.id == self.room_id and not covered
+        top = self.app.screen
+        opened = room.id == self.room_id
+        if isinstance(top, CallScreen):
+            opened = top.shows(room.id)
         looking = opened and self.app.app_focus
         if looking or room.muted or last is None or last.own or last.kind != "text":
             return
