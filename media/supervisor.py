@@ -98,9 +98,10 @@ class Media:
 
     async def set_camera(self, device: str) -> None:
         """Send this camera, screen or file; empty: none."""
-        self._settings.camera = bool(device)
+        self._settings.camera = False
         if device:
             await self._ask(ipc.SetCamera(_absolute(device)))
+            self._settings.camera = True
         else:
             await self._ask_running(ipc.SetCamera(""))
 

@@ -30,6 +30,10 @@ OPENING = 8.0
 RETRY = 2.0
 """Seconds until a source that went away is opened again."""
 
+STALLED = 5.0
+"""Seconds without a picture after which a source is said to be stuck; a driver can
+keep its thread waiting for ever."""
+
 REPEAT = 0.5
 """Seconds after which a picture is given out again when no new one came (a still
 picture, a slide show): who comes later, or lost a packet, sees it too."""
@@ -129,6 +133,7 @@ class Camera:
         self._device = ""
         self._paused = False
         self._capture: _Capture | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._on: Literal["", "camera", "screen"] = ""
 
     @property
@@ -188,7 +193,21 @@ class Camera:
         capture = _Capture(self, source, asyncio.get_running_loop(), patient)
         self._capture = capture
         capture.start()
+        self._watching = asyncio.create_task(self._watch(capture))
         return capture
+
+    async def _watch(self, capture: "_Capture") -> None:
+        """Notice that pictures stay out, though nobody said why."""
+        while capture is self._capture:
+            await asyncio.sleep(STALLED / 5)
+            if self._on and time.monotonic() - capture.seen > STALLED:
+                source = capture.source
+                text = (
+                    f"The {source.kind} {source.name} is stuck: unplug it and plug it"
+                    " in again, or turn it off and on."
+                )
+                capture.stuck = True
+                self.troubled(capture, MediaError("no_device", text))
 
     async def _begin(self, source: Source) -> None:
         capture = self._run(source)
@@ -204,9 +223,10 @@ class Camera:
 
     async def _end(self) -> None:
         capture, self._capture = self._capture, None
+        if self._watching is not None:
+            self._watching.cancel()
         if capture is not None:
             capture.stop()
-            self.arrived(None, [])
             await asyncio.to_thread(capture.join, LEAVING)
         self._set("")
 
@@ -229,10 +249,10 @@ class Camera:
             self._show(frame)
 
     def arrived(
-        self, capture: "_Capture | None", frames: "list[tuple[Feed, av.VideoFrame]]"
+        self, capture: "_Capture", frames: "list[tuple[Feed, av.VideoFrame]]"
     ) -> None:
         """Pictures for feeds; those of a source that is off by now are late."""
-        if capture is None or capture is not self._capture:
+        if capture is not self._capture:
             return
         self._set(capture.source.kind)
         for feed, frame in frames:
@@ -269,11 +289,15 @@ class _Capture(threading.Thread):
         self._begun = patient
         self._lost: MediaError | None = None
         self._last = 0.0
+        self.seen = time.monotonic()
+        """When the last picture came."""
+        self.stuck = False
 
     def stop(self) -> None:
         """Give nothing any more; the thread ends soon."""
         self._ended.set()
-        self.opened.cancel()
+        if not self.opened.done():
+            self.opened.set_result(None)
 
     def run(self) -> None:
         while not self._ended.is_set():
@@ -294,12 +318,12 @@ class _Capture(threading.Thread):
             self._ended.wait(RETRY)
 
     def _take(self, frame: "av.VideoFrame") -> None:
-        now = time.monotonic()
+        self.seen = now = time.monotonic()
         if not self._begun or not self._last:
             self._begun = True
             self._call(self._found)
-        if self._lost:
-            self._lost = None
+        if self._lost or self.stuck:
+            self._lost, self.stuck = None, False
             self._call(self._camera.troubled, self, None)
         self._camera.show(frame)
         feeds = self._camera.wanted(now)

@@ -227,6 +227,55 @@ async def test_a_source_that_goes_away_is_told_and_tried_again(
     assert studio.camera.on == "camera"
 
 
+async def test_a_camera_whose_driver_hangs_is_told(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_module, "STALLED", 0.3)
+    go_on = threading.Event()
+    whole = source.pictures
+
+    def hanging(found: source.Source, stop: threading.Event) -> "Iterator[VideoFrame]":
+        for number, frame in enumerate(whole(found, stop)):
+            if number == 3:
+                go_on.wait(20)
+            yield frame
+
+    monkeypatch.setattr(camera_module, "pictures", hanging)
+    await studio.camera.set_device(RED)
+    await until(lambda: bool(studio.events))
+    (trouble,) = studio.events
+    assert isinstance(trouble, Trouble)
+    assert "is stuck" in trouble.text
+    assert studio.camera.on == ""
+    go_on.set()
+    await until(lambda: len(studio.events) == 2)
+    assert studio.events[1] == Trouble("camera", "", "")
+    await until(lambda: studio.camera.on == "camera")
+
+
+async def test_a_call_that_is_held_while_its_camera_opens(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    whole = source.pictures
+
+    def slow(found: source.Source, stop: threading.Event) -> "Iterator[VideoFrame]":
+        opening.set()
+        go_on.wait(20)
+        yield from whole(found, stop)
+
+    monkeypatch.setattr(camera_module, "pictures", slow)
+    turned_on = asyncio.create_task(studio.camera.set_device(RED))
+    await asyncio.to_thread(opening.wait)
+    held = asyncio.create_task(studio.camera.pause(True))
+    await asyncio.wait_for(turned_on, 10)
+    go_on.set()
+    await held
+    assert studio.camera.on == ""
+    await studio.camera.pause(False)
+    await until(lambda: studio.camera.on == "camera")
+
+
 # Files
 
 
