@@ -27,6 +27,7 @@ from client.content.calling import (
 )
 from client.model import CallEnd as End
 from client.model import MessageId
+from client.quiet import Quiet
 from protocol.log import LogId
 
 __all__ = ["RING", "Fact", "Heard", "account_of", "follow", "presume"]
@@ -96,8 +97,8 @@ class Fact(msgspec.Struct, array_like=True, frozen=True):
         return self.live and not self.answered
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+@dataclass(frozen=True, slots=True, repr=False)
+class Heard(Quiet):
     """A content about calls that has its place in a room's log."""
 
     room: LogId

@@ -166,6 +166,9 @@ class Steps:
         """End a call by ourselves, and say so."""
         body = EndBody(bytes.fromhex(call.id), end, call.seconds(now))
         self._out.append(Leave(call.room, call.id, body))
+        if call.stage is Stage.ACCEPTED:
+            # Our answer may not have left; then this is what the others hear.
+            self._say(call, CallDecline(bytes.fromhex(call.id)))
         self._left.append(call.id)
         self._finish(call, end, detail, now)
 

@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+@dataclass(frozen=True, slots=True, repr=False)
+class Say(Quiet):
     """Write a content into a room's log, behind what was said before."""
 
     room: LogId
@@ -32,8 +32,8 @@ class Say:
     body: Signal
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+@dataclass(frozen=True, slots=True, repr=False)
+class Leave(Quiet):
     """Say no more of a call: take back what has not left, and say that it ended.
 
     If nobody can have heard that this device is in it, nothing is said.

@@ -249,8 +249,9 @@ class Works:
             case Levels():
                 self._show_picture(event)
             case Frame():
-                device = self._machine.device_of(event.leg) if event.leg else ""
-                self._show_picture(msgspec.structs.replace(event, leg=device))
+                device = self._machine.device_of(event.leg)
+                if device or not event.leg:
+                    self._show_picture(msgspec.structs.replace(event, leg=device))
             case Trouble():
                 self._do(self._machine.trouble(event))
             case Exited():

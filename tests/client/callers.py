@@ -82,6 +82,11 @@ class Caller:
         assert self.now is not None
         await self.client.calls.hang_up(self.now.id)
 
+    async def sent(self) -> None:
+        """Wait until its call stands in the log."""
+        (call,) = self.client.calls._machine.calls.values()
+        await until(lambda: asyncio.sleep(0, call.read))
+
     async def lines(self, room: LogId) -> list[Message]:
         """What the timeline says of calls."""
         messages = await self.client.messages(room)

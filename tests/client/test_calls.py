@@ -129,7 +129,11 @@ async def test_nobody_answers_until_it_has_rung_out(town: Town) -> None:
     assert (await bob.line(room)).code == "call_missed"
 
 
-async def test_who_is_in_a_call_is_busy_for_others(town: Town) -> None:
+async def test_who_is_in_a_call_is_busy_for_others(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.calls.ongoing.BUSY_WAIT", 100)
+    monkeypatch.setattr("client.calls.machine.BUSY_WAIT", 100)
     alice, bob, room = await town.pair()
     carol = await town.settle("carol", 0)
     other = (await carol.client.start_direct(bob.account)).id
@@ -164,8 +168,7 @@ async def test_a_call_from_before_does_not_ring(town: Town) -> None:
     alice, bob, room = await town.pair()
     await bob.client.close()
     await alice.client.calls.start(room)
-    (call,) = alice.client.calls._machine.calls.values()
-    await until(lambda: asyncio.sleep(0, call.read))
+    await alice.sent()
     alice.client.calls._monotonic = lambda: (
         asyncio.get_running_loop().time() + RING / 1000
     )
@@ -406,7 +409,7 @@ async def test_who_can_be_called(town: Town) -> None:
     with pytest.raises(KeyChanged):
         await calls.start(room)
     await bob.client.calls.start(room)
-    assert (await bob.sees("calling")).own
+    await bob.sent()
     await bob.hangs_up()
     assert (await alice.line(room)).code == "call_missed"
     assert not alice.states

@@ -16,6 +16,20 @@ from client.content import (
     read_content,
     write_content,
 )
+from client.content.calling import (
+    LINE_MAX,
+    LINES_MAX,
+    SDP_MAX,
+    CallAnswer,
+    CallBusy,
+    CallCandidates,
+    CallDecline,
+    CallEnd,
+    CallInvite,
+    CallOffer,
+    CallRinging,
+    Signal,
+)
 from client.content.envelope import CONTENT_MAX
 from client.text import NAME_MAX
 from protocol.errors import Malformed
@@ -26,7 +40,22 @@ ID, HASH = bytes(range(16)), bytes(range(32))
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 seqs = st.integers(0, (1 << 51) - 1)
+ids = st.binary(min_size=16, max_size=16)
+numbers = st.integers(1, 10_000)
+signals: st.SearchStrategy[Signal] = st.one_of(
+    st.builds(CallInvite, ids, texts, st.booleans()),
+    st.builds(CallRinging, ids),
+    st.builds(CallBusy, ids),
+    st.builds(CallDecline, ids, st.sampled_from(["declined", "failed"])),
+    st.builds(CallAnswer, ids, texts, texts, numbers),
+    st.builds(CallOffer, ids, texts, texts, numbers),
+    st.builds(
+        CallCandidates, ids, st.lists(texts, min_size=1, max_size=3), texts, numbers
+    ),
+    st.builds(CallEnd, ids, st.sampled_from(["hung_up", "lost"]), numbers),
+)
 bodies = st.one_of(
+    signals,
     st.builds(Text, texts),
     st.builds(Reply, texts, st.binary(min_size=16, max_size=16)),
     st.builds(Receipt, seqs, seqs),
@@ -43,7 +72,7 @@ bodies = st.one_of(
     bodies,
 )
 def test_what_goes_in_comes_out(
-    id: bytes, seq: int, hash: bytes, body: Text | Reply | Receipt | RoomName
+    id: bytes, seq: int, hash: bytes, body: Text | Reply | Receipt | RoomName | Signal
 ) -> None:
     content = read_content(write_content(id, seq, hash, body))
     assert (content.id, content.head_seq, content.head_hash) == (id, seq, hash)
@@ -90,6 +119,17 @@ def test_unknown_fields_and_trailing_elements_are_ignored() -> None:
         raw({"name": ""}, "room_name"),
         raw({"name": "a\nb"}, "room_name"),
         raw({"name": "x" * (NAME_MAX + 1)}, "room_name"),
+        raw({"call": b"short"}, "call_ringing"),
+        raw({"call": ID, "offer": ""}, "call_invite"),
+        raw({"call": ID, "offer": "x" * (SDP_MAX + 1)}, "call_invite"),
+        raw({"call": ID, "to": "a", "offer": "x", "generation": 0}, "call_offer"),
+        raw({"call": ID, "to": "a", "answer": "x", "generation": -1}, "call_answer"),
+        raw({"call": ID, "to": "a" * 401, "answer": "x"}, "call_answer"),
+        raw({"call": ID, "lines": []}, "call_candidates"),
+        raw({"call": ID, "lines": ["a"] * (LINES_MAX + 1)}, "call_candidates"),
+        raw({"call": ID, "lines": ["a" * (LINE_MAX + 1)]}, "call_candidates"),
+        raw({"call": ID, "code": "bye" * 9}, "call_end"),
+        raw({"call": ID, "code": "lost", "seconds": -1}, "call_end"),
         raw({"delivered": -1, "read": 0}, "receipt"),
         raw({"delivered": 1 << 51, "read": 0}, "receipt"),
         raw({"text": "a"}, id=b"short"),
@@ -113,6 +153,13 @@ def test_the_longest_text_fits_into_a_message() -> None:
     assert len(content) < CONTENT_MAX < MESSAGE_MAX * 0.8
 
 
+def test_the_longest_description_fits_and_nobody_prints_it() -> None:
+    offer = CallOffer(ID, "d" * 340, "planted" * (SDP_MAX // 7), 1)
+    assert len(write_content(ID, 1 << 50, HASH, offer)) < CONTENT_MAX
+    lines = CallCandidates(ID, ["planted"])
+    assert "planted" not in f"{offer!r}{lines!r}{CallAnswer(ID, 'a', 'planted')!r}"
+
+
 @pytest.mark.fuzz
 @fuzzing
 @given(st.binary(max_size=200))
@@ -125,7 +172,7 @@ def test_bytes_are_read_or_malformed(data: bytes) -> None:
 @fuzzing
 @given(bodies, st.data())
 def test_a_changed_content_is_read_or_malformed(
-    body: Text | Reply | Receipt | RoomName, data: st.DataObject
+    body: Text | Reply | Receipt | RoomName | Signal, data: st.DataObject
 ) -> None:
     content = bytearray(write_content(ID, 7, HASH, body))
     for _ in range(data.draw(st.integers(1, 3))):

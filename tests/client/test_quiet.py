@@ -16,7 +16,19 @@ import client as package
 SECRET = {
     *("answer_key", "ask", "auth_seed", "backup", "body", "credential", "draft"),
     *("key", "offer_key", "passphrase", "password", "phrase", "private", "secret"),
-    *("seed", "segment", "text", "uri", "value", "vault_key", "words"),
+    *(
+        "sdp",
+        "offer",
+        "answer",
+        "lines",
+        "seed",
+        "segment",
+        "text",
+        "uri",
+        "value",
+        "vault_key",
+        "words",
+    ),
 }
 """Names of fields that hold keys, codes, or what people write."""
 
