@@ -12,6 +12,9 @@ PORT, TLS_PORT = 3478, 5349
 URL_MAX = 300
 """Characters: a host name has at most 253."""
 
+LABEL_MAX = 63
+"""Characters between two dots (RFC 1035); resolvers fail in odd ways beyond it."""
+
 _URL = re.compile(
     r"(?P<scheme>stun|turn|turns):"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)"
@@ -46,6 +49,8 @@ def parse_ice_url(text: str) -> IceUrl:
     if host.startswith("["):
         host = host[1:-1]
         ipaddress.IPv6Address(host)
+    elif not all(0 < len(label) <= LABEL_MAX for label in host.split(".")):
+        raise ValueError("no name of a host")
     secure = scheme == "turns"
     port = int(match["port"] or (TLS_PORT if secure else PORT))
     transport = match["transport"] or ("tcp" if secure else "udp")

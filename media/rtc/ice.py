@@ -27,7 +27,6 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import ifaddr
@@ -39,7 +38,8 @@ from aiortc.rtcconfiguration import RTCIceTransportPolicy
 from aiortc.rtcicetransport import RTCIceGatherer
 
 from media.port import Ice, MediaError
-from protocol.ice_url import IceUrl, parse_ice_url
+from media.rtc.servers import Way, refusal, sort_servers
+from protocol.ice_url import IceUrl
 
 __all__ = ["INNARDS", "Gatherer", "addresses"]
 
@@ -58,9 +58,6 @@ where the first answers, the server is spared the others."""
 UDP_WAIT = 0.75
 """Seconds for udp while something else works already: one lost packet is sent again
 after 0.5. Sound over tcp waits for each packet that is lost, all call long."""
-
-SERVERS_MAX = 8
-"""Addresses of each kind that are asked."""
 
 ADDRESSES_MAX = 12
 """Sockets of a leg: machines with containers have dozens of addresses, of which one or
@@ -141,22 +138,6 @@ def _chosen() -> list[str]:
     return found[:ADDRESSES_MAX]
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """A TURN server over one transport."""
-
-    url: IceUrl
-    username: str
-    credential: str
-
-    @property
-    def rank(self) -> int:
-        """0: udp, 1: tcp, 2: tls."""
-        if self.url.scheme == "turns":
-            return 2
-        return 0 if self.url.transport == "udp" else 1
-
-
 class Gatherer:
     """The candidates of one leg.
 
@@ -177,7 +158,7 @@ class Gatherer:
             found: gets `candidate:...` lines that are not in the description.
         """
         self._relay_only = ice.relay_only
-        self._stun, self._turn = _sort(ice)
+        self._stun, self._turn = sort_servers(ice)
         self._found = found
         self._named = False
         self._done = False
@@ -315,11 +296,11 @@ class Gatherer:
                 query = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
                 answer, _ = await protocol.request(query, server)
                 host, port = answer.attributes["XOR-MAPPED-ADDRESS"]
-        except (OSError, TimeoutError, KeyError, stun.TransactionError) as error:
+        except (OSError, ValueError, KeyError, stun.TransactionError) as error:
             log.info("STUN server %s: %s", url.host, str(error) or "no answer")
             return
         known = {(c.host, c.port) for c in self._connection._local_candidates}
-        if (host, port) in known or self._connection._closing:
+        if not port or (host, port) in known or self._connection._closing:
             return
         self._add(
             Candidate(
@@ -374,7 +355,7 @@ class Gatherer:
             self._add(best[1].local_candidate, best[1])
         self._relay.set()
 
-    async def _allocate(self, way: _Way) -> StunProtocol | None:
+    async def _allocate(self, way: Way) -> StunProtocol | None:
         """A relay; None if there is none, or none is needed any more."""
         await asyncio.sleep(way.rank * STAGGER)
         if self._relay.is_set():
@@ -393,8 +374,8 @@ class Gatherer:
                     turn_transport=url.transport,
                 )
                 return protocol
-        except (OSError, TimeoutError, ValueError, stun.TransactionError) as error:
-            problem = _refusal(url, error)
+        except (OSError, ValueError, stun.TransactionError) as error:
+            problem = refusal(url, error)
             log.info("%s (%s)", problem, str(error) or "no answer in time")
             if not self.problem or isinstance(error, stun.TransactionFailed):
                 self.problem = problem  # a refusal says more than silence
@@ -450,47 +431,6 @@ class Gatherer:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a part of ICE has failed", exc_info=task.exception())
-
-
-def _sort(ice: Ice) -> tuple[list[IceUrl], list[_Way]]:
-    """STUN servers, and TURN servers with the best transport first."""
-    stuns: list[IceUrl] = []
-    ways: list[_Way] = []
-    for server in ice.servers:
-        for text in server.urls:
-            try:
-                url = parse_ice_url(text)
-            except ValueError:
-                log.warning("not the address of a STUN or TURN server: %.80r", text)
-                continue
-            if url.scheme == "stun":
-                stuns.append(url)
-            else:
-                ways.append(_Way(url, server.username, server.credential))
-    return stuns[:SERVERS_MAX], sorted(ways, key=lambda w: w.rank)[:SERVERS_MAX]
-
-
-def _refusal(url: IceUrl, error: Exception) -> str:
-    """One sentence about a TURN server that gave no relay."""
-    code = None
-    if isinstance(error, stun.TransactionFailed):
-        code = error.response.error_code
-    match code:
-        case None:
-            return f"The TURN server {url.host} does not answer over {_over(url)}."
-        case 401 | 441:
-            return (
-                f"The TURN server {url.host} refuses the credentials of your node; its "
-                "admin should see `telex-node turn`."
-            )
-        case 486 | 508:
-            return f"The TURN server {url.host} relays too much already; try later."
-        case _:
-            return f"The TURN server {url.host} refuses to relay (error {code})."
-
-
-def _over(url: IceUrl) -> str:
-    return "tls" if url.scheme == "turns" else url.transport
 
 
 async def _resolve(url: IceUrl) -> tuple[str, int]:

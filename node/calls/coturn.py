@@ -313,7 +313,7 @@ def _place(host: str) -> tuple[str, str, str]:
     """Where a host is, seen from here: `external-ip`, `allowed-peer-ip`, a note."""
     try:
         found = socket.getaddrinfo(host, PORT, type=socket.SOCK_DGRAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return (
             "",
             "",

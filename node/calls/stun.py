@@ -172,7 +172,7 @@ def _connected(url: IceUrl, context: ssl.SSLContext | None) -> Iterator[_Line]:
     kind = socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM
     try:
         found = socket.getaddrinfo(url.host, url.port, type=kind)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise StunProblem("has no address in the DNS.") from error
     try:
         if datagrams:

@@ -191,7 +191,7 @@ def test_addresses_of_servers(text: str, found: IceUrl) -> None:
     [
         *("", "h", "http:h", "stun:", "stun:h:99999", "stun:h?transport=udp"),
         *("turn:[::g]", "turns:h?transport=udp", "turn:a b", "turn:h:1\n"),
-        *("turn:u@h", "turn:" + "h" * 300),
+        *("turn:u@h", "turn:" + "h" * 300, "turn:" + "h" * 64, "turn:a..b"),
     ],
 )
 def test_what_is_no_address_of_a_server(text: str) -> None:
