@@ -34,8 +34,9 @@ def test_speech_comes_through() -> None:
 
 def test_silence_is_marked_and_then_not_sent() -> None:
     encoder = Encoder()
-    sent = [encoder.encode(SILENCE) for _ in range(200)]
-    later = sent[50:]
+    sent = [encoder.encode(SILENCE) for _ in range(250)]
+    assert None not in sent[: opus.HANGOVER]
+    later = sent[100:]
     assert later.count(None) > 0.8 * len(later)
     marks = [
         len(list(run))
@@ -78,8 +79,8 @@ def test_after_a_reset_nothing_of_the_voice_is_left() -> None:
     for block in blocks(talk(1.0)):
         decoder.decode(encoder.encode(block) or b"")
     encoder.reset()
-    payloads = [encoder.encode(SILENCE) for _ in range(20)]
-    assert payloads == [fresh.encode(SILENCE) for _ in range(20)]
+    payloads = [encoder.encode(SILENCE) for _ in range(70)]
+    assert payloads == [fresh.encode(SILENCE) for _ in range(70)]
 
 
 def test_tuning_takes_effect_while_it_runs() -> None:
