@@ -247,6 +247,35 @@ def test_an_unplugged_speaker_is_lost_and_the_microphone_goes_on(server: Pulse) 
     assert ears.lost == []
 
 
+def test_the_default_microphone_is_followed_but_not_to_a_monitor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PulseAudio gives what the speakers play to who lost the last microphone."""
+    with pulse(tmp_path / "p") as server:
+        server.use(monkeypatch)
+        server.plug_speaker("alice")
+        first = server.plug_microphone("alice")
+        second = server.plug_microphone("bob")
+        server.pactl("set-default-source", "mic-alice")
+        server.say("bob", write_wav(tmp_path / "b.wav", tone(300, 1.0)), loop=True)
+        got = Collected()
+        speaker = open_speaker("", Sine(660), lambda _: None, backend="miniaudio")
+        microphone = open_microphone("", got.hear, got.lose, backend="miniaudio")
+        got.wait(lambda: len(got.samples) > 5)
+        server.unplug(first)
+        got.wait_for_sound(0.2)  # of the other microphone
+        assert got.lost == []
+        server.unplug(second)
+        got.wait(lambda: got.lost)
+        microphone.close()
+        speaker.close()
+        assert [str(one) for one in got.lost] == [
+            "The microphone went away: plug it in again, or choose another."
+        ]
+        with pytest.raises(MediaError, match="There is no microphone"):
+            open_microphone("", got.hear, got.lose, backend="miniaudio")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_killed_server_loses_both_devices_once(server: Pulse, backend: str) -> None:
     ears, mouth = Collected(), Collected()

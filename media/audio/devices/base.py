@@ -55,6 +55,8 @@ STARVED = 1.0
 WAKING = 4.0
 """Seconds after opening in which it is not: cards, Bluetooth and virtual sinks may
 take two calls and then none for two seconds, until they are awake."""
+ASTRAY = 1.0
+"""Seconds between two looks whether the system gave the stream another device."""
 LOOK = 0.2
 """Seconds between two looks of the keeper."""
 
@@ -137,6 +139,8 @@ class Kept(Stream, ABC):
         self._beat = 0.0
         self._asked = 0.0
         """How long it was silent when the system was asked."""
+        self._followed = 0.0
+        """When it was last looked whether it went astray."""
         self._caller = 0
         """The device's own thread, which cannot wait for its own end."""
         self._keeper = threading.Thread(
@@ -153,6 +157,10 @@ class Kept(Stream, ABC):
 
     def _gone(self) -> MediaError | None:
         """Why it cannot call any more; None: it is there, or nobody knows."""
+        return None
+
+    def _astray(self) -> MediaError | None:
+        """Whether it calls, but for a device that nobody wants."""
         return None
 
     @abstractmethod
@@ -263,7 +271,10 @@ class Kept(Stream, ABC):
             return self._gone() or self._stalled()
         if silent < QUIET:
             self._asked = 0.0
-            return None
+            if now - self._followed < ASTRAY:
+                return None
+            self._followed = now
+            return self._astray()
         if silent >= 2 * self._asked:  # 0.3, 0.6, 1.2 s: asking is not free
             self._asked = silent
             if (error := self._gone()) is not None:

@@ -80,6 +80,8 @@ class MiniStream(Kept):
     _native: "miniaudio.AbstractDevice | None" = None
     _backends: list["miniaudio.Backend"]
     """The one that it is of."""
+    _wanders = False
+    """Whether PulseAudio may give it another device when the default one goes."""
 
     def _make(self, **options: Any) -> "miniaudio.AbstractDevice":
         raise NotImplementedError
@@ -88,6 +90,8 @@ class MiniStream(Kept):
         with _context(_backends()) as context:
             self._backends = [miniaudio.Backend(context.backend)]
             memory = _pick(_known(context, self._kind), self._id, self._kind)
+            pulse = context.backend == miniaudio.Backend.PULSEAUDIO.value
+            self._wanders = pulse and self._kind == "microphone" and not memory
         try:
             self._native = self._make(
                 nchannels=1,
@@ -120,6 +124,20 @@ class MiniStream(Kept):
             return error
         ids = {one.id for one in found if one.kind == self._kind}
         if self._id in ids or (ids and not self._id) or self._id.endswith(MONITOR):
+            return None
+        return MediaError("no_device", advice.unplugged(self._kind, self._id))
+
+    def _astray(self) -> MediaError | None:
+        """PulseAudio moves what hears the default microphone, when that is unplugged,
+        to what the speakers play if there is nothing else: an echo for the others.
+        """
+        if not self._wanders:
+            return None
+        try:
+            found = bounded(self._kind, lambda: _devices(self._backends), WHY).found
+        except MediaError:
+            return None
+        if any(one.default for one in found if one.kind == self._kind):
             return None
         return MediaError("no_device", advice.unplugged(self._kind, self._id))
 
