@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -151,3 +152,20 @@ def test_a_failure_in_mid_call_lets_the_voice_through(
     monkeypatch.setattr(chain._apm, "process_stream", fail)
     near = whole(voice(0.1, seed=8))
     assert np.array_equal(through(chain, near), near[: near.size // BLOCK * BLOCK])
+
+
+def test_both_devices_threads_may_use_it_at_once() -> None:
+    chain = Processing(True, True, True, 0.02)
+    sound = whole(voice(3, seed=9))
+    threads = [
+        threading.Thread(target=through, args=(chain, sound)),
+        threading.Thread(
+            target=lambda: [chain.far(block) for block in sound.reshape(-1, BLOCK)]
+        ),
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(20)
+    assert not any(one.is_alive() for one in threads)
+    assert not chain._failed
