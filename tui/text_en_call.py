@@ -86,7 +86,7 @@ TEXT = {
     "call.talk.hint": "Tab writes here, Esc ends it",
     "call.key.back": "call back",
     # --- keys, in the help ---
-    "key.call": "Answer; show the call or the chat; or call the open chat",
+    "key.call": "Answer, show the call, or call the open chat",
     "key.call.video": "The same with a picture; in a call: camera on or off",
     "key.call.end": "Decline what rings, or hang up",
     "key.call.mute": "Mute, or be heard again",

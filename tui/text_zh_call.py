@@ -83,7 +83,7 @@ TEXT = {
     "call.talk.hint": "按 Tab 在此输入，按 Esc 结束",
     "call.key.back": "回拨",
     # --- keys, in the help ---
-    "key.call": "接听；显示通话或聊天；或呼叫打开的聊天",
+    "key.call": "接听、显示通话，或呼叫打开的聊天",
     "key.call.video": "同上，带画面；通话中：开关摄像头",
     "key.call.end": "拒绝来电，或挂断",
     "key.call.mute": "静音，或取消静音",

@@ -24,7 +24,7 @@ def client() -> FakeClient:
 
 
 async def test_help_comes_from_the_bindings(client: FakeClient, tmp_path: Path) -> None:
-    async with looking(tmp_path, client=client, size=(120, 90)) as sight:
+    async with looking(tmp_path, client=client, size=(120, 110)) as sight:
         await sight.press("f1")
         await sight.sees("Everywhere", "Ctrl+N", "New chat", "F2 / Ctrl+L", "Alt+1")
         await sight.sees("While writing", "Ctrl+J", "New line")

@@ -213,7 +213,10 @@ async def test_pictures(
 # --- the end --------------------------------------------------------------------------
 
 
-async def test_the_end_closes_the_screen(client: FakeClient, tmp_path: Path) -> None:
+async def test_the_end_closes_the_screen(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.call.CLOSE_SECONDS", 0.5)
     direct(client)
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
         call = await opened(sight, client)
