@@ -145,7 +145,6 @@ class Calls(Works):
         Raises:
             MediaError: they cannot be listed.
         """
-        self._stay()
         return await self._stage.media.devices()
 
     async def set_view(self, view: View) -> None:

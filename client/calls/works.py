@@ -50,10 +50,7 @@ from protocol.errors import Malformed
 from protocol.log import Entry, LogId
 from protocol.wire import IceServers
 
-__all__ = ["IDLE", "Works", "make_media"]
-
-IDLE = 60.0
-"""Seconds without a call after which the media process, some 100 MB, is ended."""
+__all__ = ["Works", "make_media"]
 
 FAREWELL = 1.0
 """Seconds that leaving a call may take when the client closes."""
@@ -109,7 +106,6 @@ class Works:
         self._talking: asyncio.Task[None] | None = None
         self._online = False
         self._overdue_at: int | None = None
-        self._idle_at: int | None = None
         self._wake = asyncio.Event()
         for kind in Signal.__args__:
             letters.on(kind, _nothing)
@@ -141,9 +137,6 @@ class Works:
             if self._online and _is_due(self._overdue_at, self._now()):
                 _, wait = await self._store.run(self._ledger.overdue)
                 self._overdue_at = None if wait is None else self._now() + wait
-            if _is_due(self._idle_at, self._now()) and self._stage.used:
-                self._idle_at = None
-                self._stage.later("rest", _quietly(self._stage.media.stop()))
             due = self._next_due()
             try:
                 async with asyncio.timeout(
@@ -285,7 +278,6 @@ class Works:
                 case Restore(id):
                     self._restore(id)
                 case _:
-                    self._stay()
                     self._stage.take(want)
         if self._outgoing and self._talking is None:
             self._talking = asyncio.create_task(self._talk(), name="calls say")
@@ -357,10 +349,6 @@ class Works:
             call.muted = call.held = False
             call.camera = ""
 
-    def _stay(self) -> None:
-        """The media process is used: it is not idle for a while."""
-        self._idle_at = self._now() + int(IDLE * 1000)
-
     # --- how ----------------------------------------------------------------------
 
     def _find(self, id: str) -> Ongoing | None:
@@ -379,11 +367,7 @@ class Works:
         return int(self._monotonic() * 1000)
 
     def _next_due(self) -> int | None:
-        if self._machine.calls:
-            self._stay()
         times = [self._machine.due()]
-        if self._stage.used:
-            times.append(self._idle_at)
         if self._online:
             times.append(self._overdue_at)
         return min((time for time in times if time is not None), default=None)

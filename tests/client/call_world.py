@@ -326,7 +326,9 @@ class World:
                     assert call is None
         for device in self.devices:
             for call in device.machine.calls.values():
-                assert call.stage is Stage.INSIDE and not first[call.id].over, f"{device.name} is in no call"
+                assert call.stage is Stage.INSIDE and not first[call.id].over, (
+                    f"{device.name} is in no call"
+                )
 
 
 def _joins(say: Say) -> bool:

@@ -20,7 +20,6 @@ SECRET = {
         "sdp",
         "offer",
         "answer",
-        "lines",
         "seed",
         "segment",
         "text",
