@@ -157,11 +157,14 @@ def test_a_failure_in_mid_call_lets_the_voice_through(
 def test_both_devices_threads_may_use_it_at_once() -> None:
     chain = Processing(True, True, True, 0.02)
     sound = whole(voice(3, seed=9))
+
+    def speaker() -> None:
+        for block in sound.reshape(-1, BLOCK):
+            chain.far(block)
+
     threads = [
         threading.Thread(target=through, args=(chain, sound)),
-        threading.Thread(
-            target=lambda: [chain.far(block) for block in sound.reshape(-1, BLOCK)]
-        ),
+        threading.Thread(target=speaker),
     ]
     for one in threads:
         one.start()
