@@ -11,7 +11,10 @@ __all__ = ["list_pictures"]
 
 CLASS = Path("/sys/class/video4linux")
 
-NO_CAMERA = "No camera was found: plug one in, or send a video by `/camera file:PATH`."
+NO_CAMERA = (
+    "No camera was found: plug one in, or choose a file instead with F in the list of"
+    " devices."
+)
 
 NO_SCREEN = (
     "There is no screen to show: DISPLAY names no X11 display. Start Telex in a window"

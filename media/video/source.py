@@ -58,7 +58,7 @@ last ones only for the sentence that there is no picture in them."""
 
 WAYLAND = (
     "Under Wayland only the desktop itself may look at the screen: log in to an X11"
-    " session to show yours, or send a recording of it by `/camera file:PATH`."
+    " session to show yours, or choose a recording of it with F in the list of devices."
 )
 
 DISPLAY = re.compile(r"[A-Za-z0-9.-]{0,64}:[0-9]{1,5}(\.[0-9]{1,2})?")
@@ -103,7 +103,7 @@ def find_source(device: str) -> Source:
         return _screen(device)
     raise MediaError(
         "no_device",
-        f"There is no camera {device!r}: /camera lists those that there are.",
+        f"There is no camera {device!r}: choose one in the list of devices.",
     )
 
 
