@@ -154,7 +154,7 @@ async def until_heard(ear: Ear, loud: bool) -> None:
 async def test_what_is_said_is_what_is_heard_and_mute_is_silence(
     talk: Pair, tmp_path: Path
 ) -> None:
-    await levels(talk.b, 30)
+    await levels(talk.b, 22)
     await talk.a.media.set_muted(True)
     await talk.b.first(PeerSays, lambda e: e.muted)
     await until_heard(talk.b, loud=False)
