@@ -68,6 +68,8 @@ PATIENCE: Final = 75
 two blocks."""
 PAUSE: Final = 0.03
 """RMS below which it is a pause (-30 dB), as a share of the loudest of late."""
+FAR: Final = 5
+"""Packets for whose copies is waited at most: 100 ms."""
 LIKENESS: Final = (0.85, 0.30)
 """Correlation of two pitch periods that may be merged: at first, and when no better
 place was found for long."""
@@ -230,8 +232,12 @@ class JitterBuffer:
             if not samples or len(payload) > PAYLOAD or not place or not self._top:
                 return
             back = self._top[0] - place[0]
-            if 0 < back < MISORDER and place[1] not in self._packets:
-                self._reach = min(max(self._reach, back), 5)
+            if (
+                0 < back < MISORDER
+                and place[1] not in self._packets
+                and len(self._packets) < PACKETS
+            ):
+                self._reach = min(max(self._reach, back), FAR)
                 if self._next is None or place[1] >= self._next:
                     self._packets[place[1]] = Packet(place[0], payload, samples, True)
 

@@ -41,14 +41,20 @@ class Line:
         hear: Callable[[Event], None],
         opened: Callable[[], None],
         retry: float = RETRY,
+        grace: float = 0.0,
     ) -> None:
-        """`tick` does a block's work without a device; `opened`: `latency` is new."""
+        """`tick` does a block's work without a device; `opened`: `latency` is new.
+
+        `grace`: seconds without a device until the clock begins.
+        """
         self._kind: Literal["microphone", "speaker"] = kind
         self._open_device = open_device
         self._tick = tick
         self._hear = hear
         self._opened = opened
         self._retry = retry
+        self._grace = grace
+        self._waiting: asyncio.TimerHandle | None = None
         self._token: object = None
         self._tasks: list[asyncio.Task[None]] = []
         self._absent = asyncio.Event()
@@ -64,7 +70,7 @@ class Line:
     def start(self, device: str) -> None:
         """Open a device, or wait for it."""
         assert not self._tasks
-        self._absent.set()
+        self._miss()
         self._tasks = [
             asyncio.create_task(self._keep(device)),
             asyncio.create_task(self._clock()),
@@ -83,7 +89,20 @@ class Line:
             task.cancel()
         for task in tasks:
             await _end(task)
+        self._found()
         self._tell("", "")
+
+    def _miss(self) -> None:
+        """There is no device: the clock begins soon."""
+        self._found()
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.call_later(self._grace, self._absent.set)
+
+    def _found(self) -> None:
+        """There is one: the clock stops."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._absent.clear()
 
     async def _keep(self, device: str) -> None:
         """Keep a device open."""
@@ -99,7 +118,7 @@ class Line:
                 continue
             since = loop.time()
             self._token = token
-            self._absent.clear()
+            self._found()
             self.latency = stream.latency
             self._tell("", "")
             self._opened()
@@ -107,7 +126,7 @@ class Line:
                 why = await gone
             finally:
                 self._token = None
-                self._absent.set()
+                self._miss()
                 closing = loop.run_in_executor(None, stream.close)
                 closing.add_done_callback(_look)
                 await asyncio.shield(closing)

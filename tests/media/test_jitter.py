@@ -325,6 +325,15 @@ def test_memory_is_bounded_when_nobody_listens() -> None:
     assert buffer.stats.delay_ms < 100
 
 
+def test_copies_do_not_fill_the_memory() -> None:
+    buffer = JitterBuffer()
+    first = SPOKEN[0]
+    buffer.put(50, 10_000_000, first.payload, 0.0)
+    for number in range(1000):
+        buffer.put_redundant(49, number * BLOCK, first.payload)
+    assert len(buffer._packets) <= jitter.PACKETS
+
+
 def test_pulls_in_pairs_are_prepared_for() -> None:
     buffer, made_up = JitterBuffer(), 0
     packets = list(SPOKEN)
