@@ -7,9 +7,10 @@ frame, never as a queue of them.
 """
 
 import asyncio
+import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from textual.events import CursorPosition
 from textual.message import Message
@@ -38,6 +39,9 @@ class Drawer(Protocol):
     def draw(self) -> bool:
         """Draw the newest frame now; False: there is nothing to draw any more."""
 
+    def leave(self) -> None:
+        """The terminal goes back to what it showed before: leave nothing on it."""
+
 
 _outlets: "WeakKeyDictionary[App[Any], Outlet]" = WeakKeyDictionary()
 
@@ -59,6 +63,8 @@ class Outlet:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Drawer, None] = {}
         self._measured = False
+        self._left = False
+        self._drawers: WeakSet[Drawer] = WeakSet()
         self.dropped = 0
         """Frames that were overtaken by the next one."""
         self._drawing = float("-inf")
@@ -67,15 +73,26 @@ class Outlet:
             self._listen()
 
     def _listen(self) -> None:
-        """Hear of the answers; they come in the driver's thread."""
+        """Hear of the answers, in the driver's thread, and of the end."""
         driver, process = self._driver, self._driver.process_message
 
         def hear(message: Message) -> None:
             if isinstance(message, CursorPosition):
-                self._loop.call_soon_threadsafe(self._answered)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: the end
+                    self._loop.call_soon_threadsafe(self._answered)
             process(message)
 
         driver.process_message = hear
+        stop = driver.stop_application_mode
+
+        def leave() -> None:
+            # Widgets go later than the terminal's other screen, with its pictures.
+            for who in list(self._drawers):
+                who.leave()
+            self._left = True
+            stop()
+
+        driver.stop_application_mode = leave
 
     def write(self, text: str) -> None:
         """Write to the terminal, in order with what Textual writes."""
@@ -93,12 +110,21 @@ class Outlet:
 
     def request(self, who: Drawer) -> None:
         """Have a picture drawn as soon as that delays nothing else."""
+        if self._left:
+            return
         if not self._measured:
             self._measured = True
             self._fence()  # how long the way takes without a picture
+        self._drawers.add(who)
         self.dropped += who in self._waiting
         self._waiting[who] = None
         self._next()
+
+    def resume(self) -> None:
+        """The terminal is ours again; what was under way is lost."""
+        self._left = False
+        self._waiting.clear()
+        self.pace.restart()
 
     def forget(self, who: Drawer) -> None:
         """That one has nothing to draw."""
@@ -118,7 +144,7 @@ class Outlet:
 
     def _next(self) -> None:
         now = monotonic()
-        while self._waiting and now - self._drawing > UNSEEN:
+        while self._waiting and not self._left and now - self._drawing > UNSEEN:
             if not self.idle() or not self.pace.ready(now):
                 self._later(self.pace.wait(now))
                 return

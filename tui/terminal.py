@@ -126,7 +126,10 @@ class Question:
         self.answers = Answers()
 
     def hear(self) -> Terminal:
-        """Wait for the answer, a moment at most, and remember it for `current`."""
+        """Wait for the answer, a moment at most, and remember it for `current`.
+
+        A terminal that keeps 24 bit colours is named so to Textual too (COLORTERM).
+        """
         terminal = from_environment(os.environ)
         if self._source >= 0:
             try:
@@ -136,6 +139,9 @@ class Question:
                     termios.tcsetattr(self._source, termios.TCSANOW, self._before)
                 self._source = -1
             terminal = learn(terminal, self.answers)
+            if self.answers.true_colour:
+                # Textual looks there for its own colours; SSH does not pass it on.
+                os.environ.setdefault("COLORTERM", "truecolor")
         _known[:] = [terminal]
         return terminal
 

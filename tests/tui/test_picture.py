@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Label
 
+from bench.calls.keys import measure
 from media.port import Frame, View
 from media.view.pace import Pace
 from tui import outlet as outlets
@@ -454,6 +455,29 @@ async def test_kitty_leaves_nothing_behind_at_exit(
     assert not placed(app.written)
 
 
+async def test_graphics_go_before_the_terminal_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running("kitty", monkeypatch) as (app, pilot):
+        left: list[set[str]] = []
+        driver: Any = app._driver
+        monkeypatch.setattr(
+            driver, "stop_application_mode", lambda: left.append(placed(app.written))
+        )
+        way = outlet(app)
+        way._listen()
+        app.picture.show(frame(width=375, height=300))
+        await until(pilot, lambda: len(placed(app.written)) == 1)
+        driver.stop_application_mode()
+        assert left == [set()]
+        app.picture.show(frame(GREEN, width=375, height=300))
+        await pilot.pause()
+        assert not placed(app.written), "nothing is drawn on what is not ours"
+        app.app_resume_signal.publish(app)
+        app.picture.show(frame(width=375, height=300))
+        await until(pilot, lambda: len(placed(app.written)) == 1)
+
+
 async def test_pictures_side_by_side_take_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -464,6 +488,15 @@ async def test_pictures_side_by_side_take_turns(
         app.picture.show(frame(RED))
         other.show(frame(GREEN))
         await until(pilot, lambda: app.picture.drawn and other.drawn)
+
+
+def test_keys_and_pictures_reach_a_terminal_on_a_slow_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bench.calls.keys.WARM_SECONDS", 0.2)
+    figures = {one["name"]: one["value"] for one in measure(keys=3, rate=500)}
+    assert figures["video blocks: pictures"] > 0
+    assert 0 < figures["video blocks: key to screen p99"] < 10_000
 
 
 def test_the_screen_loads_no_numpy_before_there_is_a_picture() -> None:

@@ -32,6 +32,7 @@ class Line(App):
 known = question.hear()
 typed = Line().run()
 said = [known.kitty, known.sixel, known.cell, cell_size(), video_choice().mode, typed]
+said.insert(0, os.environ.get("COLORTERM", ""))
 os.write(int(sys.argv[1]), json.dumps(said).encode())
 """
 
@@ -105,11 +106,14 @@ def test_keys_typed_before_the_answer_reach_the_application(
     it = Terminal(TERM="xterm-256color")
     started.append(it)
     it.until(b"\x1b[c")
-    it.type(b"he\x1b_Gi=31;OK\x1b\\ll\x1b[6;18;9t\x1b[?62;4co w")
+    it.type(
+        b"he\x1b_Gi=31;OK\x1b\\ll\x1b[6;18;9t\x1bP1$r0;48:2::1:2:3m\x1b\\\x1b[?62;4co w"
+    )
     it.until(b"\x1b[?1049h")  # the screen has started
     it.until(b"hello w")
     it.type(b"orld\r")
-    assert it.said() == [True, 256, [9, 18], [9, 18], "kitty", "hello world"]
+    said = ["truecolor", True, 256, [9, 18], [9, 18], "kitty", "hello world"]
+    assert it.said() == said
     assert it.before == termios.tcgetattr(it.slave), "the terminal is as it was"
 
 
@@ -119,7 +123,7 @@ def test_a_terminal_that_says_nothing_stops_nobody(started: list[Terminal]) -> N
     it.until(b"\x1b[c")
     it.until(b"\x1b[?1049h")
     it.type(b"x\r")
-    assert it.said() == [False, 0, [0, 0], [6, 12], "256", "x"]
+    assert it.said() == ["", False, 0, [0, 0], [6, 12], "256", "x"]
 
 
 @pytest.mark.parametrize("env", [{"TMUX": "/tmp/x,1,0"}, {"TELEX_VIDEO": "braille"}])

@@ -216,7 +216,7 @@ class Picture(Widget):
 
     def _resumed(self, _: object) -> None:
         if self._outlet is not None:
-            self._outlet.pace.restart()
+            self._outlet.resume()
         self.refresh()
 
     def _restyle(self) -> None:
@@ -416,6 +416,10 @@ class Picture(Widget):
 
         registers = current().sixel or ASSUMED_REGISTERS
         return sixel.draw(self._pixels(it.width, it.height), registers)
+
+    def leave(self) -> None:
+        """Take graphics away; the outlet calls it when the terminal is given back."""
+        self._wipe()
 
     def _wipe(self) -> None:
         """Take kitty's picture away; sixel's goes when cells are written over it."""
