@@ -64,6 +64,9 @@ WAYLAND = (
 DISPLAY = re.compile(r"[A-Za-z0-9.-]{0,64}:[0-9]{1,5}(\.[0-9]{1,2})?")
 """The name of an X11 display."""
 
+PLAIN = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.ENOENT, errno.ENODEV)
+"""Errors that say what is wrong: it is not what we asked the camera for."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -148,9 +151,7 @@ def _open(source: Source) -> "InputContainer":
     if source.url.startswith("file:"):
         _look_at_file(Path(source.name))
     try:
-        container = av.open(
-            source.url, format=source.format, options=dict(source.options)
-        )
+        container = _opened(source)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _explained(source, error) from error
     try:
@@ -159,6 +160,18 @@ def _open(source: Source) -> "InputContainer":
         container.close()
         raise
     return container
+
+
+def _opened(source: Source) -> "InputContainer":
+    import av
+
+    try:
+        return av.open(source.url, format=source.format, options=dict(source.options))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if not source.live or getattr(error, "errno", None) in PLAIN:
+            raise
+        # Some cameras refuse a size or a rate that is not theirs: as it likes, then.
+        return av.open(source.url, format=source.format)
 
 
 def _look_at_file(path: Path) -> None:

@@ -408,6 +408,23 @@ def test_a_camera_that_we_may_not_open_or_that_is_in_use() -> None:
     assert "Another program uses the camera /dev/video0" in str(busy)
 
 
+def test_a_camera_that_does_not_know_our_size_gives_what_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, asked = av.open, []
+
+    def picky(url: str, format: str, options: dict[str, str] | None = None) -> object:
+        asked.append(options)
+        if options:
+            raise OSError(22, "Invalid argument")
+        return real("testsrc2=size=1280x720:rate=30", format="lavfi")
+
+    monkeypatch.setattr(av, "open", picky)
+    frame = next(opened("/dev/video0"))
+    assert (frame.width, frame.height) == (1280, 720)
+    assert asked == [{"video_size": "640x480", "framerate": "30"}, None]
+
+
 # Screens and devices
 
 
