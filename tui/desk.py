@@ -6,11 +6,11 @@ same wherever it is pressed. What goes wrong is raised, as the engine raised it.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from client.model import Call, Room, Trust
-from media.port import Device, Devices, MediaError
+from media.port import Device, Devices, Frame, Levels, MediaError, View
 from protocol.errors import TelexError
 from protocol.log import LogId
 from tui.backend import CallPort, ChatClient
@@ -80,6 +80,7 @@ class Desk:
         self._taken: set[str] = set()
         """Calls that were answered here."""
         self._mute = asyncio.Lock()
+        self._watcher: Callable[[Frame | Levels], None] | None = None
         self._screens: set[str] = set()
         """Ids of screens, as far as they were looked at."""
 
@@ -115,6 +116,20 @@ class Desk:
         room = self._rooms.get(call.room)
         muted = room is not None and room.muted
         return muted or self._client.presence.choice.state == "dnd"
+
+    # --- seeing -----------------------------------------------------------------
+
+    def watch(self, see: Callable[[Frame | Levels], None]) -> None:
+        """Have a function told of pictures and levels, and no other any more."""
+        self._watcher = see
+        self.port.watch(see)
+
+    async def look_away(self, see: Callable[[Frame | Levels], None]) -> None:
+        """Tell it no longer; unless somebody else is told by now, send no pictures."""
+        if self._watcher == see:
+            self._watcher = None
+            self.port.watch(None)
+            await self.port.set_view(View())
 
     # --- doing ------------------------------------------------------------------
 

@@ -380,6 +380,21 @@ def test_the_book_knows_which_call_is_meant() -> None:
     assert book.ended is None and book.shown == first
 
 
+async def test_back_and_forth_keeps_what_is_seen(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    direct(client)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        await opened(sight, client)
+        chat = next(s for s in sight.app.screen_stack if isinstance(s, ChatScreen))
+        # The old screen goes only after the new one is there.
+        chat.toggle_call()
+        sight.app.push_screen(CallScreen(chat.desk, client))
+        await sight.rest()
+        client.calls.hear(Levels(1.0, 0.0))
+        await sight.sees(f"You {'▮' * 20}")
+
+
 # --- the chat beside it ---------------------------------------------------------------
 
 

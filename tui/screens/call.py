@@ -42,7 +42,7 @@ from tui.screens.form import sentence
 from tui.screens.sound import SoundScreen
 from tui.screens.verify import VerifyScreen
 from tui.text import say
-from tui.widgets.call_keys import CallKeys
+from tui.widgets.call_keys import CallKeys, offered
 from tui.widgets.composer import Composer
 from tui.widgets.picture import Picture
 
@@ -85,9 +85,12 @@ class CallScreen(Screen[None]):
         super().__init__()
         self._desk = desk
         self._client = client
+        self._ready = False
+        """Whether its widgets are there."""
         self._showing = ""
         self._last: Call | None = None
         self._levels = Levels(0, 0)
+        self._metered = ("", "", 0)
         self._space = PushToTalk()
         self._released: Timer | None = None
         self._leaving: Timer | None = None
@@ -115,18 +118,16 @@ class CallScreen(Screen[None]):
         """Show it, and see levels and pictures from now on."""
         self._picture = self.query_one("#call-picture", Picture)
         self._own = self.query_one("#call-own", Picture)
-        self._desk.port.watch(self._see)
+        self._ready = True
+        self._desk.watch(self._see)
         self.changed()
 
     async def on_unmount(self) -> None:
-        """Nobody looks any more."""
-        self._desk.port.watch(None)
-        if self._view != View():
-            self._view = View()
-            try:
-                await self._desk.port.set_view(self._view)
-            except Exception:
-                LOG.exception("pictures could not be stopped")
+        """Nobody looks any more; another call screen may be there already."""
+        try:
+            await self._desk.look_away(self._see)
+        except Exception:
+            LOG.exception("pictures could not be stopped")
 
     # --- drawing --------------------------------------------------------------------
 
@@ -137,6 +138,8 @@ class CallScreen(Screen[None]):
 
     def changed(self) -> None:
         """Something about the calls changed, or a second went by."""
+        if not self._ready:
+            return
         call = self.call
         if call is None:
             self._leave_soon(0.1)
@@ -155,7 +158,7 @@ class CallScreen(Screen[None]):
         self._draw_trouble(call)
         self._draw_levels()
         self._draw_quality(call)
-        self.query_one(CallKeys).show(self._offered(call))
+        self.query_one(CallKeys).show(offered(call, self._desk, wide=self._wide))
         if call.state == "ended" and call.end not in TO_READ:
             self._leave_soon(CLOSE_SECONDS)
         elif self._leaving is not None:
@@ -164,6 +167,8 @@ class CallScreen(Screen[None]):
 
     def take(self, batch: Batch) -> None:
         """Messages of the chat beside it."""
+        if not self._ready:
+            return
         self.query_one(CallTalk).take(batch)
 
     def on_resize(self) -> None:
@@ -191,7 +196,7 @@ class CallScreen(Screen[None]):
             ("☎ ", "$success"), (who, "bold"), "  ", (sign, COLOURS[trust])
         )
         gap = max(1, width - head.cell_length - tail.cell_length)
-        line.update(head + Content(" " * gap) + tail)
+        line.update(head + Content(" " * gap) + tail, layout=False)
 
     def _draw_pictures(self, call: Call) -> None:
         """Which pictures there are; the card stands where the large one is missing."""
@@ -226,6 +231,8 @@ class CallScreen(Screen[None]):
 
     def shows(self, room: LogId) -> bool:
         """Whether the messages of a room are to be seen here."""
+        if not self._ready:
+            return False
         talk = self.query_one(CallTalk)
         return self.is_current and talk.display and talk.room == room
 
@@ -300,14 +307,19 @@ class CallScreen(Screen[None]):
         cells = max(4, min(20, (width - cell_len(you) - cell_len(them) - 8) // 2))
         silent = call.muted or call.held
         ours = "·" * cells if silent else meter(self._levels.microphone, cells)
+        theirs = meter(self._levels.speaker, cells)
+        if (ours, theirs, width) == self._metered:
+            return  # ten times a second: only what is seen to change is drawn
+        self._metered = (ours, theirs, width)
         line.update(
             Content.assemble(
                 (f"{you} ", "$quiet"),
                 (ours, "$quiet" if silent else "$success"),
                 "    ",
                 (f"{them} ", "$quiet"),
-                (meter(self._levels.speaker, cells), "$primary"),
-            )
+                (theirs, "$primary"),
+            ),
+            layout=False,
         )
 
     def _draw_quality(self, call: Call) -> None:
@@ -316,50 +328,12 @@ class CallScreen(Screen[None]):
         line.display = bool(known) and call.state in ("running", "reconnecting")
         if known:
             parts = quality_parts(known[0], self.size.width - 2)
-            line.update(Content(" · ".join(parts)))
-
-    def _offered(self, call: Call) -> list[tuple[str, str, str]]:
-        """(key, word, action), the most needed first."""
-        if call.state == "incoming":
-            return [
-                ("F9", say("call.key.answer"), "app.call"),
-                ("Shift+F9", say("call.key.answer.video"), "app.call_video"),
-                ("F10", say("call.key.decline"), "app.call_end"),
-                ("Esc", say("call.key.chat"), "screen.leave"),
-            ]
-        if call.state == "ended":
-            return [("Esc", say("call.key.chat"), "screen.leave")]
-        second = self._desk.book.incoming is not None
-        sharing = self._desk.sharing(call)
-        camera = call.camera and not sharing
-        end = "call.key.decline" if second else "call.key.end"
-        keys = [
-            ("F10", say(end), "app.call_end"),
-            ("Esc", say("call.key.chat"), "screen.leave"),
-            ("M", say(f"call.key.mute.{'off' if call.muted else 'on'}"), "screen.mute"),
-            ("C", say(f"call.key.camera.{_on(camera)}"), "screen.camera"),
-            ("H", say(f"call.key.hold.{_on(call.held)}"), "screen.hold"),
-            ("S", say(f"call.key.share.{_on(sharing)}"), "screen.share"),
-            ("D", say("call.key.devices"), "screen.devices"),
-            ("P", say(f"call.key.push.{_on(self._desk.push)}"), "screen.push"),
-        ]
-        if second:
-            keys.insert(1, ("Shift+F9", say("call.key.switch"), "app.call_video"))
-            keys.insert(2, ("Ctrl+X", say("call.key.end"), "screen.end"))
-        if self._desk.push:
-            keys.insert(2, ("Space", say("call.key.talk"), "screen.talk"))
-        if self._wide:
-            keys.append(("Tab", say("call.key.write"), "screen.write"))
-        if self._desk.trust(call) is not Trust.VERIFIED:
-            keys.append(("F7", say("call.key.verify"), "screen.verify"))
-        return keys
+            line.update(Content(" · ".join(parts)), layout=False)
 
     # --- what comes in --------------------------------------------------------------
 
     def _see(self, value: Frame | Levels) -> None:
         """A picture, or how loud it is."""
-        if not self.is_mounted:
-            return
         if isinstance(value, Levels):
             self._levels = value
             self._draw_levels()
@@ -484,10 +458,6 @@ class CallScreen(Screen[None]):
         """Back to the chat; the call goes on."""
         if self.is_current:
             self.dismiss(None)
-
-
-def _on(value: object) -> str:
-    return "off" if value else "on"
 
 
 def _now_ms() -> int:

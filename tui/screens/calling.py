@@ -64,7 +64,7 @@ class Calling(Care):
                 self._ticks = 0
                 self._alert(call)
         for screen in self.app.screen_stack:
-            if isinstance(screen, CallScreen) and screen.is_mounted:
+            if isinstance(screen, CallScreen):
                 screen.take(batch)
         if batch.calls or (batch.rooms and book.shown is not None):
             self._draw_calls()
@@ -73,7 +73,7 @@ class Calling(Care):
         book = self.desk.book
         self.query_one(CallBar).show(self.desk, now_ms())
         for screen in self.app.screen_stack:
-            if isinstance(screen, CallScreen) and screen.is_mounted:
+            if isinstance(screen, CallScreen):
                 screen.changed()
         self._title()
         if book.shown is None:

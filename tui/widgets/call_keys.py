@@ -6,9 +6,12 @@ from textual import events
 from textual.content import Content
 from textual.widgets import Static
 
+from client.model import Call, Trust
 from tui.cells import cell_len
+from tui.desk import Desk
+from tui.text import say
 
-__all__ = ["CallKeys"]
+__all__ = ["CallKeys", "offered"]
 
 GAP = 3
 ROWS = ((11, 1), (16, 2))
@@ -51,3 +54,50 @@ class CallKeys(Static):
             rows[-1].append(label.stylize(f"@click={action}"))
         gap = Content(" " * GAP)
         self.update(Content("\n").join(gap.join(row) for row in rows))
+
+
+def offered(call: Call, desk: Desk, *, wide: bool) -> list[tuple[str, str, str]]:
+    """What can be done now: (key, word, action), the most needed first.
+
+    Args:
+        call: the one that is shown.
+        desk: where another one may ring.
+        wide: whether the chat stands beside it.
+    """
+    if call.state == "incoming":
+        return [
+            ("F9", say("call.key.answer"), "app.call"),
+            ("Shift+F9", say("call.key.answer.video"), "app.call_video"),
+            ("F10", say("call.key.decline"), "app.call_end"),
+            ("Esc", say("call.key.chat"), "screen.leave"),
+        ]
+    if call.state == "ended":
+        return [("Esc", say("call.key.chat"), "screen.leave")]
+    second = desk.book.incoming is not None
+    sharing = desk.sharing(call)
+    camera = call.camera and not sharing
+    end = "call.key.decline" if second else "call.key.end"
+    keys = [
+        ("F10", say(end), "app.call_end"),
+        ("Esc", say("call.key.chat"), "screen.leave"),
+        ("M", say(f"call.key.mute.{'off' if call.muted else 'on'}"), "screen.mute"),
+        ("C", say(f"call.key.camera.{_on(camera)}"), "screen.camera"),
+        ("H", say(f"call.key.hold.{_on(call.held)}"), "screen.hold"),
+        ("S", say(f"call.key.share.{_on(sharing)}"), "screen.share"),
+        ("D", say("call.key.devices"), "screen.devices"),
+        ("P", say(f"call.key.push.{_on(desk.push)}"), "screen.push"),
+    ]
+    if second:
+        keys.insert(1, ("Shift+F9", say("call.key.switch"), "app.call_video"))
+        keys.insert(2, ("Ctrl+X", say("call.key.end"), "screen.end"))
+    if desk.push:
+        keys.insert(2, ("Space", say("call.key.talk"), "screen.talk"))
+    if wide:
+        keys.append(("Tab", say("call.key.write"), "screen.write"))
+    if desk.trust(call) is not Trust.VERIFIED:
+        keys.append(("F7", say("call.key.verify"), "screen.verify"))
+    return keys
+
+
+def _on(value: object) -> str:
+    return "off" if value else "on"
