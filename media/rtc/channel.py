@@ -35,9 +35,9 @@ def read(data: object) -> Message | None:
     """Read a message; None if it is none of ours."""
     if not isinstance(data, bytes) or len(data) > MAX_MESSAGE:
         return None
-    try:
+    try:  # text that is not UTF-8 is a plain ValueError
         return decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

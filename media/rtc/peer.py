@@ -94,6 +94,9 @@ browser's page may say more. What is above is dropped, and sent again by SCTP.""
 MAX_STREAMS = 16
 """SCTP streams a peer may use: each costs memory here, and there could be 65,536."""
 
+MAX_SCTP_FAULTS = 8
+"""Packets that aiortc's SCTP fails over; a peer that sends more is not listened to."""
+
 MAX_FRAGMENTS = 64
 """Chunks of unfinished messages that are kept for a peer."""
 
@@ -119,6 +122,7 @@ class Guard:
     def __init__(self, sctp: Any) -> None:
         self.sctp = sctp
         self.closed = False
+        self.faults = 0
         self._left = float(SCTP_BURST)
         self._at = time.monotonic()
 
@@ -132,8 +136,11 @@ class Guard:
         try:
             await self.sctp._handle_data(data)
         except Exception as error:
-            log.warning("data channel closed after %s", type(error).__name__)
-            self.closed = True
+            self.faults += 1
+            self.closed = self.faults > MAX_SCTP_FAULTS
+            if not self.closed:
+                name = type(error).__name__
+                log.warning("data channel: a packet was passed over: %s", name)
         streams = self.sctp._inbound_streams
         kept = sum(len(stream.reassembly) for stream in streams.values())
         if (

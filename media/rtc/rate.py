@@ -208,7 +208,8 @@ MANY, FEW = 0.10, 0.02
 """Shares lost at which the cap falls, and below which it grows."""
 
 USED = 0.6
-"""Share of the cap that must be in use for it to grow: unused, it proves nothing."""
+"""Share of the cap that must be in use for it to grow beyond `START`: unused, it
+proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class Budget:
         passed = min(passed, 2.0)
         if lost > MANY:
             self.cap *= 1 - 0.5 * lost * min(passed, 1.0)
-        elif lost < FEW and sent > USED * self.cap:
+        elif lost < FEW and (sent > USED * self.cap or self.cap < START):
             self.cap *= GROWTH**passed
         self.cap = max(LOWEST, min(HIGHEST, self.cap))
 

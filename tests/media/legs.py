@@ -86,6 +86,8 @@ class Side:
         self.heard: list[Pcm] = []
         self.changed = asyncio.Event()
         self.encoder = Encoder()
+        self.quiet = False
+        """Send nothing, as in silence (DTX)."""
         self.leg = Leg(name, Ice(), self._hear, self.picture, self._show)
         self.leg.on_rate = self._tune
         self._clock: asyncio.Task[None] | None = None
@@ -140,7 +142,7 @@ class Side:
         while True:
             at = blocks * BLOCK % (len(self.sound) - BLOCK)
             payload = self.encoder.encode(self.sound[at : at + BLOCK])
-            self.leg.send_audio(payload, blocks * BLOCK)
+            self.leg.send_audio(None if self.quiet else payload, blocks * BLOCK)
             self.heard.append(self.leg.buffer.get(time.monotonic()))
             blocks += 1
             await asyncio.sleep(max(0, begun + blocks * 0.02 - time.monotonic()))

@@ -148,7 +148,8 @@ def test_what_is_said_is_heard(message: channel.Message) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["text", None, b"", b"\x91", b"\xc1", bytes(257), b"\x91\xa3byee"]
+    "data",
+    ["text", None, b"", b"\x91", b"\xc1", bytes(257), b"\x91\xa3byee", b"\x91\xa1\xa3"],
 )
 def test_what_is_none_of_ours_is_passed_over(data: object) -> None:
     assert channel.read(data) is None

@@ -92,6 +92,18 @@ def test_pictures_come_back_when_there_is_room_again() -> None:
     assert rates(log, 59)[-1] >= 400_000
 
 
+def test_losses_that_stopped_pictures_are_forgotten_without_pictures() -> None:
+    budget = Budget()
+    for _ in range(20):
+        budget.report(0.5, 1.0, 100_000)
+    assert budget.plan(0.0, pictures=True).narrow
+    plans = []
+    for second in range(1, 60):
+        budget.report(0.0, 1.0, 46_000)
+        plans.append(budget.plan(float(second), pictures=True))
+    assert plans[-1].step is not None
+
+
 def test_jitter_is_no_queue() -> None:
     log = run(Budget(), lambda now: 5e6, 30, jitter=0.03)
     assert min(rates(log, 25)) >= 600_000
