@@ -123,6 +123,12 @@ def test_a_folder_that_is_not_there_is_no_speaker() -> None:
         open_speaker("file:/nowhere/a.wav", lambda n: np.zeros(n, np.int16), print)
 
 
+def test_a_file_that_claims_to_last_for_hours_is_refused(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", tone(440, 0.1), rate=1)
+    with pytest.raises(MediaError, match="its rate is too low"):
+        list(read_sound(path))
+
+
 @fuzzing
 @given(st.binary(max_size=400), st.integers(0, 200), st.binary(max_size=20))
 def test_damaged_files_give_sound_or_a_sentence(

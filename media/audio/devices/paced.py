@@ -32,6 +32,8 @@ __all__ = ["Null", "open_microphone", "open_speaker", "owns", "read_sound"]
 PREFIXES = ("null:", "file:", "file-loop:")
 LATE = 0.5
 """Seconds by which the clock may run after before it lets go of what it missed."""
+SLOWEST = 4_000
+"""Samples a second of a file at least: below it, a kilobyte would be hours of sound."""
 WRITE = RATE // 5
 """Samples that are written to a file at a time."""
 
@@ -221,6 +223,9 @@ def read_sound(path: Path) -> Iterator[Samples]:
                 raise MediaError("no_device", f"There is no sound in {str(path)!r}.")
             resampler = AudioResampler("s16", "mono", RATE)
             for frame in container.decode(audio=0):
+                if frame.sample_rate < SLOWEST:
+                    text = f"The file {str(path)!r} is damaged: its rate is too low."
+                    raise MediaError("no_device", text)
                 for piece in resampler.resample(frame):
                     yield _mono(piece)
             for piece in resampler.resample(None):
