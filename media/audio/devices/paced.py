@@ -32,8 +32,9 @@ __all__ = ["Null", "open_microphone", "open_speaker", "owns", "read_sound"]
 PREFIXES = ("null:", "file:", "file-loop:")
 LATE = 0.5
 """Seconds by which the clock may run after before it lets go of what it missed."""
-SLOWEST = 4_000
-"""Samples a second of a file at least: below it, a kilobyte would be hours of sound."""
+RATES = range(4_000, 768_001)
+"""Samples a second of a file. Below, a kilobyte would be hours of sound; above, the
+resampler takes seconds to begin and much memory."""
 WRITE = RATE // 5
 """Samples that are written to a file at a time."""
 
@@ -223,8 +224,8 @@ def read_sound(path: Path) -> Iterator[Samples]:
                 raise MediaError("no_device", f"There is no sound in {str(path)!r}.")
             resampler = AudioResampler("s16", "mono", RATE)
             for frame in container.decode(audio=0):
-                if frame.sample_rate < SLOWEST:
-                    text = f"The file {str(path)!r} is damaged: its rate is too low."
+                if frame.sample_rate not in RATES:
+                    text = f"The file {str(path)!r} is damaged: its rate is odd."
                     raise MediaError("no_device", text)
                 for piece in resampler.resample(frame):
                     yield _mono(piece)
