@@ -157,7 +157,7 @@ async def test_pictures_are_dropped_for_an_engine_that_is_busy_and_only_they() -
 
 
 async def test_legs_do_not_take_each_others_room() -> None:
-    _ours, theirs = socket.socketpair()
+    ours, theirs = socket.socketpair()
     ends = Ends()
     await ends.connect_child(theirs)
     for leg in ("a", "b", ""):
@@ -166,13 +166,14 @@ async def test_legs_do_not_take_each_others_room() -> None:
     assert ends.child.dropped == 3
     ends.child.abort()
     await until(lambda: ends.lost)
+    ours.close()
 
 
 async def test_an_end_that_never_reads_is_lost_before_it_costs_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ipc, "WAITING", 100_000)
-    _ours, theirs = socket.socketpair()
+    ours, theirs = socket.socketpair()
     ends = Ends()
     await ends.connect_child(theirs)
     for _ in range(2000):
@@ -182,6 +183,7 @@ async def test_an_end_that_never_reads_is_lost_before_it_costs_memory(
     else:
         pytest.fail("it kept everything")
     await until(lambda: ends.lost == ["child"])
+    ours.close()
 
 
 async def test_an_end_that_sends_what_is_no_message_is_lost() -> None:
