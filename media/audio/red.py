@@ -47,6 +47,11 @@ class Redundancy:
         self._sent: deque[tuple[int, bytes]] = deque(maxlen=DISTANCE)
         self._on = False
 
+    @property
+    def on(self) -> bool:
+        """Whether copies are sent now."""
+        return self._on
+
     def tune(self, loss: float) -> None:
         """Say what share (0 to 1) of our packets gets lost."""
         self._on = loss >= (OFF if self._on else ON)

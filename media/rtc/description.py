@@ -45,6 +45,8 @@ class Description:
     kinds: tuple[str, ...]
     """Of its lines, in the order of the bundle."""
     candidates: tuple[str, ...]
+    red: int | None = None
+    """Payload type by which copies of Opus are understood (RFC 2198)."""
 
 
 def clean(sdp: str) -> str:
@@ -121,7 +123,8 @@ def check(sdp: str) -> Description:
         # aiortc's parser fails in as many ways as Python has errors.
         raise Bad("its form") from error
     check_lines(parsed.media)
-    return Description(text, bundled(parsed), tuple(candidates[:MAX_CANDIDATES]))
+    few = tuple(candidates[:MAX_CANDIDATES])
+    return Description(text, bundled(parsed), few, find_red(parsed.media))
 
 
 def only_sha256(lines: list[str]) -> list[str]:
@@ -163,6 +166,17 @@ def check_lines(media: list[MediaDescription]) -> None:
                 raise Bad("its data channel")
         else:
             check_media(line)
+
+
+def find_red(media: list[MediaDescription]) -> int | None:
+    """The payload type of copies of Opus; None if the other side has none."""
+    codecs = next(line for line in media if line.kind == "audio").rtp.codecs
+    opus = [c.payloadType for c in codecs if c.name.lower() == "opus"]
+    for codec in codecs:
+        carried = "/".join(codec.parameters).split("/")
+        if codec.name.lower() == "red" and carried[0] == str(opus[0]):
+            return codec.payloadType
+    return None
 
 
 def check_access(line: MediaDescription, first: MediaDescription) -> None:

@@ -29,7 +29,7 @@ from media.port import (
 )
 from media.rtc import channel, description
 from media.rtc.ice import Gatherer
-from media.rtc.peer import Peer
+from media.rtc.peer import RED, Peer
 from media.rtc.session import Session
 from media.video.camera import PictureSource
 
@@ -117,6 +117,7 @@ class Leg:
     async def offer(self) -> str:
         """Describe our side (SDP); what servers find follows as `Candidates`."""
         self._prepare(("audio", "video", "application"))
+        self._peer.set_red(RED)
         await self._describe()
         return description.clean(self._peer.localDescription.sdp)
 
@@ -171,6 +172,7 @@ class Leg:
 
     async def _take(self, theirs: description.Description, kind: str) -> None:
         """Give aiortc a description; what it cannot use is the other side's fault."""
+        self._peer.set_red(theirs.red)
         try:
             await self._peer.setRemoteDescription(
                 RTCSessionDescription(sdp=theirs.text, type=kind)

@@ -12,7 +12,7 @@ our classes. What depends on the version stands in `PRIVATE`, and a test compare
   the call; here such things are counted.
 - `Incoming` and `Outgoing` stand where aiortc expects its receiver and sender; they
   have no threads and tasks, and tell `Sink` what was negotiated.
-- `Line` adds Opus' parameters, which aiortc's table of codecs has not.
+- `Line` adds Opus' parameters and RED, which aiortc's table of codecs has not.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from aiortc.rtcrtpparameters import (
 )
 from aiortc.utils import random32
 
-__all__ = ["PRIVATE", "Incoming", "Outgoing", "Peer", "Sink", "Transport"]
+__all__ = ["PRIVATE", "RED", "Incoming", "Outgoing", "Peer", "Sink", "Transport"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,9 @@ PRIVATE = {
 
 OPUS: dict[str, int | str | None] = {"minptime": 10, "useinbandfec": 1, "usedtx": 1}
 """RFC 7587, section 6.1: a browser adds FEC only for one who asks for it."""
+
+RED = 63
+"""Payload type of RFC 2198 packets in our offers, as in those of browsers."""
 
 MAX_WAITING = 64
 """Datagrams that wait for DTLS: a handshake has a dozen, aioice's queue no end."""
@@ -320,7 +323,10 @@ class Incoming:
 
 
 class Line(RTCRtpTransceiver):
-    """A transceiver that asks for what Opus can do."""
+    """A transceiver that asks for what Opus can do, and for copies of it (RED)."""
+
+    red: int | None = None
+    """Payload type of RFC 2198 packets; aiortc knows nothing of them."""
 
     @property
     def _codecs(self) -> list[RTCRtpCodecParameters]:
@@ -341,6 +347,16 @@ class Line(RTCRtpTransceiver):
             else codec
             for codec in codecs
         ]
+        if self.red is not None and codecs and self.kind == "audio":
+            opus = codecs[0].payloadType
+            red = RTCRtpCodecParameters(
+                mimeType="audio/red",
+                clockRate=48_000,
+                channels=2,
+                payloadType=self.red,
+                parameters={f"{opus}/{opus}": None},
+            )
+            self._negotiated.append(red)
 
 
 class Peer(RTCPeerConnection):
@@ -377,6 +393,12 @@ class Peer(RTCPeerConnection):
         usable = [c for c in get_capabilities(kind).codecs if c.name in wanted]
         usable.sort(key=lambda codec: wanted.index(codec.name))
         line.setCodecPreferences(usable)
+
+    def set_red(self, payload_type: int | None) -> None:
+        """Agree on copies of sound by this payload type, or on none."""
+        for line in self.getTransceivers():
+            if isinstance(line, Line):
+                line.red = payload_type
 
     def add_channel(self) -> RTCDataChannel:
         """Describe the data channel; both sides know its number, none announces it."""

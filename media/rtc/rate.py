@@ -15,6 +15,7 @@ with 28 bytes each for UDP and IP.
 from dataclasses import dataclass
 
 __all__ = [
+    "COPIES_FROM",
     "OVERHEAD",
     "SEND_CLOCK",
     "SOUND_CLOCK",
@@ -176,6 +177,9 @@ bits: 48,000 with it were measured better than 64,000 without."""
 SOUND_HEADERS = 50 * (12 + 16 + OVERHEAD) * 8
 """Bits a second of RTP, SRTP, UDP and IP around 50 packets of sound."""
 
+COPIES_FROM = 200_000
+"""The total from which on sound may be sent with copies."""
+
 PICTURE_SHARE = 0.92
 """Of what pictures are given: the rest are headers and retransmissions."""
 
@@ -262,10 +266,17 @@ class Budget:
             self.cap *= GROWTH**passed
         self.cap = max(LOWEST, min(HIGHEST, self.cap))
 
-    def plan(self, now: float, pictures: bool) -> Plan:
-        """Divide what there is; `pictures`: whether there are any to send."""
+    def plan(self, now: float, pictures: bool, copies: bool = False) -> Plan:
+        """Divide what there is.
+
+        Args:
+            now: Seconds.
+            pictures: Whether there are any to send.
+            copies: Whether sound is sent with copies, two of each packet (RFC 2198).
+        """
         self._sound = self._choose_sound()
-        left = (self.total - self._sound - SOUND_HEADERS) * PICTURE_SHARE
+        sound = self._sound * (3 if copies else 1) + SOUND_HEADERS
+        left = (self.total - sound) * PICTURE_SHARE
         self._watch_width(now, pictures)
         if not pictures or self.narrow:
             self._step = None

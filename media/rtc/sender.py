@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiortc.rtcrtpparameters import RTCRtpSendParameters
 
+from media.audio.red import Redundancy
 from media.rtc import rtp
 from media.rtc.codec import CLOCK, Encoder
 from media.rtc.peer import Outgoing
@@ -85,10 +86,23 @@ class AudioSender(Sender):
     def __init__(self, outgoing: Outgoing) -> None:
         super().__init__(outgoing, 48_000)
         self._silent = True
+        self._red: int | None = None
+        self._copies: Redundancy | None = None
 
     def configure(self, parameters: RTCRtpSendParameters) -> None:
         """The other side takes sound, by these parameters."""
-        self.payload_type = parameters.codecs[0].payloadType
+        self.payload_type = parameters.codecs[0].payloadType or 0
+        for codec in parameters.codecs:
+            if codec.name == "red":
+                self._red = codec.payloadType
+                self._copies = Redundancy(self.payload_type)
+
+    def tune(self, loss: float) -> bool:
+        """Send copies if the share lost is large; whether they are sent."""
+        if self._copies is None:
+            return False
+        self._copies.tune(loss)
+        return self._copies.on
 
     def put(self, payload: bytes | None, timestamp: int) -> None:
         """Send a block of 20 ms; None: silence, of which nothing is sent (DTX).
@@ -100,8 +114,13 @@ class AudioSender(Sender):
             return
         self._timestamp = (self._origin + timestamp) & 0xFFFFFFFF
         self._sent = time.monotonic()
+        kind = self.payload_type
+        if self._copies is not None and self._red is not None:
+            copied = self._copies.wrap(payload, timestamp)
+            if self._copies.on:
+                kind, payload = self._red, copied
         packet = rtp.pack(
-            self.payload_type,
+            kind,
             self._silent,
             self._seq,
             self._timestamp,

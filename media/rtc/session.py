@@ -25,8 +25,9 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from media.audio.red import parse as parse_red
 from media.rtc.peer import Peer, Transport
-from media.rtc.rate import SEND_CLOCK, SOUND_CLOCK, Arrivals, Budget, Plan
+from media.rtc.rate import COPIES_FROM, SEND_CLOCK, SOUND_CLOCK, Arrivals, Budget, Plan
 from media.rtc.receiver import VideoReceiver
 from media.rtc.reception import Reception
 from media.rtc.rtp import Packet, parse, remb
@@ -113,6 +114,8 @@ class Session:
         self._budget = Budget()
         self._plan = Plan(48_000, None, False)
         self._time_id = 0
+        self._opus = 0
+        self._copying = False
         self._cname = secrets.token_hex(8).encode()
         self._reported = self._planned = self._tuned = self._heard_video = 0.0
         self._told = (48_000, 0.0)
@@ -181,7 +184,9 @@ class Session:
                     self._time_id = extension.id
             return
         for codec in parameters.codecs:
-            self._kinds[codec.payloadType or 0] = "audio"
+            kind = "red" if codec.name == "red" else "audio"
+            self._kinds[codec.payloadType or 0] = kind
+        self._opus = parameters.codecs[0].payloadType or 0
         if parameters.encodings:
             self._audio_ssrc = parameters.encodings[0].ssrc
 
@@ -193,8 +198,8 @@ class Session:
         if packet is None:
             return
         kind = self._kinds.get(packet.payload_type)
-        if kind == "audio":
-            self._take_audio(packet, now, len(data))
+        if kind in ("audio", "red"):
+            self._take_audio(packet, now, len(data), kind == "red")
         elif kind == "video":
             self._heard_video = now
             if packet.sent is not None:
@@ -202,7 +207,7 @@ class Session:
                 self._arrivals.add("video", sent, SEND_CLOCK, now, len(data))
             self._video_in.take(packet, now, self.flowing)
 
-    def _take_audio(self, packet: Packet, now: float, size: int) -> None:
+    def _take_audio(self, packet: Packet, now: float, size: int, red: bool) -> None:
         if self._audio_ssrc is None:
             self._audio_ssrc = packet.ssrc
         if packet.ssrc != self._audio_ssrc:
@@ -212,8 +217,20 @@ class Session:
         self._audio_in.add(packet.seq, packet.timestamp, now)
         sent = packet.timestamp / 48_000
         self._arrivals.add("audio", sent, SOUND_CLOCK, now, size)
-        if self.flowing:
+        if not self.flowing:
+            return
+        if not red:
             self._buffer.put(packet.seq, packet.timestamp, packet.payload, now)
+            return
+        taken = parse_red(packet.payload, self._opus)
+        if taken is not None:
+            payload, copies = taken
+            self._buffer.put(packet.seq, packet.timestamp, payload, now)
+            for copy in copies:
+                seq, timestamp = packet.seq - copy.back, packet.timestamp - copy.earlier
+                self._buffer.put_redundant(
+                    seq & 0xFFFF, timestamp & 0xFFFFFFFF, copy.payload
+                )
 
     def rtcp(self, data: bytes, now: float) -> None:
         """Take in reports and requests."""
@@ -334,7 +351,10 @@ class Session:
     def _apply(self, now: float) -> None:
         """Divide what the path carries between sound and pictures."""
         camera = self.camera and self.flowing and self._video.payload_type is not None
-        plan = self._budget.plan(now, camera)
+        # Copies are three times the bits: losses of a narrow path come from bits.
+        wide = self._budget.total >= COPIES_FROM and not self._plan.narrow
+        self._copying = self._audio.tune(self._lost_sound if wide else 0.0)
+        plan = self._budget.plan(now, camera, self._copying)
         self._video.step = plan.step
         if plan.narrow != self._plan.narrow:
             self._narrow(plan.narrow)

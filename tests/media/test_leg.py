@@ -116,6 +116,18 @@ async def test_a_peer_that_sends_no_sound_is_not_silent() -> None:
         assert a.qualities[-1].audio == ""
 
 
+async def test_copies_of_sound_are_sent_where_much_is_lost() -> None:
+    async with call() as (a, b):
+        await b.until(lambda: b.qualities)
+        before = b.qualities[-1].received
+        a.leg._session._lost_sound = 0.5  # as reports would say
+        await b.until(lambda: b.qualities[-1].received > 2 * before)
+        count = len(b.qualities)
+        await b.until(lambda: len(b.qualities) > count)
+        assert b.hears(a, 0.5)[0] > 0.8
+        assert a.leg._session._copying
+
+
 async def test_a_leg_that_nobody_answers_fails_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

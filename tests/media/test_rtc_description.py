@@ -34,6 +34,8 @@ OTHER = "a=fingerprint:sha-256 " + ":".join(["AB"] * 32)
 def test_ours_is_small_complete_and_passes() -> None:
     assert len(OFFER) < 4_000
     for needed in (
+        "a=rtpmap:63 red/48000/2",
+        "a=fmtp:63 96/96",
         "minptime=10;useinbandfec=1;usedtx=1",
         "a=rtpmap:96 opus/48000/2",
         "VP8/90000",
@@ -45,10 +47,12 @@ def test_ours_is_small_complete_and_passes() -> None:
     for unwanted in ("PCMU", "G722", "sha-512", "end-of-candidates"):
         assert unwanted not in OFFER
     assert OFFER.count("a=sendrecv") == 2
-    assert LINES.index("m=audio" and LINES[-1]) > 0
     read = description.read(OFFER, "bad_offer")
     assert read.kinds == ("audio", "video", "application")
     assert read.candidates
+    assert read.red == 63
+    without = OFFER.replace("red/48000", "rad/48000")
+    assert description.read(without, "bad_offer").red is None
     assert "a=candidate" not in read.text
 
 
