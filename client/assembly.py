@@ -198,6 +198,7 @@ class Assembly:
             self._workers.poke,
             self._broadcast.publish,
             lambda: self.presence.choice.state == "dnd",
+            lambda: self._sync.hurry(),
         )
         """Calls: what rings and runs here, and what is done with it."""
         self._sync = Sync(

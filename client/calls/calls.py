@@ -55,6 +55,7 @@ class Calls(Works):
                 return self._shown(call)
         self._check_free("call")
         self._servers.want()
+        self._hurry()
         id = secrets.token_hex(16)
         self._do(self._machine.start(id, room, [account], video, self._now()))
         return self._shown(self._get(id))

@@ -109,7 +109,7 @@ class Machine(Steps):
         """
         for fact in changed.values():
             self._learn(fact, now)
-        call = self.calls.get(heard.call)
+        call = self._in_room(heard.call, heard.room)
         others = heard.account != self._account
         match heard.body:
             case CallInvite(offer=offer):
@@ -204,16 +204,16 @@ class Machine(Steps):
 
     def trouble(self, event: Trouble) -> list[Want]:
         """A device is missing, or is there again."""
+        self.missing.pop(event.kind, None)
+        if event.text:
+            self.missing[event.kind] = event.text
         for call in self.calls.values():
-            if not call.incoming:
-                call.trouble.pop(event.kind, None)
-                if event.text:
-                    call.trouble[event.kind] = event.text
-                self._show(call)
+            self._show(call)
         return self._wants()
 
     def exited(self, event: Exited, now: int) -> list[Want]:
         """The media process is gone, and all legs with it."""
+        self.missing.clear()
         for call in list(self.calls.values()):
             call.restarts += 1
             for link in call.links.values():
@@ -276,8 +276,13 @@ class Machine(Steps):
 
     # --- how: the log -------------------------------------------------------------
 
+    def _in_room(self, id: str, room: LogId) -> Ongoing | None:
+        """A call by its id, if this room is the one that may speak of it."""
+        call = self.calls.get(id)
+        return None if call is None or call.room != room else call
+
     def _learn(self, fact: Fact, now: int) -> None:
-        call = self.calls.get(fact.id)
+        call = self._in_room(fact.id, fact.room)
         if fact.over:
             self._owed.pop(fact.id, None)
             if call is not None:
@@ -327,7 +332,7 @@ class Machine(Steps):
             self._finish(call, fact.over, detail, now)
 
     def _invited(self, fact: Fact, offer: str, age: int, quiet: bool, now: int) -> None:
-        if self._account not in fact.invited:
+        if self._account not in fact.invited or fact.id in self.calls:
             return
         for mine in self.calls.values():
             if mine.asking and mine.room == fact.room and not mine.read:
@@ -393,6 +398,7 @@ class Machine(Steps):
                 self._out += link.stands(attempt, now)
                 call.lost_since = None
                 call.connected_at = call.connected_at or now
+                call.detail = ""
             case "silent":
                 attempt.connected, attempt.silent = False, True
                 self._lose(call, link, now)

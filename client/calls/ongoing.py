@@ -75,8 +75,6 @@ class Ongoing:
     muted: bool = False
     held: bool = False
     camera: str = ""
-    trouble: dict[str, str] = field(default_factory=dict)
-    """Sentences by kind of device."""
     end: CallEnd = ""
     detail: str = ""
 

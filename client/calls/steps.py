@@ -55,6 +55,8 @@ class Steps:
         """Those that ring or run, by the id that the log has for them."""
         self.ended: deque[Ongoing] = deque(maxlen=KEPT)
         """Those that are over, the newest last."""
+        self.missing: dict[str, str] = {}
+        """A sentence for each kind of device that is missing."""
         self._left: deque[str] = deque(maxlen=KEPT)
         """Calls of which this device said that it left them."""
         self._owed: dict[str, tuple[int, Say]] = {}
@@ -183,6 +185,8 @@ class Steps:
             self._parting = (tone, now + lasts)
         call.stage, call.end, call.detail = Stage.ENDED, end, detail
         self.ended.append(call)
+        if not self.calls:
+            self.missing.clear()
         self._show(call)
 
     # --- what is wanted -----------------------------------------------------------

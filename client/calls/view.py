@@ -11,19 +11,25 @@ __all__ = ["view_of"]
 
 
 def view_of(
-    call: Ongoing, trust: Mapping[str, Trust], wall: Callable[[int], int]
+    call: Ongoing,
+    me: str,
+    trust: Mapping[str, Trust],
+    trouble: Mapping[str, str],
+    wall: Callable[[int], int],
 ) -> Call:
     """What `call` is now.
 
     Args:
+        me: our account.
         trust: what is known of people's keys.
+        trouble: what is missing here, by kind.
         wall: turns the machine's time into milliseconds since 1970.
     """
     return Call(
         id=call.shown,
         room=call.room,
         own=call.own,
-        account=account_of(call.caller),
+        account=me if call.own else account_of(call.caller),
         video=call.video,
         state=_state(call),
         began=call.began or wall(call.since),
@@ -34,7 +40,7 @@ def view_of(
         camera=call.camera,
         end=call.end,
         detail=call.detail,
-        trouble=tuple(call.trouble.values()),
+        trouble=() if call.end else tuple(trouble.values()),
     )
 
 

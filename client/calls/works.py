@@ -81,9 +81,11 @@ class Works:
         poke: Callable[[LogId], None],
         publish: Callable[[Sequence[Event]], None],
         is_quiet: Callable[[], bool],
+        hurry: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_quiet`: whether no call may make a sound now (do not disturb)."""
+        """`is_quiet`: whether no call may make a sound now (do not disturb);
+        `hurry`: tries to reach the node now."""
         self._store = store
         self._me = str(me.device)
         self._account = str(me.account)
@@ -91,6 +93,7 @@ class Works:
         self._poke = poke
         self._publish = publish
         self._is_quiet = is_quiet
+        self._hurry = hurry
         self._monotonic = monotonic
         self._ledger = Ledger(me, letters, clock)
         self._machine = Machine(self._me)
@@ -322,14 +325,20 @@ class Works:
 
     def _restore(self, id: str) -> None:
         """Do with a new media process what was done with the one before."""
-        call, media = self._find(id), self._stage.media
+        call = self._find(id)
         if call is not None:
-            for work in (
-                media.set_muted(call.muted),
-                media.set_held(call.held),
-                media.set_camera(call.camera),
-            ):
-                self._stage.later("rest", _quietly(work))
+            self._stage.later("rest", self._set_again(call, self._stage.media))
+
+    async def _set_again(self, call: Ongoing, media: MediaPort) -> None:
+        await _quietly(media.set_muted(call.muted))
+        await _quietly(media.set_held(call.held))
+        try:
+            if call.camera:
+                await media.set_camera(call.camera)
+        except MediaError as error:
+            logger.info("the camera is off: %s", error.code)
+            call.camera = ""
+            self._tell(call)
 
     def _tell(self, call: Ongoing) -> None:
         if call.end and not self._machine.occupied:
@@ -358,7 +367,8 @@ class Works:
         return None
 
     def _shown(self, call: Ongoing) -> Call:
-        return view_of(call, self._trust, self._wall)
+        trouble = self._machine.missing
+        return view_of(call, self._account, self._trust, trouble, self._wall)
 
     def _wall(self, time: int) -> int:
         return self._clock.now_ms() - (self._now() - time)

@@ -353,12 +353,16 @@ async def test_without_sound_people_can_still_talk_and_decline(town: Town) -> No
 
 async def test_a_media_process_that_dies_is_started_again(town: Town) -> None:
     alice, bob, room = await town.pair()
-    await running(alice, bob, room)
+    id = (await running(alice, bob, room)).id
+    await alice.client.calls.set_muted(id, True)
+    await alice.client.calls.set_camera(id, "cam")
     for _ in range(2):
+        alice.media.muted, alice.media.camera = False, ""
         alice.media.crash()
         await alice.sees("reconnecting")
         await alice.sees("running")
         await bob.sees("running")
+        assert alice.media.muted and alice.media.camera == "cam"
     alice.media.crash()
     await alice.sees("failed")
     assert "missing" in (await bob.sees("failed")).detail

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.calls.ongoing import Stage
-from client.calls.record import RING
-from client.content.calling import LINES_MAX, CallAnswer, CallCandidates
-from media.port import Candidates
-from tests.client.call_world import Device, World
+from client.calls.record import RING, Heard
+from client.content.calling import LINES_MAX, CallAnswer, CallCandidates, CallEnd
+from client.model import MessageId
+from media.port import Candidates, Trouble
+from protocol.log import LogId
+from tests.client.call_world import HUB, Device, World
 from tests.helpers.fuzz import LONG
 
 NAMES = ["alice@a/1", "alice@a/2", "bob@b/1", "bob@b/2"]
@@ -259,3 +262,34 @@ def test_candidates_are_told_when_they_may_be_and_are_bounded() -> None:
     told = [s.body for s in bob.outbox if isinstance(s.body, CallCandidates)]
     assert sum(len(body.lines) for body in told) == 4 * LINES_MAX
     assert isinstance(bob.outbox[0].body, CallAnswer)
+
+
+def test_another_room_says_nothing_of_a_call() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    bob.accept()
+    town.settle()
+    assert alice.call is not None
+    end = CallEnd(bytes.fromhex(alice.call.id), "hung_up")
+    elsewhere = LogId("another")
+    heard = Heard(elsewhere, 1, HUB + town.now, bob.name, MessageId("-"), end)
+    fact = msgspec.structs.replace(
+        alice.facts[alice.call.id], room=elsewhere, over="hung_up"
+    )
+    for changed in ({}, {fact.id: fact}):
+        assert not alice.machine.read(heard, changed, 0, town.now)
+    town.agree()
+
+
+def test_what_is_missing_is_known_from_the_first_ring_on() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    gone = Trouble("speaker", "no_device", "There is no speaker: plug one in.")
+    bob.do(bob.machine.trouble(gone))
+    bob.accept()
+    town.settle()
+    assert list(bob.machine.missing.values()) == [gone.text]
+    bob.do(bob.machine.trouble(Trouble("speaker", "", "")))
+    assert not bob.machine.missing
