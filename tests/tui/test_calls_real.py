@@ -57,6 +57,14 @@ def test_a_call_with_pictures_between_two_terminals(
         left.wait("declined.").press("escape")
         left.wait("it was declined.")
 
+        # Missed: it offers to call back, and whoever looks at it has read it.
+        left.write(F9)
+        right.wait("F9 answer", 40)
+        left.write(F10)
+        left.wait("You hung up before").press("escape")
+        right.wait("Missed call from").wait("F9 call back")
+        right.wait(lambda text: "1 unread" not in text)
+
         # Answered: sound both ways, then pictures both ways.
         left.write(F9)
         right.wait("F9 answer", 40)

@@ -243,8 +243,10 @@ async def test_the_end_while_the_devices_are_open(
         await sight.sees("The way was lost: check your network.")
         await sight.press("m", "h", "c", "s", "p", "space")
         assert calls(client) == []
-        await sight.press("escape")
+        await sight.press("f10")
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+        assert calls(client) == []
+        await sight.misses("The way was lost")
 
 
 async def test_what_is_missing_stays_to_be_read(

@@ -153,6 +153,8 @@ class Calling(Care):
         elif book.ended is not None:
             book.ended = None
             self._draw_calls()
+            if isinstance(self.app.screen, CallScreen):
+                self.app.screen.action_leave()
 
     def start_call(self, *, video: bool) -> None:
         """Call the other one of the open chat."""
