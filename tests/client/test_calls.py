@@ -451,7 +451,10 @@ async def test_settings_stay_on_this_device(town: Town) -> None:
 
 async def test_no_description_stands_on_a_disk(town: Town) -> None:
     alice, bob, room = await town.pair()
+    await bob.client.calls.set_relay_only(True)
     await running(alice, bob, room)
+    (hers,), (his,) = alice.media.connected, bob.media.connected
+    assert his.ice.relay_only and not hers.ice.relay_only
     await alice.hangs_up()
     await bob.sees("hung_up")
     await bob.line(room)
