@@ -34,6 +34,9 @@ MAX_PARTS = 1_024
 MAX_GAP = 512
 """Packets missing at once; beyond that a key frame is cheaper."""
 
+MAX_BEHIND = 30
+"""Packets in a row that may be too late; beyond that it is us who are ahead."""
+
 KEPT = 64
 """Packets kept while waiting for a key frame: its first may come out of order."""
 
@@ -79,6 +82,8 @@ class Assembler:
         self._key: int | None = None
         """Where the newest key frame begins that came."""
         self._highest: int | None = None
+        self._behind = 0
+        """Packets in a row that came too late."""
         self._asked_key = float("-inf")
         self._came = float("-inf")
 
@@ -88,7 +93,14 @@ class Assembler:
         if self._highest is None or abs(number - self._highest) > MAX_GAP:
             self._forget()
             self._highest = number - 1
-        if number in self._parts or (self._next is not None and number < self._next):
+        if self._next is not None and number < self._next:
+            self._behind += 1
+            if self._behind > MAX_BEHIND:  # the number ahead was nonsense
+                self.lose()
+                self._highest = None
+            return []
+        self._behind = 0
+        if number in self._parts:
             return []
         for gap in range(self._highest + 1, number):
             self._missing[gap] = Missing(now)

@@ -19,6 +19,7 @@ __all__ = [
     "OVERHEAD",
     "SEND_CLOCK",
     "SOUND_CLOCK",
+    "SOUND_HEADERS",
     "STEPS",
     "Arrivals",
     "Budget",

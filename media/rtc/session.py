@@ -27,7 +27,15 @@ from aiortc.rtp import (
 
 from media.audio.red import parse as parse_red
 from media.rtc.peer import Peer, Transport
-from media.rtc.rate import COPIES_FROM, SEND_CLOCK, SOUND_CLOCK, Arrivals, Budget, Plan
+from media.rtc.rate import (
+    COPIES_FROM,
+    SEND_CLOCK,
+    SOUND_CLOCK,
+    SOUND_HEADERS,
+    Arrivals,
+    Budget,
+    Plan,
+)
 from media.rtc.receiver import VideoReceiver
 from media.rtc.reception import Reception
 from media.rtc.rtp import Packet, parse, remb
@@ -61,6 +69,9 @@ REPORTED = 1.0
 
 NTP = 2_208_988_800
 """Seconds from 1900 to 1970."""
+
+UNUSED = 1.2
+"""Times what we send: a browser's estimate above that was not tried out."""
 
 TUNE_EVERY = 2.0
 """Seconds between two changes of the sound's rate, unless it falls."""
@@ -116,6 +127,8 @@ class Session:
         self._time_id = 0
         self._opus = 0
         self._copying = False
+        self._video_at = self._video_rate = 0.0
+        self._video_bits = 0
         self._cname = secrets.token_hex(8).encode()
         self._reported = self._planned = self._tuned = self._heard_video = 0.0
         self._told = (48_000, 0.0)
@@ -258,10 +271,20 @@ class Session:
                 stream.reported = now
 
     def _take_remb(self, fci: bytes) -> None:
+        """What may come. Ours names both streams and is about all of them.
+
+        A browser's names pictures, and is never more than half as much again as what
+        came of them: then it says nothing but that we sent little.
+        """
         bitrate, ssrcs = unpack_remb_fci(fci)
-        if self._video.ssrc in ssrcs or self._audio.ssrc in ssrcs:
+        if self._audio.ssrc in ssrcs:
             self._budget.remb = max(1, bitrate)
-            self._planned = 0.0  # look at once: it may be much less
+        elif self._video.ssrc in ssrcs:
+            if bitrate > self._video_rate * UNUSED:
+                self._budget.remb = None
+            else:
+                self._budget.remb = bitrate + self._plan.sound + SOUND_HEADERS
+        self._planned = 0.0  # look at once: it may be much less
 
     def _take_reports(self, reports: list[RtcpReceiverInfo], now: float) -> None:
         """What the other side got of ours: round trip and losses."""
@@ -350,6 +373,10 @@ class Session:
 
     def _apply(self, now: float) -> None:
         """Divide what the path carries between sound and pictures."""
+        if now - self._video_at >= 1.0:
+            bits, passed = self._video.bits, now - self._video_at
+            self._video_rate = max(0.0, bits - self._video_bits) / passed
+            self._video_at, self._video_bits = now, bits
         camera = self.camera and self.flowing and self._video.payload_type is not None
         # Copies are three times the bits: losses of a narrow path come from bits.
         wide = self._budget.total >= COPIES_FROM and not self._plan.narrow

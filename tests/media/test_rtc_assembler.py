@@ -134,6 +134,14 @@ def test_twice_and_too_late_change_nothing() -> None:
     assert feed(assembler, packets + packets, 0.0) == [whole(n) for n in range(3)]
 
 
+def test_nonsense_ahead_is_forgotten() -> None:
+    assembler = Assembler()
+    nonsense = [(1400, Part(0, True, True, b"x"))]
+    shown = feed(assembler, parts(2) + nonsense + parts(20, at=1006, keys=(15,)), 0.0)
+    assert shown[:3] == [whole(0), whole(1), b"x"]
+    assert shown[-1] == whole(19)
+
+
 @pytest.mark.fuzz
 @fuzzing
 @given(st.integers(0, 2**32))
