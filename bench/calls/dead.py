@@ -1,0 +1,88 @@
+"""A peer that died, and servers that do not answer.
+
+The peer's media process is killed (SIGKILL); what counts is the time until the other
+engine is told. Servers that do not answer are sockets of this machine that read nothing:
+a STUN server, and TURN servers over udp and tcp. With them and without them: how long a
+description takes, and a call from its offer until both sides are connected.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.calls.pair import LEG, pair
+from bench.calls.process import environment
+from bench.calls.report import Result, middle
+from media.port import Ice, IceServer
+
+__all__ = ["run"]
+
+TALKED = 2.0
+"""Seconds of the call before the peer dies."""
+
+
+def run(folder: Path, rounds: int) -> list[Result]:
+    """`rounds` calls of each kind, or more where one is short."""
+    with environment({"TELEX_AUDIO": "null"}):
+        return asyncio.run(_peer(rounds)) + asyncio.run(_servers(rounds + 2))
+
+
+async def _peer(rounds: int) -> list[Result]:
+    seconds = []
+    for _ in range(rounds):
+        async with pair() as two:
+            await two.call()
+            await asyncio.sleep(TALKED)
+            died = time.monotonic()
+            os.kill(two.b.pid, signal.SIGKILL)
+            seconds.append(await two.a.state("silent", died) - died)
+    return [middle("dead_peer_shown", seconds, "s")]
+
+
+async def _servers(rounds: int) -> list[Result]:
+    offers: dict[str, list[float]] = {"no_servers": [], "dead_servers": []}
+    setups: dict[str, list[float]] = {"no_servers": [], "dead_servers": []}
+    with _holes() as dead:
+        async with pair() as two:
+            await two.call()
+            await two.hang_up()
+            for _ in range(rounds):
+                for name, ice in (("no_servers", Ice()), ("dead_servers", dead)):
+                    begun = time.monotonic()
+                    await two.a.media.offer(LEG, ice)
+                    offers[name].append(1000 * (time.monotonic() - begun))
+                    await two.a.media.close(LEG)
+                    setups[name].append(1000 * await two.call(ice=ice))
+                    await two.hang_up()
+    return [
+        *(middle(f"offer_{name}", ms, "ms") for name, ms in offers.items()),
+        *(middle(f"connected_{name}", ms, "ms") for name, ms in setups.items()),
+    ]
+
+
+@contextmanager
+def _holes() -> Iterator[Ice]:
+    """Servers that take what they are sent and never answer."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
+    ):
+        for one in (datagrams, stream):
+            one.bind(("127.0.0.1", 0))
+        stream.listen()
+        udp, tcp = (f"127.0.0.1:{one.getsockname()[1]}" for one in (datagrams, stream))
+        yield Ice(
+            (
+                IceServer((f"stun:{udp}",)),
+                IceServer(
+                    (f"turn:{udp}?transport=udp", f"turn:{tcp}?transport=tcp"),
+                    "user",
+                    "password",
+                ),
+            )
+        )
