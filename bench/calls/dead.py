@@ -1,9 +1,9 @@
 """A peer that died, and servers that do not answer.
 
 The peer's media process is killed (SIGKILL); what counts is the time until the other
-engine is told. Servers that do not answer are sockets of this machine that read nothing:
-a STUN server, and TURN servers over udp and tcp. With them and without them: how long a
-description takes, and a call from its offer until both sides are connected.
+engine is told. Servers that do not answer are sockets of this machine that take
+what comes: a STUN server, and TURN servers over udp and tcp. With them and without: how
+long a description takes, and a call from its offer until both sides are connected.
 """
 
 import asyncio
@@ -68,14 +68,19 @@ async def _servers(rounds: int) -> list[Result]:
 @contextmanager
 def _holes() -> Iterator[Ice]:
     """Servers that take what they are sent and never answer."""
+    from media.rtc.ice import addresses
+
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
         socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
     ):
+        # As a leg does: from an address of ours there is a way to itself.
+        host = next(one for one in addresses() if ":" not in one)
         for one in (datagrams, stream):
-            one.bind(("127.0.0.1", 0))
+            one.bind((host, 0))
+            one.setblocking(False)
         stream.listen()
-        udp, tcp = (f"127.0.0.1:{one.getsockname()[1]}" for one in (datagrams, stream))
+        udp, tcp = (f"{host}:{one.getsockname()[1]}" for one in (datagrams, stream))
         yield Ice(
             (
                 IceServer((f"stun:{udp}",)),
@@ -86,3 +91,8 @@ def _holes() -> Iterator[Ice]:
                 ),
             )
         )
+        try:
+            datagrams.recv(2048)
+            stream.accept()[0].close()
+        except BlockingIOError:
+            raise RuntimeError("the dead servers were not asked") from None
