@@ -1,9 +1,10 @@
 """How a voice sounds on a network that loses packets, and how late it is.
 
 Two media processes, a voice (espeak-ng) at both ends, a relay between them: 8 s clean,
-12 s with loss, 9 s clean again. Both directions are judged. PESQ compares what was said
-in a phase with what came out; delays are relative to the clean phase of the same call,
-where the voice in the file of the speaker is found again in the file of the microphone.
+12 s with loss, 9 s clean again; a call over each network at the same time. Both
+directions are judged. PESQ compares what was said in a phase with what came out; delays
+are relative to the clean phase of the same call, where the voice in the speaker's file
+is found again in the microphone's.
 """
 
 import asyncio
@@ -40,8 +41,29 @@ WARM, CLEAN, LOSSY, RECOVERING, AFTER = 2.5, 8.0, 12.0, 5.0, 4.0
 PIECE = 2.0
 """Seconds that are looked for at a time."""
 
+NEAR = RATE
+"""Samples around the usual delay in which a piece is looked for."""
+
 ALIKE = 0.4
 """Below, a piece was not found: there is a pause in it."""
+
+
+@dataclass
+class Heard:
+    """One direction of one call."""
+
+    said: "Samples"
+    """The microphone's file, which is played again and again."""
+    out: "Samples"
+    """The speaker's file."""
+    marks: list[float]
+    """Where the phases begin and the loss ends: seconds in the speaker's file."""
+
+    @property
+    def sent(self) -> "Samples":
+        import numpy as np
+
+        return np.concatenate((self.said, self.said))
 
 
 @dataclass
@@ -74,8 +96,9 @@ async def _measure(
 ) -> list[Result]:
     found: dict[str, list[Judged]] = {name: [] for name in NETWORKS}
     for number in range(rounds):
-        for name, network in NETWORKS.items():
-            found[name] += await _call(folder, voices, network, number, judged)
+        at_once = (_call(folder, name, voices, number) for name in NETWORKS)
+        for name, heard in zip(NETWORKS, await asyncio.gather(*at_once), strict=True):
+            found[name] += [_judge(one, judged) for one in heard]
     results: list[Result] = []
     if judged:
         clean = [one.clean for calls in found.values() for one in calls]
@@ -90,12 +113,10 @@ async def _measure(
     return results
 
 
-async def _call(
-    folder: Path, voices: list[Path], network: Network, seed: int, judged: bool
-) -> list[Judged]:
-    """One call, judged at both ends."""
+async def _call(folder: Path, name: str, voices: list[Path], seed: int) -> list[Heard]:
+    """One call: what came out at both ends."""
     relay = Relay(Network(delay=DELAY), seed=seed + 1)
-    ears = [folder / "a-hears.wav", folder / "b-hears.wav"]
+    ears = [folder / f"{end}-{name}.wav" for end in "ab"]
     try:
         async with pair() as two:
             for side, voice, ear in zip(two.sides, voices, ears, strict=True):
@@ -105,7 +126,7 @@ async def _call(
             marks = [time.monotonic()]
             await asyncio.sleep(CLEAN)
             marks.append(time.monotonic())
-            relay.set(network)
+            relay.set(NETWORKS[name])
             await asyncio.sleep(LOSSY)
             marks.append(time.monotonic())
             relay.set(Network(delay=DELAY))
@@ -115,46 +136,51 @@ async def _call(
     finally:
         relay.close()
     return [
-        await asyncio.to_thread(_judge, said, ear, [m - start for m in marks], judged)
+        Heard(read(said), read(ear), [mark - start for mark in marks])
         for said, ear, start in zip(reversed(voices), ears, starts, strict=True)
     ]
 
 
-def _judge(said: Path, ear: Path, marks: list[float], judged: bool) -> Judged:
-    """What came of the phases: `marks` are seconds in the file of the speaker."""
-    import numpy as np
-
-    once, heard = read(said), read(ear)
-    sent = np.concatenate((once, once))
-    clean, lossy, end = marks
-    before = _delays(sent, heard, clean, lossy)
-    during = _delays(sent, heard, lossy, end)
-    after = _delays(sent, heard, end + RECOVERING, end + RECOVERING + AFTER)
-    usual = median(before)
+def _judge(heard: Heard, judged: bool) -> Judged:
+    """What came of the phases."""
+    clean, lossy, end = heard.marks
+    usual = _find(heard, clean, lossy)
+    before = median(_delays(heard, usual, clean, lossy))
+    during = median(_delays(heard, usual, lossy, end))
+    after = median(_delays(heard, usual, end + RECOVERING, end + RECOVERING + AFTER))
     return Judged(
-        _pesq(sent, heard, clean, lossy) if judged else 0.0,
-        _pesq(sent, heard, lossy, end) if judged else 0.0,
-        1000 * (median(during) - usual),
-        1000 * (median(after) - usual),
+        _pesq(heard, usual, clean, lossy) if judged else 0.0,
+        _pesq(heard, usual, lossy, end) if judged else 0.0,
+        1000 * (during - before),
+        1000 * (after - before),
     )
 
 
-def _delays(sent: "Samples", heard: "Samples", start: float, end: float) -> list[float]:
-    """Seconds from where a piece lies in the one file to where it lies in the other."""
+def _find(heard: Heard, start: float, end: float) -> int:
+    """By how many samples what was heard lies behind what was said, about."""
+    piece = heard.out[round(start * RATE) : round(end * RATE)]
+    place, _ = lag(heard.sent, piece)
+    return round(start * RATE) - place
+
+
+def _delays(heard: Heard, usual: int, start: float, end: float) -> list[float]:
+    """Seconds by which pieces lie behind; near the usual ones."""
     found: list[float] = []
     at = start
     while at + PIECE <= end:
-        piece = heard[round(at * RATE) : round((at + PIECE) * RATE)]
-        place, alike = lag(sent, piece)
+        begin = round(at * RATE)
+        piece = heard.out[begin : begin + round(PIECE * RATE)]
+        near = max(0, begin - usual - NEAR)
+        place, alike = lag(heard.sent[near : near + piece.size + 2 * NEAR], piece)
         if alike > ALIKE:
-            found.append(at - place / RATE)
+            found.append((begin - near - place) / RATE)
         at += PIECE / 2
     if not found:
         raise RuntimeError("nothing of what was said was found in what was heard")
     return found
 
 
-def _pesq(sent: "Samples", heard: "Samples", start: float, end: float) -> float:
-    piece = heard[round(start * RATE) : round(end * RATE)]
-    place, _ = lag(sent, piece)
-    return pesq(sent[place : place + piece.size], piece)
+def _pesq(heard: Heard, usual: int, start: float, end: float) -> float:
+    begin, count = round(start * RATE), round((end - start) * RATE)
+    place = max(0, begin - usual)
+    return pesq(heard.sent[place : place + count], heard.out[begin : begin + count])
