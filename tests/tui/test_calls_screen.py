@@ -249,6 +249,30 @@ async def test_the_end_while_the_devices_are_open(
         await sight.misses("The way was lost")
 
 
+async def test_the_end_leaves_the_panel_over_it_open(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.call.CLOSE_SECONDS", 0.05)
+    over = CallScreen._over
+    tried: list[int] = []
+
+    def count(screen: CallScreen) -> None:
+        over(screen)
+        tried.append(1)
+
+    monkeypatch.setattr(CallScreen, "_over", count)
+    direct(client)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        call = await opened(sight, client)
+        await sight.press("d")
+        await sight.sees("Sound and picture")
+        client.calls.end(call, "hung_up")
+        await sight.until(lambda: len(tried) > 1)
+        await sight.sees("Sound and picture")
+        await sight.press("escape")
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+
+
 async def test_what_is_missing_stays_to_be_read(
     client: FakeClient, tmp_path: Path
 ) -> None:

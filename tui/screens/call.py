@@ -325,7 +325,10 @@ class CallScreen(Screen[None]):
     def _draw_quality(self, call: Call) -> None:
         line = self.query_one("#call-quality", Static)
         known = [leg.quality for leg in call.legs if leg.quality is not None]
-        line.display = bool(known) and call.state in ("running", "reconnecting")
+        # On hold nothing is sent, and what is missing is not lost.
+        still = call.held or any(leg.held for leg in call.legs)
+        live = call.state in ("running", "reconnecting") and not still
+        line.display = bool(known) and live
         if known:
             parts = quality_parts(known[0], self.size.width - 2)
             line.update(Content(" · ".join(parts)), layout=False)
@@ -350,8 +353,13 @@ class CallScreen(Screen[None]):
         """The call ended a while ago."""
         self._leaving = None
         call = self._desk.book.active or self._desk.book.incoming
-        if call is None and self.is_current:
+        if call is None and self._on_top:
             self.dismiss(None)
+
+    @property
+    def _on_top(self) -> bool:
+        # `is_current` holds below a panel too, and what goes would be the panel.
+        return self.app.screen is self
 
     def on_screen_resume(self) -> None:
         """A panel over the call was closed; the call may be over by now."""
@@ -456,7 +464,7 @@ class CallScreen(Screen[None]):
 
     def action_leave(self) -> None:
         """Back to the chat; the call goes on."""
-        if self.is_current:
+        if self._on_top:
             self.dismiss(None)
 
 

@@ -96,7 +96,8 @@ class CallBar(Static):
         ]
         for word, colour in marks(call, push=desk.push, screen=desk.sharing(call)):
             parts += [" · ", (word, colour)]
-        known = [leg.quality for leg in call.legs if leg.quality is not None]
+        legs = [] if call.held else [leg for leg in call.legs if not leg.held]
+        known = [leg.quality for leg in legs if leg.quality is not None]
         if known and call.state == "running":
             worst = max((grade(one) for one in known), key=list(GRADES).index)
             parts += [" · ", (say(f"call.quality.{worst}"), GRADES[worst])]
