@@ -240,7 +240,8 @@ class MediaPort(Protocol):
     async def answer(self, leg: str, ice: Ice, offer: str) -> str:
         """Make a leg for somebody's offer and describe our side of it.
 
-        It connects already, so that sound flows as soon as it is opened.
+        Nothing is sent to whoever offers before `open`: their first packet from us
+        would tell them where we are.
         """
 
     async def accept(self, leg: str, answer: str) -> None:
@@ -250,7 +251,10 @@ class MediaPort(Protocol):
         """Take in more ways to reach the other side; bad ones are passed over."""
 
     async def open(self, leg: str) -> None:
-        """Let sound and picture flow both ways: the call was accepted."""
+        """Let sound and picture flow both ways: the call was accepted.
+
+        A leg that answers connects now.
+        """
 
     async def close(self, leg: str) -> None:
         """End a leg, with a `bye` to the other side; unknown ones are no error."""

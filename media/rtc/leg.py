@@ -1,9 +1,10 @@
 """A leg: the connection to one other device, from its description to its end.
 
-It connects as soon as both descriptions are known, and no sound or picture flows
-either way before `open`. Whoever answers is the one whose key stands in the
-description, or the leg is refused. It does not end because it is silent: that is for
-the engine to say.
+Who offers connects as soon as it has an answer. Who answers does so at `open`: until
+the person has accepted, nothing is sent to the caller, who would learn their address
+from the first packet. No sound or picture flows either way before `open`. Whoever
+answers is the one whose key stands in the description, or the leg is refused. It does
+not end because it is silent: that is for the engine to say.
 """
 
 import asyncio
@@ -104,6 +105,8 @@ class Leg:
         self._peer = Peer(self._gatherer.configure(), self._session)
         self._channel: RTCDataChannel | None = None
         self._candidates = 0
+        self._kept: list[str] | None = None
+        """The caller's candidates, until the call is accepted."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = False
         self._closing = self._leaving = False
@@ -122,12 +125,13 @@ class Leg:
         return description.clean(self._peer.localDescription.sdp)
 
     async def answer(self, sdp: str) -> str:
-        """Take an offer and describe our side of it; connecting begins.
+        """Take an offer and describe our side of it; `open` connects.
 
         Raises:
             MediaError: `bad_offer`: it cannot be used.
         """
         theirs = description.read(sdp, "bad_offer")
+        self._kept = None if self._opened else []
         self._prepare(theirs.kinds)
         await self._take(theirs, "offer")
         await self._describe()
@@ -189,6 +193,9 @@ class Leg:
 
     def add_candidates(self, lines: Sequence[str]) -> None:
         """Take in ways to reach the other side; bad ones are passed over."""
+        if self._kept is not None:
+            self._kept += lines[: MAX_CANDIDATES - len(self._kept)]
+            return
         for line in lines:
             candidate = description.read_candidate(line)
             if candidate is not None and self._candidates < MAX_CANDIDATES:
@@ -203,8 +210,9 @@ class Leg:
 
     def open(self) -> None:
         """Let sound and pictures flow both ways."""
-        self._opened = True
-        self._session.open = True
+        self._opened = self._session.open = True
+        kept, self._kept = self._kept, None
+        self.add_candidates(kept or ())
         self._start_deadline()
         self._session.replan()
 

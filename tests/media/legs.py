@@ -165,7 +165,10 @@ class Side:
 async def call(
     relay: Relay | None = None, opened: bool = True, sound: Pcm | None = None
 ) -> AsyncIterator[tuple[Side, Side]]:
-    """Two sides that are connected, speak and listen."""
+    """Two sides that are connected, speak and listen.
+
+    `opened`: False: a, who offers, is not open; b must be, or nothing connects.
+    """
     voice = speech(6) if sound is None else sound
     a, b = Side("a", voice), Side("b", voice[::-1].copy())
     try:
@@ -174,7 +177,7 @@ async def call(
         await a.leg.accept(relay.rewrite("b", answer) if relay else answer)
         if opened:
             a.leg.open()
-            b.leg.open()
+        b.leg.open()
         a.start()
         b.start()
         await a.until(lambda: "connected" in a.states)

@@ -51,7 +51,9 @@ class Side:
             case "offer":
                 return {"sdp": await self.leg.offer()}
             case "answer":
-                return {"sdp": await self.leg.answer(command["sdp"])}
+                answer = await self.leg.answer(command["sdp"])
+                self.leg.open()
+                return {"sdp": answer}
             case "accept":
                 await self.leg.accept(command["sdp"])
             case "add":

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import time
 
@@ -52,7 +53,6 @@ async def test_sound_and_pictures_arrive_as_they_were_sent() -> None:
 async def test_nothing_flows_before_it_is_opened() -> None:
     async with call(opened=False) as (a, b):
         a.leg.tell(False, False, True, False)
-        b.leg.open()  # one side alone hears nothing yet, as the other sends nothing
         await a.until(lambda: a.qualities)
         await b.until(lambda: len(b.qualities) > 1)
         assert not b.shown
@@ -62,6 +62,30 @@ async def test_nothing_flows_before_it_is_opened() -> None:
         a.leg.open()
         await b.until(lambda: len(b.shown) > 5 and len(b.qualities) > 2)
         assert b.hears(a, 0.5)[0] > 0.8
+
+
+async def test_who_calls_does_not_learn_where_we_are_before_we_accept() -> None:
+    """A packet from us would tell: none comes while it only rings."""
+    a, b = Side("a", speech(1)), Side("b", speech(1))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind(("127.0.0.1", 0))
+        ear.setblocking(False)
+        here = f"candidate:1 1 udp 2130706431 127.0.0.1 {ear.getsockname()[1]} typ host"
+        loop = asyncio.get_running_loop()
+        try:
+            lines = (await a.leg.offer()).splitlines()
+            offer = [line for line in lines if not line.startswith("a=candidate")]
+            at = next(i for i, line in enumerate(offer) if line.startswith("a=mid"))
+            offer.insert(at, f"a={here}")
+            await b.leg.answer("\r\n".join(offer) + "\r\n")
+            b.leg.add_candidates([here])
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(loop.sock_recv(ear, 2048), 1.0)
+            b.leg.open()
+            check = await asyncio.wait_for(loop.sock_recv(ear, 2048), 20)
+            assert check[4:8] == bytes.fromhex("2112a442")  # STUN (RFC 8489)
+        finally:
+            await asyncio.gather(a.close(False), b.close(False))
 
 
 async def test_a_held_leg_neither_sends_nor_plays() -> None:
@@ -154,6 +178,7 @@ async def test_candidates_that_come_later_connect_as_well() -> None:
         "\r\n".join(x for x in answer.splitlines() if "a=candidate" not in x)
     )
     b.leg.add_candidates(["nonsense", *lines, *["candidate:x"] * 100])
+    b.leg.open()
     for side in (a, b):
         await side.until(lambda side=side: "connected" in side.states)  # type: ignore[misc]
     assert not [e for e in a.events if isinstance(e, Candidates)]

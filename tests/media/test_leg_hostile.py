@@ -100,6 +100,7 @@ async def test_who_has_another_key_than_the_described_one_is_refused() -> None:
 async def test_an_answer_with_another_fingerprint_is_refused() -> None:
     a, b, c = (Side(name, speech(1)) for name in "abc")
     theirs = await b.leg.answer(await a.leg.offer())
+    b.leg.open()
     other = await c.leg.offer()
 
     def fingerprint(sdp: str) -> str:
