@@ -75,13 +75,13 @@ def measure(
     finally:
         terminal.close()
     times.sort()
-    name = f"video {mode}" if fps else "no video"
+    suffix = mode if fps else "without_video"
     return [
-        _figure(f"{name}: key to screen p50", times[len(times) // 2], "ms"),
-        _figure(f"{name}: key to screen p99", times[int(len(times) * 0.99)], "ms"),
-        _figure(f"{name}: drawing", report["cpu"] / report["seconds"], "core"),
-        _figure(f"{name}: pictures", report["drawn"] / report["seconds"], "1/s"),
-        _figure(f"{name}: written", volume / 1000 / seconds, "kB/s"),
+        _figure(f"key_to_screen_p50_{suffix}", times[len(times) // 2], "ms"),
+        _figure(f"key_to_screen_p99_{suffix}", times[int(len(times) * 0.99)], "ms"),
+        _figure(f"drawing_{suffix}", report["cpu"] / report["seconds"], "core"),
+        _figure(f"pictures_{suffix}", report["drawn"] / report["seconds"], "1/s"),
+        _figure(f"written_{suffix}", volume / 1000 / seconds, "kB/s"),
     ]
 
 

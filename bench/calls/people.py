@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client import Call, CallChanged, Client, Profile
-from media.port import Candidates, Event, Ice, MediaPort
+from media.port import Candidates, Event, Ice
 from media.supervisor import Media
 from protocol.log import LogId
 from tests.media.relay import Path as Network
@@ -141,8 +141,6 @@ class Talker:
     """A client that runs, and what its calls went through."""
 
     client: Client
-    media: list[Media]
-    """The media process, once there was a call."""
     states: list[tuple[float, Call]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -165,12 +163,12 @@ class Talker:
                     return at, call
         raise AssertionError("not reached")
 
-    @property
-    def pid(self) -> int:
-        """Of the media process."""
-        pid = self.media[-1].pid
-        assert pid is not None
-        return pid
+    async def until(self, true: Callable[[], object]) -> None:
+        """Wait until something holds; looked at after each change of a call."""
+        async with asyncio.timeout(PATIENCE):
+            while not true():
+                self._changed.clear()
+                await self._changed.wait()
 
 
 @dataclass
@@ -198,21 +196,14 @@ class Street:
             for person in people:
                 profile = Profile(person.profile, self.place.ca_file)
                 client = await Client.open(profile, password=PASSWORD)
-                talker = Talker(client, [])
-                client.calls.make_media = self._maker(talker.media)
+                client.calls.make_media = lambda: WayMedia(self.way)
+                talker = Talker(client)
                 await stack.enter_async_context(client)
                 watching = asyncio.create_task(talker.watch())
                 stack.callback(watching.cancel)
                 await ready(client)
                 talkers.append(talker)
             yield talkers
-
-    def _maker(self, made: list[Media]) -> Callable[[], MediaPort]:
-        def make() -> MediaPort:
-            made.append(WayMedia(self.way))
-            return made[-1]
-
-        return make
 
 
 def _node(place: World) -> tuple[Node, Delay]:
