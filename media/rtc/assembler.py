@@ -113,7 +113,7 @@ class Assembler:
                 self._begin_at(number, now)
         if self._next is None and self._key is None:
             self._thin()
-        elif len(self._parts) > MAX_PARTS:
+        elif len(self._parts) > MAX_PARTS or len(self._missing) > MAX_GAP:
             self.lose()
         return self._release()
 

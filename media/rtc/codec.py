@@ -7,6 +7,7 @@ new encoder and a key frame, so changes are few and coarse (`rate.STEPS`).
 import secrets
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import av
 from aiortc.codecs import get_decoder
@@ -117,6 +118,14 @@ class Encoder:
         ]
 
 
+def vp8_pixels(data: bytes) -> int:
+    """How many a key frame has (RFC 6386, section 9.1); 0: it is another frame."""
+    if len(data) < 10 or data[0] & 1:
+        return 0
+    width = int.from_bytes(data[6:8], "little") & 0x3FFF
+    return width * (int.from_bytes(data[8:10], "little") & 0x3FFF)
+
+
 def make_vp8(width: int, height: int, step: Step) -> av.VideoCodecContext:
     """A libvpx for a constant rate and no delay."""
     context = av.CodecContext.create("libvpx", "w")
@@ -151,8 +160,9 @@ class Decoder:
 
     def __init__(self, codec: RTCRtpCodecParameters) -> None:
         self._name = codec.name
-        self._decode: Callable[[JitterFrame], list[av.VideoFrame]]
-        self._decode = get_decoder(codec).decode  # type: ignore[assignment]
+        decoder: Any = get_decoder(codec)
+        decoder.codec.options = {"max_pixels": str(MAX_PIXELS)}
+        self._decode: Callable[[JitterFrame], list[av.VideoFrame]] = decoder.decode
 
     def decode(self, picture: Picture) -> av.VideoFrame | None:
         """The picture; None if there is none yet.
@@ -160,12 +170,10 @@ class Decoder:
         Raises:
             av.FFmpegError, TooLarge: It cannot be shown; only a key frame helps.
         """
-        if self._name == "VP8" and picture.key and len(picture.data) >= 10:
-            # RFC 6386, section 9.1: sizes follow the start code.
-            width = int.from_bytes(picture.data[6:8], "little") & 0x3FFF
-            height = int.from_bytes(picture.data[8:10], "little") & 0x3FFF
-            if width * height > MAX_PIXELS:
-                raise TooLarge
+        # libvpx takes the memory before FFmpeg compares, and it does not care whether
+        # the packets said that this is a key frame.
+        if self._name == "VP8" and vp8_pixels(picture.data) > MAX_PIXELS:
+            raise TooLarge
         frames = self._decode(JitterFrame(picture.data, picture.timestamp))
         if not frames:
             return None

@@ -220,7 +220,7 @@ class Transport(RTCDtlsTransport):
                 self._rx_srtp.unprotect_rtcp if rtcp else self._rx_srtp.unprotect
             )
             plain = unprotect(data)
-        except pylibsrtp.Error:
+        except (pylibsrtp.Error, ValueError):  # the latter: longer than any packet
             return
         now = time.monotonic()
         self.heard = now

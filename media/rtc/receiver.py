@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 15
 """Pictures that wait for the decoder: one second."""
 
+MAX_UNSHOWN = 30
+"""Pictures that wait for their sound: 3 MB each, at the most, of a peer that sends
+hundreds a second. What is above is not shown."""
+
 MAX_DELAY = 0.3
 """Seconds by which a picture waits for the sound that belongs to it, at most."""
 
@@ -59,6 +63,7 @@ class VideoReceiver:
         self._waiting: deque[tuple[int, Picture]] = deque()
         self._decoding = False
         self._shown = 0
+        self._unshown = 0
         self._format = ""
         self._closed = False
 
@@ -195,8 +200,13 @@ class VideoReceiver:
         delay = min(self._delay(), MAX_DELAY)
         if delay < 0.005:
             self._show_now(frame)
-        else:
-            asyncio.get_running_loop().call_later(delay, self._show_now, frame)
+        elif self._unshown < MAX_UNSHOWN:
+            self._unshown += 1
+            asyncio.get_running_loop().call_later(delay, self._show_waited, frame)
+
+    def _show_waited(self, frame: av.VideoFrame) -> None:
+        self._unshown -= 1
+        self._show_now(frame)
 
     def _show_now(self, frame: av.VideoFrame) -> None:
         if not self._closed:
