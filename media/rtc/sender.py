@@ -6,6 +6,7 @@ packets are spread over time: a key frame at once overflows the queue of a slow 
 """
 
 import asyncio
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -62,7 +63,10 @@ class Sender:
         """With all headers, as `rate` counts them."""
         self.payload_type: int | None = None
         self._seq = self.ssrc & 0x7FFF  # low, as SRTP counts its wraparounds
-        self._origin = (self.ssrc * 31) & 0xFFFFFFFF
+        # Clocks begin anywhere (RFC 3550, section 5.1): ours tell for how long this
+        # machine and this process have been running, and calls of one from the other.
+        self._origin = secrets.randbits(32)
+        self._epoch = secrets.randbits(24)
         self._sent = 0.0
         self._timestamp = self._origin
 
@@ -70,6 +74,10 @@ class Sender:
         """Its clock at this moment, for a sender report."""
         passed = now - self._sent if self.packets else 0.0
         return (self._timestamp + int(passed * self.rate)) & 0xFFFFFFFF
+
+    def _send_time(self) -> int:
+        """Now, as `abs-send-time` has it."""
+        return int(time.monotonic() * (1 << 18)) + self._epoch & 0xFFFFFF
 
     def send(self, data: bytes, payload: int) -> None:
         """Send a packet and count it."""
@@ -247,7 +255,7 @@ class VideoSender(Sender):
             self.ssrc,
             payload,
             self._time_id,
-            int(time.monotonic() * (1 << 18)),
+            self._send_time(),
         )
 
     def _remember(self, last: bool, payload: bytes) -> None:
@@ -280,7 +288,7 @@ class VideoSender(Sender):
     def _send_kept(self, seq: int, last: bool, timestamp: int, payload: bytes) -> None:
         """As a packet of its own stream where that was agreed on (RFC 4588)."""
         assert self.payload_type is not None
-        sent = int(time.monotonic() * (1 << 18))
+        sent = self._send_time()
         if self._rtx is None:
             data = rtp.pack(
                 self.payload_type, last, seq, timestamp, self.ssrc, payload,

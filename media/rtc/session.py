@@ -67,9 +67,6 @@ MAX_RTT = 10.0
 REPORTED = 1.0
 """Seconds of reports that are looked at together: one has 20 packets."""
 
-NTP = 2_208_988_800
-"""Seconds from 1900 to 1970."""
-
 UNUSED = 1.2
 """Times what we send: a browser's estimate above that was not tried out."""
 
@@ -130,6 +127,7 @@ class Session:
         self._video_at = self._video_rate = 0.0
         self._video_bits = 0
         self._cname = secrets.token_hex(8).encode()
+        self._epoch = secrets.randbits(31)
         self._reported = self._planned = self._tuned = self._heard_video = 0.0
         self._told = (48_000, 0.0)
         self._lost_sound = 0.0
@@ -293,7 +291,7 @@ class Session:
             if report.ssrc not in (self._audio.ssrc, self._video.ssrc):
                 continue
             if report.lsr:
-                away = (ntp_now() >> 16) - report.lsr - report.dlsr
+                away = (self._ntp() >> 16) - report.lsr - report.dlsr
                 rtt = (away & 0xFFFFFFFF) / 65_536
                 if rtt < MAX_RTT:
                     self.rtt += (rtt - self.rtt) * (0.2 if self.rtt else 1.0)
@@ -363,13 +361,21 @@ class Session:
         return RtcpSrPacket(
             ssrc=sender.ssrc,
             sender_info=RtcpSenderInfo(
-                ntp_timestamp=ntp_now(),
+                ntp_timestamp=self._ntp(),
                 rtp_timestamp=sender.timestamp(now),
                 packet_count=sender.packets & 0xFFFFFFFF,
                 octet_count=sender.octets & 0xFFFFFFFF,
             ),
             reports=reports,
         )
+
+    def _ntp(self) -> int:
+        """Now: 32 bits of seconds, 32 after the point; counted from anywhere.
+
+        It need not be the time of day (RFC 3550, section 4): that can be set anew in a
+        call, and how wrong it is tells one machine from others.
+        """
+        return int((time.monotonic() + self._epoch) * (1 << 32)) & (1 << 64) - 1
 
     def _apply(self, now: float) -> None:
         """Divide what the path carries between sound and pictures."""
@@ -421,8 +427,3 @@ class Session:
         ]
         share = lost / sent if sent else 0.0
         return Counts(share, rates[0], rates[1], heard, self._video_in.second())
-
-
-def ntp_now() -> int:
-    """The time of day as RFC 3550 has it: 32 bits of seconds, 32 after the point."""
-    return int((time.time() + NTP) * (1 << 32)) & (1 << 64) - 1

@@ -1,6 +1,7 @@
 """What `media.rtc.peer` uses of aiortc without a promise: is it still there?"""
 
 import inspect
+import time
 from importlib.metadata import version
 
 import pytest
@@ -94,3 +95,26 @@ def test_dtls_and_sctp_are_as_they_were_read() -> None:
     assert hasattr(InboundStream(), "reassembly")
     assert issubclass(Transport, RTCDtlsTransport)
     assert issubclass(Peer, RTCPeerConnection)
+
+
+async def test_clocks_are_those_of_one_call() -> None:
+    """They tell neither the uptime nor the time of day, and link no two calls."""
+    seen: list[tuple[int, ...]] = []
+    for _ in range(2):
+        leg = Leg("a", Ice(), lambda event: None, Picture(), lambda frame: None)
+        try:
+            await leg.offer()
+            session, now = leg._session, time.monotonic()
+            clocks = (
+                (session._ntp() >> 32) - int(now),
+                session._audio.timestamp(now),
+                session._video.timestamp(now),
+                (session._video._send_time() - int(now * (1 << 18))) >> 4 & 0xFFFFF,
+            )
+            day = clocks[0] + int(now) - 2_208_988_800  # from 1900 to 1970
+            assert min(clocks[0], abs(day - time.time())) > 60
+            seen.append(clocks)
+        finally:
+            await leg.close()
+    for one, other in zip(*seen, strict=True):
+        assert abs(one - other) > 1
