@@ -33,6 +33,7 @@ from aiortc import (
     RTCRtpTransceiver,
 )
 from aiortc.codecs import get_capabilities
+from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import RTCDtlsParameters, RTCDtlsTransport, State
 from aiortc.rtcicetransport import RTCIceGatherer, RTCIceTransport
 from aiortc.rtcrtpparameters import (
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 PRIVATE = {
     "aiortc": "1.16.0",
     RTCPeerConnection: (
+        "_RTCPeerConnection__connect",
         "_RTCPeerConnection__createTransceiver",
         "_RTCPeerConnection__createDtlsTransport",
         "_RTCPeerConnection__updateIceGatheringState",
@@ -70,6 +72,7 @@ PRIVATE = {
     ),
     "of a transport": ("_rx_srtp", "_tx_srtp", "_state", "_role"),
     "of an ICE connection": (
+        "_closing",
         "_nominated",
         "_queue",
         "build_request",
@@ -240,7 +243,7 @@ class Transport(RTCDtlsTransport):
         are those of a member whose key was checked.
         """
         key = (self.ice.remote_password or "").encode()
-        while True:
+        while not self.ice._closing:  # it may begin in the moment of its end
             await asyncio.sleep(CONSENT)
             for pair in list(self.ice._nominated.values()):
                 request = self.ice.build_request(pair, nominate=False)
@@ -403,6 +406,11 @@ class Peer(RTCPeerConnection):
     def add_channel(self) -> RTCDataChannel:
         """Describe the data channel; both sides know its number, none announces it."""
         return self.createDataChannel("telex", negotiated=True, id=0)
+
+    async def _RTCPeerConnection__connect(self) -> None:
+        # A task of aiortc, which nobody waits for: what it raises would be logged.
+        with contextlib.suppress(InvalidStateError):  # closed meanwhile
+            await super()._RTCPeerConnection__connect()  # type: ignore[misc]
 
     def _RTCPeerConnection__createTransceiver(
         self, direction: str, kind: str, sender_track: object = None

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("aiortc", reason="calls need: pip install 'telex[calls]'")
 
 import asyncio
+import gc
 import socket
 from fractions import Fraction
 
@@ -13,10 +14,11 @@ import pytest
 from aiortc.codecs import get_capabilities
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
+from media.rtc import peer
 from media.rtc.assembler import MAX_GAP, Assembler, Part, Picture
 from media.rtc.codec import Decoder, TooLarge
 from media.rtc.receiver import MAX_UNSHOWN, VideoReceiver
-from tests.media.legs import call
+from tests.media.legs import Side, call, speech
 
 
 def decoder(name: str) -> Decoder:
@@ -96,3 +98,30 @@ async def test_a_datagram_that_is_too_long_raises_nothing() -> None:
         loop.set_exception_handler(None)
         assert not failures
         assert b.states == ["connecting", "connected"]
+
+
+async def test_a_leg_that_ends_as_it_connects_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer, "CONSENT", 0.01)
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: failures.append(context))
+    before = asyncio.all_tasks()
+    for turns in range(4):
+        a, b = Side("a", speech(1)), Side("b", speech(1))
+        await a.leg.accept(await b.leg.answer(await a.leg.offer()))
+        if turns:
+            async with asyncio.timeout(10):
+                while not a.leg._peer.transport.ice._nominated:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+        for _ in range(turns - 1):
+            await asyncio.sleep(0)
+        await asyncio.gather(a.close(False), b.close(False))
+    left = asyncio.all_tasks() - before
+    if left:
+        _, left = await asyncio.wait(left, timeout=5)
+    assert not left
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert not failures
