@@ -7,7 +7,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check style types arrows tests stories fuzz format bench bench-e2ee bench-peers lock clean
+.PHONY: help setup demo test check style types arrows tests stories fuzz format bench bench-e2ee bench-calls bench-peers lock clean
 
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,19 @@ bench-e2ee:  ## measure the encryption (one JSON array; bench/README.md)
 	@$(MAKE) --no-print-directory setup >&2
 	@$(BIN)/python -m bench.e2ee $(ARGS)
 
+# PESQ is built from source, with tools that do not stay; without a compiler the part
+# that uses it does without.
+.venv/.bench: requirements/bench.txt requirements/bench-build.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target .venv/bench-build -r requirements/bench-build.txt
+	@PYTHONPATH=.venv/bench-build $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-build-isolation -r requirements/bench.txt
+	@rm -rf .venv/bench-build
+	@touch $@
+
+bench-calls:  ## measure calls (ARGS="cpu --rounds 1", or --help); ten minutes on a quiet machine
+	@$(MAKE) --no-print-directory setup >&2
+	@$(MAKE) --no-print-directory .venv/.bench >&2 || echo "PESQ could not be built here" >&2
+	@$(BIN)/python -m bench.calls $(ARGS)
+
 bench:  ## measure the node on this machine (ARGS="dm --seconds 5", or --help)
 	@$(MAKE) --no-print-directory setup >&2
 	@$(BIN)/telex-node bench $(ARGS)
@@ -74,6 +87,7 @@ bench-peers:  ## the same work against Prosody and ejabberd of Debian, side by s
 
 lock:  ## pin and hash the requirements again (needs uv; UPGRADE=--upgrade for newer ones)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --override requirements/overrides.txt $(UPGRADE) requirements/dev.in -o requirements/dev.txt
+	for one in bench bench-build; do uv pip compile --python-version 3.11 --universal --generate-hashes --no-deps --no-emit-index-url --no-emit-find-links --no-header --no-annotate $(UPGRADE) requirements/$$one.in -o requirements/$$one.txt || exit 1; done
 
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -39,14 +39,13 @@ SCREEN = {
     "TELEX_AUDIO": "null",
     "TELEX_VIDEO": "blocks",
     "COLORTERM": "truecolor",
-    # Other people's settings of the terminal that runs this.
-    "NO_COLOR": "",
 }
 
 
 def run(folder: Path, rounds: int) -> list[Result]:
     """`rounds` calls in one `telex`, and as many through PulseAudio."""
     voices = [speech(folder, voice) for voice in ("en", "en-us+f3")]
+    os.environ.pop("NO_COLOR", None)  # what is drawn would have none
     with environment({"TELEX_AUDIO": "null"}), street(folder) as town:
         asyncio.run(_equip(town, voices))
         camera = f'camera = "{CAMERA}"\n'

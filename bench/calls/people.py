@@ -6,6 +6,7 @@ relay that does the same.
 """
 
 import asyncio
+import contextlib
 import itertools
 import threading
 import time
@@ -69,12 +70,13 @@ class Delay:
     ) -> None:
         """Each piece is written when it is due; later ones are read meanwhile."""
         last = 0.0
-        while data := await source.read(65536):
-            last = max(last, self._loop.time() + self.seconds)
-            if self.seconds:
-                self._loop.call_at(last, sink.write, data)
-            else:
-                sink.write(data)
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                last = max(last, self._loop.time() + self.seconds)
+                if self.seconds:
+                    self._loop.call_at(last, sink.write, data)
+                else:
+                    sink.write(data)
         self._loop.call_at(max(last, self._loop.time()), sink.close)
 
     def stop(self) -> None:
