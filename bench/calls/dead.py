@@ -1,24 +1,18 @@
-"""A peer that died, and servers that do not answer.
+"""A peer that died: how soon that is shown.
 
-The peer's media process is killed (SIGKILL); what counts is the time until the other
-engine is told. Servers that do not answer are sockets of this machine that take
-what comes: a STUN server, and TURN servers over udp and tcp. With them and without: how
-long a description takes, and a call from its offer until both sides are connected.
+Its media process is killed (SIGKILL) in a call of two; what counts is the time until
+the other engine is told.
 """
 
 import asyncio
 import os
 import signal
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench.calls.pair import LEG, pair
+from bench.calls.pair import pair
 from bench.calls.process import environment
 from bench.calls.report import Result, middle
-from media.port import Ice, IceServer
 
 __all__ = ["run"]
 
@@ -27,12 +21,12 @@ TALKED = 2.0
 
 
 def run(folder: Path, rounds: int) -> list[Result]:
-    """`rounds` calls of each kind, or more where one is short."""
+    """`rounds` calls."""
     with environment({"TELEX_AUDIO": "null"}):
-        return asyncio.run(_peer(rounds)) + asyncio.run(_servers(rounds + 2))
+        return asyncio.run(_measure(rounds))
 
 
-async def _peer(rounds: int) -> list[Result]:
+async def _measure(rounds: int) -> list[Result]:
     seconds = []
     for _ in range(rounds):
         async with pair() as two:
@@ -42,57 +36,3 @@ async def _peer(rounds: int) -> list[Result]:
             os.kill(two.b.pid, signal.SIGKILL)
             seconds.append(await two.a.state("silent", died) - died)
     return [middle("dead_peer_shown", seconds, "s")]
-
-
-async def _servers(rounds: int) -> list[Result]:
-    offers: dict[str, list[float]] = {"no_servers": [], "dead_servers": []}
-    setups: dict[str, list[float]] = {"no_servers": [], "dead_servers": []}
-    with _holes() as dead:
-        async with pair() as two:
-            await two.call()
-            await two.hang_up()
-            for _ in range(rounds):
-                for name, ice in (("no_servers", Ice()), ("dead_servers", dead)):
-                    begun = time.monotonic()
-                    await two.a.media.offer(LEG, ice)
-                    offers[name].append(1000 * (time.monotonic() - begun))
-                    await two.a.media.close(LEG)
-                    setups[name].append(1000 * await two.call(ice=ice))
-                    await two.hang_up()
-    return [
-        *(middle(f"offer_{name}", ms, "ms") for name, ms in offers.items()),
-        *(middle(f"connected_{name}", ms, "ms") for name, ms in setups.items()),
-    ]
-
-
-@contextmanager
-def _holes() -> Iterator[Ice]:
-    """Servers that take what they are sent and never answer."""
-    from media.rtc.ice import addresses
-
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
-    ):
-        # As a leg does: from an address of ours there is a way to itself.
-        host = next(one for one in addresses() if ":" not in one)
-        for one in (datagrams, stream):
-            one.bind((host, 0))
-            one.setblocking(False)
-        stream.listen()
-        udp, tcp = (f"{host}:{one.getsockname()[1]}" for one in (datagrams, stream))
-        yield Ice(
-            (
-                IceServer((f"stun:{udp}",)),
-                IceServer(
-                    (f"turn:{udp}?transport=udp", f"turn:{tcp}?transport=tcp"),
-                    "user",
-                    "password",
-                ),
-            )
-        )
-        try:
-            datagrams.recv(2048)
-            stream.accept()[0].close()
-        except BlockingIOError:
-            raise RuntimeError("the dead servers were not asked") from None
