@@ -98,6 +98,16 @@ class Terminal:
         return [row.rstrip() for row in rows]
 
     @property
+    def cells(self) -> list[list[pyte.screens.Char]]:
+        """The screen's cells with their colours, row by row."""
+        with self._lock:
+            rows = self._screen.buffer
+            return [
+                [rows[y][x] for x in range(self._screen.columns)]
+                for y in range(self._screen.lines)
+            ]
+
+    @property
     def text(self) -> str:
         """The screen as one text."""
         return "\n".join(self.lines)
