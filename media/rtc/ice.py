@@ -66,6 +66,10 @@ two lead anywhere, and each is asked about at each STUN server."""
 HURRIED_MAX = 2
 """Times that a check is sent again because the other side's came: it may be lost."""
 
+REMOTES_MAX = 128
+"""Addresses of the other side: those it named, and those its checks come from. It
+could check from each port there is, and each would be checked in return."""
+
 TRANSPORTS = "_RTCPeerConnection__iceTransports"
 SET_STATE = "_RTCIceGatherer__setState"
 REQUEST, ADDRESS = "_Transaction__request", "_Transaction__addr"
@@ -89,6 +93,7 @@ INNARDS: dict[type, tuple[str, ...]] = {
         "check_incoming",
         "close",
         "get_component_candidates",
+        "request_received",
         "sort_check_list",
     ),
     StunProtocol: ("close", "request", "send_stun", "transactions"),
@@ -196,6 +201,7 @@ class Gatherer:
         vars(connection).update(
             close=self._closing(connection.close),
             check_incoming=self._hurrying(connection.check_incoming),
+            request_received=self._bounding(connection.request_received),
             _remote_candidates_expected=lambda: not self._done or expected(),
         )
 
@@ -405,6 +411,16 @@ class Gatherer:
                     _leaving.add(task)
                     task.add_done_callback(_leaving.discard)
             await close()
+
+        return ours
+
+    def _bounding(self, request_received: Callable[..., None]) -> Callable[..., None]:
+        def ours(
+            message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+        ) -> None:
+            known = self._connection._remote_candidates
+            if len(known) < REMOTES_MAX or addr in {(c.host, c.port) for c in known}:
+                request_received(message, addr, protocol)
 
         return ours
 

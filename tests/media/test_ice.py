@@ -23,7 +23,7 @@ from aiortc.sdp import candidate_from_sdp
 
 from media.port import Ice, IceServer, MediaError
 from media.rtc import ice as ice_module
-from media.rtc.ice import ADDRESSES_MAX, INNARDS, addresses
+from media.rtc.ice import ADDRESSES_MAX, INNARDS, REMOTES_MAX, addresses
 from tests.media.caller import CONNECT, Caller
 from tests.media.coturn import Coturn, coturn, needs_coturn
 
@@ -155,6 +155,23 @@ async def test_what_is_touched_inside_of_aioice_and_aiortc_is_there() -> None:
     for kind, names in INNARDS.items():
         missing = [name for name in names if not hasattr(things[kind], name)]
         assert not missing, f"{kind.__name__} has no {missing} any more"
+
+
+async def test_a_peer_that_checks_from_each_port_is_not_followed() -> None:
+    async with callers(Ice(), Ice()) as (a, b):
+        await connect(a, b)
+        ours = a.connection
+        protocol = ours._nominated[1].protocol
+        host, name = protocol.local_candidate.host, ours.local_username
+        for port in range(1, 3 * REMOTES_MAX):
+            check = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+            check.attributes["USERNAME"] = f"{name}:{ours.remote_username}"
+            check.attributes["PRIORITY"] = 1
+            check.attributes["ICE-CONTROLLED"] = 1
+            check.add_message_integrity(ours.local_password.encode())
+            protocol.datagram_received(bytes(check), (host, port))
+        assert len(ours._remote_candidates) == REMOTES_MAX
+        assert len(ours._check_list) < 2 * REMOTES_MAX * len(ours._protocols)
 
 
 def test_loopback_is_an_address_only_where_there_is_no_other(
