@@ -86,6 +86,8 @@ class Desk:
         self._waiting: defaultdict[str, int] = defaultdict(int)
         self._sound = Sound()
         self._view = View()
+        self._device = ""
+        """The camera that was asked for last."""
         self._muted = False
         self._held = False
         self._resting: asyncio.TimerHandle | None = None
@@ -134,6 +136,11 @@ class Desk:
 
     async def _set(self, command: ipc.Command) -> None:
         """Settings: kept until the libraries are loaded."""
+        if isinstance(command, ipc.SetCamera):
+            # Off is off now, also while a camera is being opened: seconds, at times.
+            self._device = command.device
+            if not command.device and self._parts is not None:
+                self._parts.camera.hush()
         async with self._alone(type(command).__name__):
             match command:
                 case ipc.SetMuted(on):
@@ -155,6 +162,8 @@ class Desk:
                     self._view = view
                     if self._parts is not None:
                         self._parts.screen.set_view(view)
+                case ipc.SetCamera(device) if device != self._device:
+                    pass  # asked for something else meanwhile
                 case ipc.SetCamera(device):
                     if device or self._parts is not None:
                         await (await self._load()).camera.set_device(device)
@@ -271,8 +280,9 @@ class Desk:
         loading = self._loading
         try:
             return await asyncio.shield(loading)
-        except MediaError:
-            self._loading = None
+        except Exception:
+            if self._loading is loading:
+                self._loading = None
             raise
 
     async def _load_parts(self) -> _Parts:

@@ -98,12 +98,16 @@ class Media:
 
     async def set_camera(self, device: str) -> None:
         """Send this camera, screen or file; empty: none."""
-        self._settings.camera = False
-        if device:
-            await self._ask(ipc.SetCamera(_absolute(device)))
-            self._settings.camera = True
-        else:
+        device = self._settings.camera = _absolute(device)
+        if not device:
             await self._ask_running(ipc.SetCamera(""))
+            return
+        try:
+            await self._ask(ipc.SetCamera(device))
+        except MediaError:
+            if self._settings.camera == device:
+                self._settings.camera = ""
+            raise
 
     async def set_view(self, view: View) -> None:
         """Send `Frame`s of this size, or none."""
@@ -137,8 +141,10 @@ class Media:
         self._settings.legs.add(leg)
         try:
             text = await child.ask(command)
-        except MediaError:
+        except BaseException:
+            # Also when nobody waits any more: the process may make it all the same.
             self._settings.legs.discard(leg)
+            child.tell(ipc.Close(leg))
             raise
         assert isinstance(text, str)
         return text
@@ -206,13 +212,14 @@ class _Settings:
         self.held = False
         self.legs: set[str] = set()
         self.tone = False
-        self.camera = False
+        self.camera = ""
         self.idle = 0
 
     def ended(self) -> None:
         """The process ended."""
         self.legs.clear()
-        self.tone = self.camera = False
+        self.tone = False
+        self.camera = ""
         self.idle = 0
 
     def is_idle(self, busy: bool) -> bool:

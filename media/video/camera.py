@@ -131,6 +131,8 @@ class Camera:
         self._changed = changed or (lambda: None)
         self._feeds: list[Feed] = []
         self._device = ""
+        self._hushed = 0
+        """Counts `hush`."""
         self._paused = False
         self._capture: _Capture | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -157,11 +159,12 @@ class Camera:
 
         Raises MediaError if it gives none; then nothing is on.
         """
-        if device == self._device and self._capture is not None:
+        if device and device == self._device and self._capture is not None:
             return
+        hushed = self._hushed
+        self._device = ""  # first: `pause` is not to bring it back meanwhile
         await self._end()
-        self._device = ""
-        if not device:
+        if not device or hushed != self._hushed:
             return
         source = find_source(device)
         self._device = device
@@ -171,9 +174,20 @@ class Camera:
             await self._begin(source)
         except MediaError:
             if self._device == device:
-                await self._end()
                 self._device = ""
+                await self._end()
             raise
+
+    def hush(self) -> None:
+        """Give nothing any more, at once, not even of a device that is being opened.
+
+        The device itself is let go by the `set_device` that follows.
+        """
+        self._hushed += 1
+        self._device = ""
+        if self._capture is not None:
+            self._capture.stop()
+        self._set("")
 
     async def pause(self, on: bool) -> None:
         """Let go of the device and give nothing, until this is taken back."""
@@ -252,7 +266,7 @@ class Camera:
         self, capture: "_Capture", frames: "list[tuple[Feed, av.VideoFrame]]"
     ) -> None:
         """Pictures for feeds; those of a source that is off by now are late."""
-        if capture is not self._capture:
+        if capture is not self._capture or capture.stopped:
             return
         self._set(capture.source.kind)
         for feed, frame in frames:
@@ -260,7 +274,7 @@ class Camera:
 
     def troubled(self, capture: "_Capture", error: MediaError | None) -> None:
         """A source went away, or (None) is there again."""
-        if capture is not self._capture:
+        if capture is not self._capture or capture.stopped:
             return
         code, text = (error.code, str(error)) if error else ("", "")
         self._hear(Trouble(capture.source.kind, code, text))
@@ -298,6 +312,11 @@ class _Capture(threading.Thread):
         self._ended.set()
         if not self.opened.done():
             self.opened.set_result(None)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is wanted of it any more."""
+        return self._ended.is_set()
 
     def run(self) -> None:
         while not self._ended.is_set():

@@ -160,6 +160,31 @@ async def test_a_process_that_nobody_needs_ends(
     await started(ear.media)
 
 
+async def test_a_camera_that_is_off_again_is_no_reason_to_stay(ear: Ear) -> None:
+    media = ear.media
+    await asyncio.gather(media.set_camera("lavfi:color"), media.set_camera(""))
+    assert not media._settings.camera
+    with pytest.raises(MediaError):
+        await media.set_camera("nothing")
+    assert not media._settings.camera
+
+
+async def test_a_leg_that_nobody_waits_for_any_more_is_closed(ear: Ear) -> None:
+    await started(ear.media)
+    offering = asyncio.create_task(ear.media.offer("leg", Ice()))
+    await asyncio.sleep(0)
+    offering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await offering
+    assert not ear.media._settings.legs
+    # The process has closed it before it does what comes next for a leg of that name.
+    child = ear.media._child
+    assert child is not None
+    with pytest.raises(MediaError) as refused:
+        await child.ask(ipc.Open("leg"))
+    assert refused.value.code == "unknown_leg"
+
+
 async def test_what_it_prints_goes_to_the_log_and_not_to_the_screen(
     ear: Ear, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from media import ipc
+from media.desk import Desk
 from media.port import Event, MediaError, Trouble
 from media.video import camera as camera_module
 from media.video import source
@@ -233,6 +236,61 @@ async def test_a_call_that_is_held_while_its_camera_opens(
     assert studio.camera.on == ""
     await studio.camera.pause(False)
     await until(lambda: studio.camera.on == "camera")
+
+
+async def test_off_is_off_at_once_also_while_a_camera_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    whole = source.pictures
+
+    def slow(found: source.Source, stop: threading.Event) -> "Iterator[VideoFrame]":
+        opening.set()
+        go_on.wait(20)
+        yield from whole(found, stop)
+
+    monkeypatch.setattr(camera_module, "pictures", slow)
+    desk = Desk(lambda event: None, lambda frame: None, lambda leg: True)
+    await desk.do(ipc.Prepare())
+    assert desk._parts is not None
+    camera = desk._parts.camera
+    states: list[str] = []
+    monkeypatch.setattr(camera, "_changed", lambda: states.append(camera.on))
+    turned_on = asyncio.create_task(desk.do(ipc.SetCamera(RED)))
+    await asyncio.to_thread(opening.wait)
+    turned_off = asyncio.create_task(desk.do(ipc.SetCamera("")))
+    await asyncio.wait_for(turned_on, 5)  # does not wait for the driver
+    go_on.set()
+    await turned_off
+    assert states == []  # it was never on
+    # On, off and on again: what was asked for last counts.
+    await asyncio.gather(*(desk.do(ipc.SetCamera(d)) for d in (RED, "", BLUE, "", RED)))
+    assert (camera.on, camera.device) == ("camera", RED)
+    await desk.close()
+
+
+async def test_a_hold_that_ends_while_a_camera_is_turned_off_brings_none_back(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device's thread takes its time to end."""
+    camera = studio.camera
+    whole = source.pictures
+
+    def lingering(
+        found: source.Source, stop: threading.Event
+    ) -> "Iterator[VideoFrame]":
+        yield from whole(found, stop)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(camera_module, "pictures", lingering)
+    await camera.set_device(RED)
+    off = asyncio.create_task(camera.set_device(""))
+    await asyncio.sleep(0)
+    await camera.pause(True)
+    await camera.pause(False)
+    await off
+    assert camera._capture is None
+    assert camera.on == camera.device == ""
 
 
 async def test_a_file_begins_again_and_a_still_picture_stays(
