@@ -1,7 +1,8 @@
 """What applications do with calls: `client.calls`."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from client.account.me import set_meta
 from client.calls.may import check_room
@@ -9,11 +10,13 @@ from client.calls.ongoing import Ongoing
 from client.calls.works import RELAY_ONLY, SOUND, Works
 from client.errors import CallRefused
 from client.model import Call
-from media.port import Devices, Frame, Levels, Sound, View
+from media.port import Devices, Frame, Levels, MediaError, Sound, View
 from protocol.codec import encode
 from protocol.log import LogId
 
 __all__ = ["Calls"]
+
+T = TypeVar("T", bool, str)
 
 OVER = "This call is over already."
 
@@ -47,8 +50,7 @@ class Calls(Works):
             UnknownRoom, RoomInactive, CallRefused: nobody can be called there now.
             KeyChanged: their keys changed, and it is not decided what counts.
         """
-        account, trust = await self._store.run(lambda tx: check_room(tx, room))
-        self._trust[account] = trust
+        account = await self._store.run(lambda tx: check_room(tx, room))
         for call in self._machine.calls.values():
             if call.incoming and call.room == room:
                 await self.answer(call.shown)
@@ -97,10 +99,8 @@ class Calls(Works):
         Raises:
             CallRefused, MediaError.
         """
-        found = self._get(call)
-        await self._stage.media.set_muted(on)
-        found.muted = on
-        self._tell(found)
+        found = self._switchable(call)
+        await self._switch(found, "muted", on, self._stage.media.set_muted)
 
     async def set_held(self, call: str, on: bool) -> None:
         """Neither send nor play anything, or again; the others are told.
@@ -108,10 +108,8 @@ class Calls(Works):
         Raises:
             CallRefused, MediaError.
         """
-        found = self._get(call)
-        await self._stage.media.set_held(on)
-        found.held = on
-        self._tell(found)
+        found = self._switchable(call, taken=True)
+        await self._switch(found, "held", on, self._stage.media.set_held)
 
     async def set_camera(self, call: str, device: str) -> None:
         """Send this camera or screen (`media.port.Device.id`); empty: none.
@@ -119,10 +117,8 @@ class Calls(Works):
         Raises:
             CallRefused, MediaError.
         """
-        found = self._get(call)
-        await self._stage.media.set_camera(device)
-        found.camera = device
-        self._tell(found)
+        found = self._switchable(call, taken=True)
+        await self._switch(found, "camera", device, self._stage.media.set_camera)
 
     async def set_sound(self, sound: Sound) -> None:
         """Use these sound devices from now on, at this machine.
@@ -165,6 +161,29 @@ class Calls(Works):
     def _check_free(self, what: str) -> None:
         if self._machine.occupied:
             raise CallRefused(f"You are in a call already: end it first, then {what}.")
+
+    def _switchable(self, id: str, *, taken: bool = False) -> Ongoing:
+        """A call whose switches are those of the media process."""
+        found = self._get(id)
+        if found.incoming:
+            self._check_free("answer")
+            if taken:
+                raise CallRefused("This call is not answered yet: answer it first.")
+        return found
+
+    async def _switch(
+        self, call: Ongoing, name: str, value: T, switch: Callable[[T], Awaitable[None]]
+    ) -> None:
+        # Noted first: what is wanted when the media process is told again is this.
+        before = getattr(call, name)
+        setattr(call, name, value)
+        try:
+            await switch(value)
+        except MediaError:
+            if not call.end:
+                setattr(call, name, before)
+            raise
+        self._tell(call)
 
     def _get(self, id: str) -> Ongoing:
         found = self._find(id)

@@ -5,6 +5,7 @@ done stands in the answer, in order. Who is in a call is the log's word (`record
 is about what a device makes of it: ringing, saying, and the legs.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from client.calls import sentences
@@ -31,6 +32,10 @@ __all__ = ["INCOMING_MAX", "Machine"]
 
 INCOMING_MAX = 3
 """Calls that one device shows at one time; it is busy for more."""
+
+RINGS, RINGS_TIME = 6, 60_000
+"""Calls of one room that ring within a minute. More of them are told in the timeline
+alone: each one that rings has a leg prepared and a word said in the log."""
 
 RESTARTS = 2
 """Times that the media process may end by itself in one call."""
@@ -223,7 +228,7 @@ class Machine(Steps):
             elif call.restarts > RESTARTS:
                 self._leave(call, "failed", event.detail, now)
             else:
-                self._out.append(Restore(call.shown))
+                self._out.append(Restore())
                 self._again(call, now)
                 self._show(call)
         if self._tone != "none":
@@ -338,6 +343,8 @@ class Machine(Steps):
             if mine.asking and mine.room == fact.room and not mine.read:
                 self._cross(mine, fact, offer, now)
                 return
+        if not self._patient(fact.room, now):
+            return
         if self.occupied or len(self.calls) >= INCOMING_MAX:
             body = CallBusy(bytes.fromhex(fact.id))
             self._out.append(Say(fact.room, fact.id, body))
@@ -349,6 +356,14 @@ class Machine(Steps):
         self._say(call, CallRinging(bytes.fromhex(fact.id)))
         self._show(call)
         self._prepare(call, now)
+
+    def _patient(self, room: LogId, now: int) -> bool:
+        """Whether a call from this room may ring; counts it."""
+        rang = self._rang.setdefault(room, deque(maxlen=RINGS))
+        if len(rang) == RINGS and rang[0] + RINGS_TIME > now:
+            return False
+        rang.append(now)
+        return True
 
     def _cross(self, call: Ongoing, fact: Fact, offer: str, now: int) -> None:
         """Both called, and theirs is first: ours becomes the answer to it."""

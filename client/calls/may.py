@@ -8,11 +8,11 @@ from client.verification.trust import trust_of
 from protocol.errors import UnknownRoom
 from protocol.log import LogId
 
-__all__ = ["check_room", "is_muted", "may_ring"]
+__all__ = ["check_room", "is_muted", "may_ring", "trust_in"]
 
 
-def check_room(tx: Tx, room: LogId) -> tuple[str, Trust]:
-    """Whom a call in this room is for, and what is known of their keys.
+def check_room(tx: Tx, room: LogId) -> str:
+    """Whom a call in this room is for.
 
     Raises:
         UnknownRoom, RoomInactive, CallRefused: nobody can be called there.
@@ -37,8 +37,7 @@ def check_room(tx: Tx, room: LogId) -> tuple[str, Trust]:
         )
     if is_twin(tx, room):
         raise RoomInactive(TWIN_NOTE)
-    trust = trust_of(tx, account)
-    if trust is Trust.CHANGED:
+    if trust_of(tx, account) is Trust.CHANGED:
         raise KeyChanged(
             f"The keys of {account} changed: accept the new key or keep the old one "
             "first, then call."
@@ -47,7 +46,7 @@ def check_room(tx: Tx, room: LogId) -> tuple[str, Trust]:
         raise RoomInactive(hold)
     if members < 2:
         raise CallRefused(f"{account} is not in this chat, so nobody can be called.")
-    return str(account), trust
+    return str(account)
 
 
 def may_ring(tx: Tx, room: LogId) -> bool:
@@ -57,6 +56,16 @@ def may_ring(tx: Tx, room: LogId) -> bool:
     except (CallRefused, KeyChanged, RoomInactive, UnknownRoom):
         return False
     return True
+
+
+def trust_in(tx: Tx, device: str) -> Trust:
+    """What is known of a device's owner; a doubtful device is nobody's for sure."""
+    trust = trust_of(tx, device.partition("/")[0])
+    if trust is Trust.VERIFIED and tx.one(
+        "SELECT 1 FROM suspect WHERE device = ?", device
+    ):
+        return Trust.UNVERIFIED
+    return trust
 
 
 def is_muted(tx: Tx, room: LogId) -> bool:

@@ -172,16 +172,18 @@ def _invite(
         return {}
     changed: dict[str, Fact] = {}
     gone = CallEnd(body.call, "lost")
-    for fact in found.values():
-        if fact.live and heard.device in fact.inside:
+    # What was sent again late has its old place: it does nothing to calls after it.
+    before = [f for f in found.values() if f.live and f.seq < heard.seq]
+    for fact in before:
+        if heard.device in fact.inside:
             changed[fact.id] = _leave(fact, heard, gone)
-    live = [f for f in found.values() if f.live and f.id not in changed]
+    live = [f for f in before if f.id not in changed]
     for fact in sorted(live, key=lambda fact: fact.seq):
         if fact.rings and _may_join(fact, heard.account):
             return changed | {fact.id: _join(fact, heard)}
         if fact.rings and account_of(fact.caller) == heard.account:
             return changed  # another device of theirs calls already
-    changed[heard.call] = Fact(
+    fact = Fact(
         heard.call,
         heard.room,
         heard.seq,
@@ -192,7 +194,9 @@ def _invite(
         tuple(sorted(set(invited) - {heard.account})),
         (heard.device,),
     )
-    return changed
+    if any(f.seq > heard.seq and heard.device in f.inside for f in found.values()):
+        fact = _end(fact, "cancelled", heard.time, heard.device)
+    return changed | {fact.id: fact}
 
 
 def _may_join(fact: Fact, account: str) -> bool:

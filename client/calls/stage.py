@@ -37,6 +37,8 @@ class Stage:
         self._failed = failed
         self._media: MediaPort | None = None
         self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._gone: set[str] = set()
+        """Legs that are to be closed: what they still wait for is not done."""
 
     @property
     def media(self) -> MediaPort:
@@ -55,6 +57,8 @@ class Stage:
         if isinstance(step, Play):
             self.later("tone", self._play(step))
         else:
+            if isinstance(step, Close):
+                self._gone.add(step.leg)
             self.later(step.leg, self._leg(step))
 
     def later(self, lane: str, work: Coroutine[Any, Any, object]) -> None:
@@ -90,6 +94,8 @@ class Stage:
             logger.info("no tone could be played: %s", error.code)
 
     async def _leg(self, step: Offer | Answer | Accept | Add | Open | Close) -> None:
+        if step.leg in self._gone and not isinstance(step, Close):
+            return  # above all no microphone opens after the person hung up
         try:
             match step:
                 case Offer(leg):
@@ -113,6 +119,9 @@ class Stage:
             logger.error("a leg of a call failed: %s", type(error).__name__)
             text = "Something in Telex failed; the log of this device names it."
             self._failed(step.leg, MediaError("internal", text))
+        finally:
+            if isinstance(step, Close):
+                self._gone.discard(step.leg)
 
 
 async def _after(

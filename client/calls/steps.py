@@ -17,6 +17,7 @@ from client.content.calling import (
 from client.content.calling import CallEnd as EndBody
 from client.model import CallEnd
 from media.port import Tone
+from protocol.log import LogId
 
 __all__ = ["Steps"]
 
@@ -64,6 +65,8 @@ class Steps:
         self._tone: Tone = "none"
         self._parting: tuple[Tone, int] | None = None
         """The tone that says how the last call ended, and until when."""
+        self._rang: dict[LogId, deque[int]] = {}
+        """When calls of a room rang last."""
         self._legs = 0
         self._out: list[Want] = []
 

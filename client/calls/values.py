@@ -101,8 +101,6 @@ class Play:
 class Restore:
     """The media process is a new one: mute, hold and camera are to be set again."""
 
-    call: str
-
 
 @dataclass(frozen=True, slots=True)
 class Show:

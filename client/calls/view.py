@@ -21,7 +21,7 @@ def view_of(
 
     Args:
         me: our account.
-        trust: what is known of people's keys.
+        trust: what is known of devices' owners, by device.
         trouble: what is missing here, by kind.
         wall: turns the machine's time into milliseconds since 1970.
     """
@@ -63,7 +63,7 @@ def _leg(link: Link, trust: Mapping[str, Trust]) -> CallLeg:
     return CallLeg(
         link.device,
         account,
-        trust.get(account, Trust.UNVERIFIED),
+        trust.get(link.device, Trust.UNVERIFIED),
         link.connected,
         muted=said is not None and said.muted,
         held=said is not None and said.held,

@@ -18,9 +18,9 @@ from client.account.me import Me, get_meta
 from client.calls.ice import Servers
 from client.calls.ledger import Ledger
 from client.calls.machine import Machine
-from client.calls.may import is_muted, may_ring
+from client.calls.may import is_muted, may_ring, trust_in
 from client.calls.ongoing import Ongoing
-from client.calls.record import Fact, Heard, account_of
+from client.calls.record import Fact, Heard
 from client.calls.stage import Stage
 from client.calls.values import Leave, Restore, Say, Show, Want
 from client.calls.view import view_of
@@ -32,7 +32,6 @@ from client.model import Call, CallChanged, Event, MessageId, RoomChanged, Trust
 from client.network.transport import Transport
 from client.rooms.letters import Letters
 from client.storage.store import Store, Tx
-from client.verification.trust import trust_of
 from media.port import Event as MediaEvent
 from media.port import (
     Exited,
@@ -105,6 +104,7 @@ class Works:
         self._view = View()
         self._see: Callable[[Frame | Levels], None] | None = None
         self._trust: dict[str, Trust] = {}
+        """By device, of those that said something of calls."""
         self._outgoing: list[Say | Leave] = []
         self._talking: asyncio.Task[None] | None = None
         self._online = False
@@ -168,15 +168,24 @@ class Works:
             self._wake.set()
 
     def noted(self, events: Iterable[Event]) -> None:
-        """What was published: people may be verified now."""
-        for event in events:
-            if isinstance(event, RoomChanged) and event.room.title in self._trust:
-                room = event.room
-                if self._trust[room.title] is not room.trust:
-                    self._trust[room.title] = room.trust
-                    for call in self._machine.calls.values():
-                        if call.room == room.id:
-                            self._tell(call)
+        """What was published: people may be verified now, or their devices doubtful."""
+        rooms = {e.room.id for e in events if isinstance(e, RoomChanged)}
+        if any(call.room in rooms for call in self._machine.calls.values()):
+            self._stage.later("trust", self._look())
+
+    async def _look(self) -> None:
+        """Read again what is known of who is in a call."""
+        calls = [*self._machine.calls.values()]
+        devices = {name for call in calls for name in call.links if name}
+
+        def read(tx: Tx) -> dict[str, Trust]:
+            return {name: trust_in(tx, name) for name in devices}
+
+        found = await self._store.run(read)
+        if any(self._trust.get(name) is not found[name] for name in found):
+            self._trust |= found
+            for call in self._machine.calls.values():
+                self._tell(call)
 
     # --- what the log brings ------------------------------------------------------
 
@@ -195,7 +204,6 @@ class Works:
         heard = Heard(room, entry.seq, entry.time, device, id, body)
         changed = self._ledger.take(tx, heard)
         if changed is not None:
-            other = account_of(device)
             read = partial(
                 self._read,
                 heard,
@@ -203,7 +211,7 @@ class Works:
                 self._clock.now_ms() - entry.time,
                 quiet=is_muted(tx, room),
                 may_ring=may_ring(tx, room),
-                trust=trust_of(tx, other),
+                trust=trust_in(tx, device),
             )
             tx.after.append(read)
 
@@ -218,7 +226,7 @@ class Works:
         trust: Trust,
     ) -> None:
         if heard.account != self._account:
-            self._trust[heard.account] = trust
+            self._trust[heard.device] = trust
         quiet = quiet or self._is_quiet()
         wants = self._machine.read(
             heard, changed, age, self._now(), quiet=quiet, may_ring=may_ring
@@ -278,8 +286,8 @@ class Works:
                     self._outgoing.append(want)
                 case Show(id):
                     shown[id] = None
-                case Restore(id):
-                    self._restore(id)
+                case Restore():
+                    self._restore()
                 case _:
                     self._stage.take(want)
         if self._outgoing and self._talking is None:
@@ -323,40 +331,37 @@ class Works:
                 return
             await asyncio.sleep(0.02)
 
-    def _restore(self, id: str) -> None:
-        """Do with a new media process what was done with the one before."""
-        call = self._find(id)
-        if call is not None:
-            self._stage.later("rest", self._set_again(call, self._stage.media))
+    def _restore(self) -> None:
+        """Do with a media process what was done with the one before."""
+        if self._stage.used:
+            self._stage.later("rest", self._even())
 
-    async def _set_again(self, call: Ongoing, media: MediaPort) -> None:
-        await _quietly(media.set_muted(call.muted))
-        await _quietly(media.set_held(call.held))
+    async def _even(self) -> None:
+        """Mute, hold and camera as the call that runs has them; none in no call."""
+        media, call = self._stage.media, self._current()
+        await _quietly(media.set_muted(call is not None and call.muted))
+        await _quietly(media.set_held(call is not None and call.held))
         try:
-            if call.camera:
-                await media.set_camera(call.camera)
+            await media.set_camera("" if call is None else call.camera)
         except MediaError as error:
             logger.info("the camera is off: %s", error.code)
-            call.camera = ""
-            self._tell(call)
+            if call is not None and call.camera:
+                call.camera = ""
+                self._tell(call)
+
+    def _current(self) -> Ongoing | None:
+        """The call that runs; else one that was muted before it is taken."""
+        calls = [*self._machine.calls.values()]
+        wanted = [call for call in calls if not call.incoming or call.muted]
+        return min(wanted, key=lambda call: call.incoming, default=None)
 
     def _tell(self, call: Ongoing) -> None:
-        if call.end and not self._machine.occupied:
-            self._reset(call)
-        self._publish([CallChanged(self._shown(call))])
-
-    def _reset(self, call: Ongoing) -> None:
-        """A call is over: the next one begins with an open microphone, no camera."""
-        if self._stage.used:
-            media = self._stage.media
-            if call.muted:
-                self._stage.later("rest", _quietly(media.set_muted(False)))
-            if call.held:
-                self._stage.later("rest", _quietly(media.set_held(False)))
-            if call.camera:
-                self._stage.later("rest", _quietly(media.set_camera("")))
+        if call.end and (call.muted or call.held or call.camera):
+            # The next call begins with an open microphone, no camera.
             call.muted = call.held = False
             call.camera = ""
+            self._restore()
+        self._publish([CallChanged(self._shown(call))])
 
     # --- how ----------------------------------------------------------------------
 

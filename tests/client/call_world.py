@@ -132,12 +132,15 @@ class Device:
     def hear(self) -> None:
         """Read the next entry."""
         if self.read < len(self.world.log):
-            heard = self.world.log[self.read]
             self.read += 1
-            changed = follow(self.facts.values(), heard, self.world.accounts)
-            self.facts |= changed
-            age = HUB + self.world.now - heard.time
-            self.do(self.machine.read(heard, changed, age, self.world.now))
+            self.again(self.world.log[self.read - 1])
+
+    def again(self, heard: Heard) -> None:
+        """Read an entry, maybe one that could not be read when it came."""
+        changed = follow(self.facts.values(), heard, self.world.accounts)
+        self.facts |= changed
+        age = HUB + self.world.now - heard.time
+        self.do(self.machine.read(heard, changed, age, self.world.now))
 
     def step(self) -> None:
         """The media process does the next thing, and tells what happened."""

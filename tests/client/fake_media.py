@@ -111,6 +111,9 @@ class FakeMedia:
         """Descriptions wait for it."""
         self.muted = self.held = False
         self.camera = ""
+        self.opening: asyncio.Event | None = None
+        """A camera that opens waits for it, and what is asked of cameras after it."""
+        self._cameras = asyncio.Lock()
         self.sound = Sound()
         self.view = View()
         self.stops = 0
@@ -203,8 +206,11 @@ class FakeMedia:
         self._check()
         if device == "broken":
             raise MediaError("no_permission", "This camera cannot be opened.")
-        self.camera = device
-        self._say()
+        async with self._cameras:
+            if device and self.opening is not None:
+                await self.opening.wait()
+            self.camera = device
+            self._say()
 
     async def set_view(self, view: View) -> None:
         self.view = view

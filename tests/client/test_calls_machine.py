@@ -8,13 +8,21 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.calls.machine import RINGS, RINGS_TIME
 from client.calls.ongoing import Stage
 from client.calls.record import RING, Heard
-from client.content.calling import LINES_MAX, CallAnswer, CallCandidates, CallEnd
+from client.calls.values import Answer, Say
+from client.content.calling import (
+    LINES_MAX,
+    CallAnswer,
+    CallCandidates,
+    CallEnd,
+    CallInvite,
+)
 from client.model import MessageId
 from media.port import Candidates, Trouble
 from protocol.log import LogId
-from tests.client.call_world import HUB, Device, World
+from tests.client.call_world import HUB, ROOM, Device, World
 from tests.helpers.fuzz import LONG
 
 NAMES = ["alice@a/1", "alice@a/2", "bob@b/1", "bob@b/2"]
@@ -293,3 +301,53 @@ def test_what_is_missing_is_known_from_the_first_ring_on() -> None:
     assert list(bob.machine.missing.values()) == [gone.text]
     bob.do(bob.machine.trouble(Trouble("speaker", "", "")))
     assert not bob.machine.missing
+
+
+def test_an_invite_that_is_sent_again_late_does_nothing_to_the_calls_after_it() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    alice.hang_up()
+    town.settle()
+    old = town.log[0]
+    for device in town.devices[2:]:
+        del device.facts[old.call]  # it could not be read, nor who hung up
+    alice.start()
+    town.settle()
+    bob.accept()
+    town.settle()
+    assert bob.call is not None
+    running = bob.call.id
+    for device in town.devices[2:]:
+        device.again(old)
+        assert device.facts[old.call].over == "cancelled"
+    assert bob.call is not None and bob.call.id == running
+    assert all(old.call not in device.machine.calls for device in town.devices)
+    bob.hang_up()
+    town.settle()
+    # Nor is it an answer to a call that was made after it.
+    del bob.facts[old.call]
+    bob.start()
+    town.settle()
+    assert bob.call is not None and bob.call.asking
+    bob.again(old)
+    assert bob.call.asking and bob.call.id in bob.machine.calls
+
+
+def test_a_flood_of_invites_rings_some_times_and_fills_no_outbox() -> None:
+    town, alice, bob = two()
+    for number in range(200):
+        call = number.to_bytes(16, "big")
+        town.append(alice.name, Say(ROOM, call.hex(), CallInvite(call, "offer 1")))
+        bob.hear()
+        town.wait(10)
+    assert len(bob.outbox) == len(bob.rang) == RINGS
+    assert sum(isinstance(step, Answer) for step in bob.steps) == RINGS
+    assert len(bob.facts) == 200 and not bob.call
+    # Later it rings again.
+    town.wait(RINGS_TIME)
+    alice.start()
+    alice.step()
+    alice.post()
+    bob.hear()
+    assert bob.call is not None and bob.call.incoming
