@@ -107,6 +107,10 @@ async def test_push_to_talk(client: FakeClient, tmp_path: Path) -> None:
         assert calls(client)[-1] == "mute False 1"
         await sight.press("p")
         assert load_settings(tmp_path / "tui.toml").push_to_talk
+        # Who leaves the screen has let it go, too.
+        await sight.press("space", "escape")
+        await sight.until(lambda: calls(client)[-2:] == ["mute False 1", "mute True 1"])
+        assert isinstance(sight.app.screen, ChatScreen)
 
 
 async def test_with_push_to_talk_a_call_begins_muted(

@@ -125,9 +125,13 @@ class CallScreen(Screen[None]):
     async def on_unmount(self) -> None:
         """Nobody looks any more; another call screen may be there already."""
         try:
+            # Here nothing tells any more that the space bar was let go.
+            call = self._live
+            if self._released is not None and call is not None and self._desk.push:
+                await self._desk.mute(call, True)
             await self._desk.look_away(self._see)
         except Exception:
-            LOG.exception("pictures could not be stopped")
+            LOG.exception("what the call screen began could not be stopped")
 
     # --- drawing --------------------------------------------------------------------
 
