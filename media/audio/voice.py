@@ -23,6 +23,9 @@ STALL: Final = 0.2
 """Seconds without sound from the microphone that are counted as silence: timestamps
 follow the clock (RFC 3550, section 5.1), or the other side would wait for so long from
 then on. Some devices call twice and then sleep for a second until they are awake."""
+FLUSH: Final = 5
+"""Blocks of silence by which what cleans the sound forgets the call before: WebRTC's
+filters keep 12 ms of it, and its noise suppression a trace for some more."""
 NOTHING: Final[Pcm] = np.zeros(BLOCK, np.int16)
 
 
@@ -53,6 +56,8 @@ class Voice:
         with self._lock:
             self._rest = self._rest[:0]
             self._encoder.reset()
+            for _ in range(FLUSH):
+                self._clean(NOTHING)
 
     def hear(self, chunk: Pcm, now: float) -> None:
         """Take in sound of any length; `now`: seconds of a monotonic clock."""

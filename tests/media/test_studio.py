@@ -399,6 +399,32 @@ class Cleaner:
         self.delay = delay
 
 
+def test_what_cleans_the_sound_brings_nothing_into_the_next_call() -> None:
+    """WebRTC's filters keep 12 ms; this one keeps a whole block."""
+    kept: list[Pcm] = [np.zeros(BLOCK, np.int16)]
+    encoded: list[Pcm] = []
+
+    class Ears(Encoder):
+        def encode(self, block: Pcm) -> bytes | None:
+            encoded.append(block)
+            return super().encode(block)
+
+    def near(block: Pcm) -> Pcm:
+        kept.append(block)
+        return kept[-2]
+
+    voice = Voice(Ears(), lambda payload, timestamp: None)
+    voice.near = near
+    for number, block in enumerate(blocks(talk(0.2))):
+        voice.hear(block, 1 + 0.02 * number)
+    assert rms(encoded[-1]) > 100
+    voice.restart()
+    encoded.clear()
+    voice.hear(np.zeros(BLOCK, np.int16), 9.0)
+    assert len(encoded) == 1
+    assert not encoded[0].any()
+
+
 async def test_the_echo_canceller_hears_exactly_what_is_played(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
