@@ -48,6 +48,10 @@ checks up to 16 s, a lost handshake costs one."""
 WATCH = 0.25
 """Seconds between two looks whether the other side is heard."""
 
+SAYS_EVERY = 0.1
+"""Seconds between two states of the other side that are told: the last one counts, and
+it could send a thousand in a second, each of which is work for engine and screen."""
+
 GOODBYE = 0.05
 """Seconds that a `bye` has to leave before the connection is closed."""
 
@@ -97,6 +101,9 @@ class Leg:
         self.state = "new"
         self._hear = hear
         self._says = channel.State()
+        self._heard: channel.State | None = None
+        self._passed_on: channel.State | None = None
+        self._passing: asyncio.TimerHandle | None = None
         self._narrow = False
         self._gatherer = Gatherer(ice, self._found)
         self._session = Session(
@@ -249,10 +256,23 @@ class Leg:
 
     def _told(self, data: object) -> None:
         match channel.read(data):
-            case channel.State(muted, held, camera, screen):
-                self._hear(PeerSays(self.name, muted, held, camera, screen))
+            case channel.State() as state:
+                self._heard = state
+                if self._passing is None:
+                    self._pass_on()
             case channel.Bye():
                 self._hear(PeerSays(self.name, bye=True))
+
+    def _pass_on(self) -> None:
+        """Tell what the other side does, if that is news."""
+        self._passing = None
+        says = self._heard
+        if says is None or says == self._passed_on or self._closing:
+            return
+        self._passed_on = says
+        self._hear(PeerSays(self.name, says.muted, says.held, says.camera, says.screen))
+        loop = asyncio.get_running_loop()
+        self._passing = loop.call_later(SAYS_EVERY, self._pass_on)
 
     def _rate_changed(self, bitrate: int, loss: float) -> None:
         self.on_rate(bitrate, loss)

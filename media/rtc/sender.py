@@ -6,6 +6,7 @@ packets are spread over time: a key frame at once overflows the queue of a slow 
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import av
 
 __all__ = ["AudioSender", "VideoSender"]
+
+log = logging.getLogger(__name__)
 
 SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
@@ -44,6 +47,9 @@ BURST = 2.5
 
 DEBT = 0.35
 """Seconds of bits that pictures may be ahead of their rate before one is left out."""
+
+FAILED = 1.0
+"""Seconds without pictures after one that could not be encoded: each is logged."""
 
 KEY_EVERY = 0.3
 """Seconds between two key frames: requests that crossed one are answered by it."""
@@ -209,9 +215,16 @@ class VideoSender(Sender):
                 self._key = False
                 self._keyed = now
             timestamp = int(now * CLOCK)
-            payloads = await loop.run_in_executor(
-                self._pool, self._encode, frame, step, timestamp, key
-            )
+            try:
+                payloads = await loop.run_in_executor(
+                    self._pool, self._encode, frame, step, timestamp, key
+                )
+            except Exception:
+                # One picture less, not all that follow: begin with a new encoder.
+                log.exception("a picture could not be encoded")
+                self._encoder, self._key = None, True
+                await asyncio.sleep(FAILED)
+                continue
             await self._send_picture(payloads, timestamp, step.bitrate)
 
     def _encode(

@@ -14,9 +14,10 @@ import pytest
 from aiortc.codecs import get_capabilities
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
-from media.rtc import peer
+from media.port import PeerSays
+from media.rtc import peer, sender
 from media.rtc.assembler import MAX_GAP, Assembler, Part, Picture
-from media.rtc.codec import Decoder, TooLarge
+from media.rtc.codec import Decoder, Encoder, TooLarge
 from media.rtc.receiver import MAX_UNSHOWN, VideoReceiver
 from tests.media.legs import Side, call, speech
 
@@ -125,3 +126,39 @@ async def test_a_leg_that_ends_as_it_connects_leaves_nothing(
     gc.collect()
     loop.set_exception_handler(None)
     assert not failures
+
+
+async def test_a_picture_that_cannot_be_encoded_is_one_picture_less(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sender, "FAILED", 0.1)
+    async with call() as (a, b):
+        a.leg.tell(False, False, True, False)
+        await b.until(lambda: len(b.shown) > 3)
+        with monkeypatch.context() as broken:
+            failed = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def fail(*arguments: object) -> None:
+                loop.call_soon_threadsafe(failed.set)
+                raise MemoryError
+
+            broken.setattr(Encoder, "encode", fail)
+            await asyncio.wait_for(failed.wait(), 5)
+        shown = len(b.shown)
+        await b.until(lambda: len(b.shown) > shown + 3)
+        assert "could not be encoded" in caplog.text
+
+
+async def test_a_storm_of_states_is_told_as_a_few_and_the_last_one_counts() -> None:
+    async with call() as (a, b):
+        await b.until(lambda: b.says is not None)
+        told = b.events.count
+        a.leg.tell(False, False, False, False)
+        for index in range(601):
+            a.leg.tell(index % 2 == 0, False, False, False)
+        a.leg.tell(True, True, False, False)
+        await b.until(lambda: b.says and b.says.held)
+        storm = [told(PeerSays("b", muted=muted)) for muted in (False, True)]
+        assert sum(storm) < 30
+        assert b.says == PeerSays("b", muted=True, held=True)
