@@ -185,7 +185,7 @@ class Trouble(Value, frozen=True):
     kind: Literal["microphone", "speaker", "camera", "screen", "processing", "link"]
     """`link`: the way is too narrow for video."""
     code: str
-    """As of `MediaError`; empty: all is well again."""
+    """As of `MediaError`, or `narrow` (of a link); empty: all is well again."""
     text: str
     """One sentence: what is missing and how to get it."""
 

@@ -5,6 +5,7 @@ passes has one line of sound, at most one of pictures and one data channel, all 
 bundle, and exactly one SHA-256 fingerprint: the key we will talk to and no other.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,7 @@ KINDS = ("audio", "video", "application")
 FINGERPRINT = re.compile(r"[0-9A-F]{2}(:[0-9A-F]{2}){31}", re.IGNORECASE)
 CREDENTIAL = re.compile(r"[A-Za-z0-9+/]{4,256}")  # RFC 8839, section 5.4
 MID = re.compile(r"[A-Za-z0-9_.+-]{1,16}")
+EVERYBODY = ipaddress.IPv4Address("255.255.255.255")
 CANDIDATE = re.compile(
     r"(?:a=)?candidate:([A-Za-z0-9+/]{1,32} 1 udp \d{1,10} \S{1,64} \d{1,5} typ "
     r"(?:host|srflx|relay)(?: \S+)*)",
@@ -77,7 +79,17 @@ def read_candidate(line: str) -> Candidate | None:
     except (ValueError, AssertionError, IndexError):
         return None
     usable = 0 < candidate.port < 65_536 and candidate.priority < 2**32
-    return candidate if usable else None
+    return candidate if usable and names_one(candidate.host) else None
+
+
+def names_one(host: str) -> bool:
+    """Whether it is an address of one machine, or a name that aioice looks into."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return not (mapped.is_multicast or mapped.is_unspecified or mapped == EVERYBODY)
 
 
 def read(sdp: str, code: Literal["bad_offer", "bad_answer"]) -> Description:

@@ -173,7 +173,8 @@ FIRST = 3
 
 SOUND = ((70_000, 24_000), (120_000, 32_000), (600_000, 48_000), (HIGHEST, 64_000))
 """Up to which estimate how many bits a second are for Opus. FEC is worth more than
-bits: 48,000 with it were measured better than 64,000 without."""
+bits: 48,000 with it were measured better than 64,000 without. With it, 64,000 are 0.2
+better (PESQ-WB, without losses and with 10 % of them), where there is room for them."""
 
 SOUND_HEADERS = 50 * (12 + 16 + OVERHEAD) * 8
 """Bits a second of RTP, SRTP, UDP and IP around 50 packets of sound."""

@@ -7,10 +7,7 @@ import numpy.typing as npt
 
 from media.view.shape import Pixels
 
-__all__ = ["DOTS", "draw"]
-
-DOTS = (2, 4)
-"""Dots in a cell: columns and rows."""
+__all__ = ["draw"]
 
 BITS = ((0, 3), (1, 4), (2, 5), (6, 7))
 """Bit of each dot, by row and column (Unicode, block Braille Patterns)."""

@@ -125,6 +125,11 @@ GOOD = "candidate:1 1 udp 2130706431 192.0.2.7 5000 typ host"
         (GOOD + " " + "x" * 2_000, False),
         ("", False),
         ("candidate:", False),
+        ("candidate:1 1 udp 1 239.255.255.250 1900 typ host", False),
+        ("candidate:1 1 udp 1 ff02::1 1900 typ host", False),
+        ("candidate:1 1 udp 1 0.0.0.0 1900 typ host", False),
+        ("candidate:1 1 udp 1 ::ffff:224.0.0.251 5353 typ host", False),
+        ("candidate:1 1 udp 1 255.255.255.255 9 typ host", False),
     ],
 )
 def test_a_candidate_is_used_or_passed_over(line: str, usable: bool) -> None:

@@ -22,6 +22,8 @@ PATIENCE = 5.0
 STEP = 5
 """Periods in a measure of loudness: 50 ms, twenty a second."""
 
+MUTE = "The microphone gives no sound: choose another."
+
 
 def test_tone() -> Samples:
     """Two soft notes, 0.8 s."""
@@ -102,14 +104,13 @@ def record(
     *,
     backend: str = "",
 ) -> Heard:
-    """Record, and show how loud it is.
+    """Record for some seconds, and show how loud it is.
 
     Args:
         sound: Which microphone, and what is done to its sound.
-        seconds: How long.
         began: Is called when the microphone is open.
-        show: Is told about twenty times a second: decibels of full scale, and how many
-            seconds are left; in the caller's thread.
+        show: Is told about twenty times a second: decibels of full scale, and seconds
+            left; in the caller's thread.
         backend: As for `open_microphone`.
 
     Raises:
@@ -134,22 +135,20 @@ def record(
             errors.append(error)
             more.notify()
 
+    loudest, seen = -96.0, 0
+
+    def ready() -> bool:
+        return bool(errors) or len(parts) >= seen + STEP
+
     stream = open_microphone(sound.microphone, hear, lost, backend=backend)
     try:
         began()
-        loudest, seen = -96.0, 0
         while seen + STEP <= wanted and not errors:
             with more:
-                until = seen + STEP
-
-                def ready(until: int = until) -> bool:
-                    return bool(errors) or len(parts) >= until
-
                 if not more.wait_for(ready, PATIENCE):
-                    text = "The microphone gives no sound: choose another."
-                    raise MediaError("no_device", text)
-                now = decibels(np.concatenate(parts[seen:until] or [_NOTHING]))
-            seen = until
+                    raise MediaError("no_device", MUTE)
+                now = decibels(np.concatenate(parts[seen:][:STEP] or [_NOTHING]))
+            seen += STEP
             loudest = max(loudest, now)
             show(now, (wanted - seen) * PERIOD / RATE)
     finally:
