@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 COLUMNS, ROWS = 80, 48
 PICTURES = 300
-KEYS = 150
+KEYS = 100
 
 
 def run(folder: Path, rounds: int) -> list[Result]:
