@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from client.model import Call, CallLeg, Trust
 from media.port import Quality
+from protocol.log import LogId
 from tui.cells import cell_len, one_line
 from tui.layout import person
 from tui.text import say
@@ -34,6 +35,10 @@ LATE_SECONDS = 2.0
 """After a call that rang here has ended, in which the key that answers does not call
 back: who presses it then meant the call that was ringing."""
 
+FRESH_SECONDS = 0.5
+"""After the key that answers began to mean a call: who presses it then meant what it
+did before, because nobody reads and presses as fast."""
+
 LOSS_FAIR, LOSS_BAD = 0.03, 0.10
 """Shares of lost packets: below the first nothing is heard of it (error correction
 and concealment), above the second words are lost."""
@@ -55,6 +60,12 @@ class CallBook:
     ended_at: float = 0.0
     rang: bool = False
     """Whether `ended` rang here to its end."""
+    asks: str = ""
+    """The call that the keys which answer mean, and whether another one runs."""
+    asks_at: float = 0.0
+    """Since when."""
+    followed: bool = False
+    """Whether these keys were about another call before."""
 
     def put(self, call: Call, now: float) -> Call | None:
         """Take a call in; returns what it was before.
@@ -63,15 +74,17 @@ class CallBook:
             call: new or changed.
             now: seconds of a clock that never goes back.
         """
-        before = self.calls.get(call.id)
+        before, active = self.calls.get(call.id), self.active
         if call.state != "ended":
             self.calls[call.id] = call
-            return before
-        self.calls.pop(call.id, None)
-        if before is not None:
+        elif self.calls.pop(call.id, None) is not None:
             # A call of long ago, told again after a start, is no news.
             self.ended, self.ended_at = call, now
-            self.rang = before.state == "incoming"
+            self.rang = before is not None and before.state == "incoming"
+        ring, running = self.incoming, self.active is not None
+        asks = "" if ring is None else f"{ring.id} {running}"
+        if asks != self.asks:
+            self.asks, self.asks_at, self.followed = asks, now, active is not None
         return before
 
     def begin(self, call: Call, now: float) -> None:
@@ -91,6 +104,18 @@ class CallBook:
         """Whether a call that rang here ended a moment ago."""
         over = self.ended is not None and self.rang
         return over and now - self.ended_at < LATE_SECONDS
+
+    def meant(self, room: LogId | None, now: float) -> bool:
+        """Whether who presses the key that answers can mean the call that rings.
+
+        Args:
+            room: the chat that the key calls otherwise, if there is one.
+            now: as for `put`.
+        """
+        ring = self.incoming
+        if ring is None or now - self.asks_at >= FRESH_SECONDS:
+            return True
+        return not self.followed and room in (None, ring.room)
 
     @property
     def active(self) -> Call | None:

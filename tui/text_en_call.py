@@ -49,6 +49,7 @@ TEXT = {
     "call.end.refused": "Refused: the other side's key is not that of {who}.",
     "call.end.failed": "The call did not come about.",
     "call.gone": "That call has just ended; press the key again to call back.",
+    "call.fresh": "{who} has just called; press the key again if you want to answer.",
     "call.only.direct": "Calls go to one person for now: open your chat with them, "
     "or begin one with Ctrl+N.",
     "call.none.camera": "No camera was found: plug one in, or share your screen with "

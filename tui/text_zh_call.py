@@ -49,6 +49,7 @@ TEXT = {
     "call.end.refused": "已拒绝：对方的密钥不是 {who} 的。",
     "call.end.failed": "通话没有建立。",
     "call.gone": "那个来电刚刚结束；再按一次即可回拨。",
+    "call.fresh": "{who} 刚刚来电；想接听请再按一次。",
     "call.only.direct": "目前只能与一个人通话：请打开与对方的聊天，或按 Ctrl+N 新建。",
     "call.none.camera": "没有找到摄像头：请插上一个，或按 S 共享屏幕。",
     "call.none.screen": "这里没有可以共享的屏幕（仅限 X11）。",

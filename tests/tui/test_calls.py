@@ -171,6 +171,41 @@ async def test_a_late_answer_does_not_call_back(
         await sight.until(lambda: calls(client) == ["start False"])
 
 
+async def test_a_key_that_was_meant_for_something_else_does_not_answer(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.calling.FRESH_SECONDS", 100.0)
+    room, other = direct(client), direct(client, CAROL)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        sight.chat.open_room(room)
+        call = client.calls.ring(other, CAROL)
+        await sight.sees("carol@example.net ◇ is calling")
+        await sight.press("f9")
+        await sight.sees("carol@example.net has just called")
+        assert calls(client) == []
+        # Some moments later, or where nothing else is meant, it answers.
+        book = sight.chat.desk.book
+        assert book.meant(other, book.asks_at) and book.meant(None, book.asks_at)
+        book.asks_at -= 100
+        await sight.press("f9")
+        await sight.until(lambda: calls(client) == ["answer 1"])
+        client.calls.connect(call, CAROL)
+        # It shows the call, or the chat: also if that call has just ended; and the
+        # other one was for the camera.
+        await sight.sees("You ")
+        client.calls.ring(room, BOB)
+        await sight.sees("bob is calling too")
+        await sight.press("shift+f9")
+        await sight.sees("bob has just called")
+        client.calls.end(call, "hung_up")
+        await sight.until(lambda: book.active is None)
+        sight.app.clear_notifications()
+        await sight.misses("bob has just called")
+        await sight.press("f9")
+        await sight.sees("bob has just called")
+        assert calls(client) == ["answer 1"]
+
+
 async def test_another_device_answered(client: FakeClient, tmp_path: Path) -> None:
     room = direct(client)
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
@@ -328,7 +363,10 @@ async def test_a_click_on_a_ringing_call_shows_it_and_answers_nothing(
         assert isinstance(sight.app.screen, CallScreen)
 
 
-async def test_a_second_call(client: FakeClient, tmp_path: Path) -> None:
+async def test_a_second_call(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.calling.FRESH_SECONDS", 0.0)
     room, other = direct(client), direct(client, CAROL)
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
         running(client, room)

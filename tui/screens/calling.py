@@ -121,7 +121,7 @@ class Calling(Care):
         """F9: answer, show the call, or call the open chat."""
         book = self.desk.book
         if book.active is None and book.incoming is not None:
-            self._answer(book.incoming, camera=False)
+            self._take(book.incoming, camera=False)
         elif book.active is not None or isinstance(self.app.screen, CallScreen):
             self.toggle_call()
         elif book.just_rang(time.monotonic()):
@@ -133,10 +133,7 @@ class Calling(Care):
         """Shift+F9: the same with a picture."""
         book = self.desk.book
         if book.incoming is not None:
-            if book.active is not None:
-                self._switch(book.active, book.incoming)
-            else:
-                self._answer(book.incoming, camera=True)
+            self._take(book.incoming, camera=book.active is None)
         elif book.active is not None:
             self._work(self.desk.show(book.active, "camera"))
         elif book.just_rang(time.monotonic()):
@@ -155,6 +152,18 @@ class Calling(Care):
             self._draw_calls()
             if isinstance(self.app.screen, CallScreen):
                 self.app.screen.action_leave()
+
+    def _take(self, call: Call, *, camera: bool) -> None:
+        """Answer, if that can have been meant: the microphone opens."""
+        chat = self.room if self.app.screen is self else None
+        room = None if chat is None else chat.id
+        running = self.desk.book.active
+        if not self.desk.book.meant(room, time.monotonic()):
+            self.notify(say("call.fresh", who=self.desk.who(call)), markup=False)
+        elif running is not None:
+            self._switch(running, call)
+        else:
+            self._answer(call, camera=camera)
 
     def start_call(self, *, video: bool) -> None:
         """Call the other one of the open chat."""
