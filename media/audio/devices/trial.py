@@ -1,5 +1,6 @@
 """A trial of the devices, for `telex audio test`: tone, recording, playback."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def record(
         return bool(errors) or len(parts) >= seen + STEP
 
     stream = open_microphone(sound.microphone, hear, lost, backend=backend)
-    try:
+    with contextlib.closing(stream):
         began()
         while seen + STEP <= wanted and not errors:
             with more:
@@ -151,8 +152,6 @@ def record(
             seen += STEP
             loudest = max(loudest, now)
             show(now, (wanted - seen) * PERIOD / RATE)
-    finally:
-        stream.close()
     if errors:
         raise errors[0]
     return Heard(np.concatenate(parts[:wanted]), loudest, max(raw))
