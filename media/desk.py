@@ -136,11 +136,7 @@ class Desk:
 
     async def _set(self, command: ipc.Command) -> None:
         """Settings: kept until the libraries are loaded."""
-        if isinstance(command, ipc.SetCamera):
-            # Off is off now, also while a camera is being opened: seconds, at times.
-            self._device = command.device
-            if not command.device and self._parts is not None:
-                self._parts.camera.hush()
+        self._note(command)
         async with self._alone(type(command).__name__):
             match command:
                 case ipc.SetMuted(on):
@@ -155,20 +151,27 @@ class Desk:
                         self.tell_legs()
                         await self._parts.camera.pause(on)
                 case ipc.SetSound(sound):
-                    self._sound = sound
-                    if self._parts is not None:
+                    if self._parts is not None and sound == self._sound:
                         await self._parts.studio.set_sound(sound)
                 case ipc.SetView(view):
                     self._view = view
                     if self._parts is not None:
                         self._parts.screen.set_view(view)
-                case ipc.SetCamera(device) if device != self._device:
-                    pass  # asked for something else meanwhile
-                case ipc.SetCamera(device):
+                case ipc.SetCamera(device) if device == self._device:
                     if device or self._parts is not None:
                         await (await self._load()).camera.set_device(device)
                 case ipc.Play(tone):
                     await self._play(tone)
+
+    def _note(self, command: ipc.Command) -> None:
+        """A device takes seconds at times: what was asked for last counts."""
+        match command:
+            case ipc.SetSound(sound):
+                self._sound = sound
+            case ipc.SetCamera(device):
+                self._device = device
+                if not device and self._parts is not None:
+                    self._parts.camera.hush()  # off is off now
 
     async def _play(self, tone: Tone) -> None:
         if tone != "none" or self._parts is not None:

@@ -16,7 +16,7 @@ import pytest
 
 from media import ipc
 from media.desk import Desk
-from media.port import Event, MediaError, Trouble
+from media.port import Event, MediaError, Sound, Trouble
 from media.video import camera as camera_module
 from media.video import source
 from media.video.camera import Camera
@@ -266,6 +266,26 @@ async def test_off_is_off_at_once_also_while_a_camera_opens(
     # On, off and on again: what was asked for last counts.
     await asyncio.gather(*(desk.do(ipc.SetCamera(d)) for d in (RED, "", BLUE, "", RED)))
     assert (camera.on, camera.device) == ("camera", RED)
+    await desk.close()
+
+
+async def test_of_many_sound_devices_the_last_one_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who goes through a list of them does not wait for each."""
+    desk = Desk(lambda event: None, lambda frame: None, lambda leg: True)
+    await desk.do(ipc.Prepare())
+    assert desk._parts is not None
+    used: list[str] = []
+
+    async def use(sound: Sound) -> None:
+        used.append(sound.microphone)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(desk._parts.studio, "set_sound", use)
+    names = [f"null:{number}" for number in range(30)]
+    await asyncio.gather(*(desk.do(ipc.SetSound(Sound(name))) for name in names))
+    assert used == [names[0], names[-1]]
     await desk.close()
 
 
