@@ -6,8 +6,9 @@ What comes out of a speaker is compared with what was said into the other microp
 import itertools
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from tests.system import acts  # noqa: E402
 from tests.system.calling import (  # noqa: E402
     F9,
     F10,
-    SHIFT_F9,
     Desk,
     answer,
     child_of,
@@ -82,16 +82,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
 @pytest.fixture
 def street(built: Street) -> Iterator[Street]:
     """The two without any call."""
+    for one in (built.alice, built.bob):
+        if one.seat is None:
+            one.sit_down()
+            acts.open_first(one.terminal, "")
     yield built
     for node in (built.north, built.south):
         if node.process is None:
             node.start()
     for one in (built.alice, built.bob):
-        if one.seat is None or one.seat.process.poll() is not None:
+        if one.seat is not None and one.seat.process.poll() is not None:
             one.leave()
-            one.sit_down()
-            acts.open_first(one.terminal, "")
-        to_the_chat(one)
+        if one.seat is not None:
+            to_the_chat(one)
 
 
 def test_a_call_is_heard_at_both_ends_and_needs_no_node_while_it_runs(
@@ -136,16 +139,17 @@ def test_a_call_is_heard_at_both_ends_and_needs_no_node_while_it_runs(
 
 
 def test_a_picture_stands_in_the_other_terminal_until_it_is_off(
-    street: Street, tmp_path: Path
+    street: Street,
 ) -> None:
     alice, bob = street.alice, street.bob
     talk(alice, bob)
-    use_file(alice, flag(tmp_path / "flag.png"))
+    use_file(alice, flag(street.place.folder / "flag.png"))
     alice.terminal.write("c")
     alice.terminal.wait("camera on")
+    alice.terminal.wait("C camera off")
     # Red on the left, blue on the right: at bob's, and small at her own.
-    bob.terminal.wait(lambda _: is_flag(bob.terminal, 10), 40)
     alice.terminal.wait(lambda _: is_flag(alice.terminal, 3), 40)
+    bob.terminal.wait(lambda _: is_flag(bob.terminal, 10), 40)
     alice.terminal.write("c")
     for one in (alice, bob):
         one.terminal.wait(lambda _, t=one.terminal: not colours(t))  # type: ignore[misc]
@@ -154,9 +158,13 @@ def test_a_picture_stands_in_the_other_terminal_until_it_is_off(
 def test_who_was_away_reads_that_somebody_called(street: Street) -> None:
     alice, bob = street.alice, street.bob
     begin = street.begin()
+    alice.terminal.wait(lambda _: seen(alice.terminal, begin))
     bob.leave()
+    before = entries(street.north)
     alice.terminal.write(F9)
-    alice.terminal.wait("calling …")
+    alice.terminal.wait(lambda text: "calling …" in text)
+    # Until her node has it nobody was called, and nobody would have to know.
+    alice.terminal.wait(lambda _: entries(street.north) > before)
     alice.terminal.write(F10)
     says(alice, "You hung up before")
     to_the_chat(alice)
@@ -178,12 +186,10 @@ def test_who_was_away_reads_that_somebody_called(street: Street) -> None:
     acts.shows(alice.terminal, "I hear nothing here")
     assert "F10 hang up" in alice.terminal.text
     bob.leave()
-    bob.sit_down()
-    acts.open_first(bob.terminal, "I hear nothing here")
 
 
 @pytest.mark.long
-def test_declined_and_two_calls_at_a_time(street: Street) -> None:
+def test_who_declines_and_who_is_in_another_call_say_so(street: Street) -> None:
     alice, bob = street.alice, street.bob
     begin = street.begin()
     ring(alice, bob)
@@ -191,7 +197,7 @@ def test_declined_and_two_calls_at_a_time(street: Street) -> None:
     says(alice, "declined.")
     to_the_chat(alice)
     remembers(alice, begin, r"it was declined\.")
-    remembers(bob, begin, "declined")
+    remembers(bob, begin, r"which you declined\.")
 
     carol = Desk(street.place.settled("carol", street.south), None, bob.voice)
     carol.sit_down(TELEX_AUDIO="null")
@@ -200,24 +206,39 @@ def test_declined_and_two_calls_at_a_time(street: Street) -> None:
     bob.terminal.wait("me too")
     talk(alice, bob)
     carol.terminal.write(F9)
-    bob.terminal.wait("carol is calling too")
-    bob.terminal.write(F10)
-    says(carol, "declined.")
-    assert "carol" not in alice.terminal.text
+    remembers(carol, "me too", "who was in another call")
+    assert "F9 answer" not in bob.terminal.text
+    # Neither of the two who talk was disturbed.
     with bob.listen() as right:
         hears(right, alice.voice)
-
-    # The other way: the call that rings takes the place of the one that runs.
-    to_the_chat(carol)
-    carol.terminal.write(F9)
-    bob.terminal.wait("carol is calling too")
-    bob.terminal.write(SHIFT_F9)
-    carol.terminal.wait("there and back", 40)
-    says(alice, f"The call with {bob.person.address} is over.")
-    with bob.listen() as right:
-        hears_nothing(right)
-    to_the_chat(carol)
+    for one in (alice, bob):
+        to_the_chat(one)
+    acts.open_unread(bob.terminal, "Missed call from")
+    remembers(bob, "me too", "Missed call from")
     carol.leave()
+    acts.sent(alice.terminal, "back to us")
+    acts.open_unread(bob.terminal, "back to us")
+
+
+@pytest.mark.long
+def test_all_devices_ring_until_one_answers(street: Street) -> None:
+    alice, bob = street.alice, street.bob
+    begin = street.begin()
+    bob.leave()
+    phone = Desk(street.place.linked(bob.person, "phone"), None, bob.voice)
+    bob.sit_down()
+    phone.sit_down(TELEX_AUDIO="null")
+    for one in (bob, phone):
+        acts.open_first(one.terminal, begin)
+    alice.terminal.write(F9)
+    for one in (bob, phone):
+        one.terminal.wait("F9 answer", 40)
+    answer(alice, bob)
+    says(phone, "Another device of yours took the call.")
+    assert "F9 answer" not in phone.terminal.text
+    with bob.listen() as right:
+        hears(right, alice.voice)
+    phone.leave()
 
 
 @pytest.mark.long
@@ -245,6 +266,22 @@ def test_sound_and_picture_that_die_come_back_or_say_so(street: Street) -> None:
         os.kill(child_of(alice.terminal), signal.SIGKILL)
         hears(right, alice.voice, timeout=60)
         hears(left, bob.voice)
+
+
+# --- what is seen ---------------------------------------------------------------------
+
+
+def seen(terminal: Terminal, text: str) -> bool:
+    """Whether the other one has read a message."""
+    lines = acts.timeline(terminal).splitlines()
+    return any(text in line and line.rstrip().endswith("✓✓") for line in lines)
+
+
+def entries(node: Node) -> int:
+    """How many there are in all logs of a node."""
+    with closing(sqlite3.connect(node.data / "node.db")) as database:
+        count: int = database.execute("SELECT count(*) FROM entry").fetchone()[0]
+        return count
 
 
 # --- pictures -------------------------------------------------------------------------
@@ -282,7 +319,8 @@ def use_file(one: Desk, path: Path) -> None:
     one.terminal.write("d")
     one.terminal.wait("F File instead of a camera")
     one.terminal.wait("Screens to share").write("f")
-    one.terminal.wait("Send a file as the camera").write(str(path))
+    one.terminal.wait("Send a file as the camera").wait("~/clip.mp4")
+    one.terminal.write(str(path))
     one.terminal.wait(path.name).press("enter")
     one.terminal.wait(lambda text: "Send a file" not in text)
     says(one, f"(•) file:{path}"[:30])
