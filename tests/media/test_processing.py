@@ -142,16 +142,32 @@ def test_half_frames_are_a_mistake_of_ours(size: int) -> None:
 
 
 def test_a_failure_in_mid_call_lets_the_voice_through(
-    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    from livekit.rtc._proto.ffi_pb2 import FfiRequest
+
     chain = Processing(False, True, False, 0.0)
-
-    def fail(_: object) -> None:
-        raise RuntimeError("the library said no")
-
-    monkeypatch.setattr(chain._apm, "process_stream", fail)
+    request = FfiRequest.FromString(chain._near._request)
+    request.apm_process_stream.apm_handle += 1_000_000
+    chain._near._request = request.SerializeToString()
     near = whole(voice(0.1, seed=8))
     assert np.array_equal(through(chain, near), near[: near.size // BLOCK * BLOCK])
+    assert chain._failed
+    assert caplog.text.count("audio processing stopped") == 1
+
+
+def test_what_is_done_is_what_the_library_s_own_method_does() -> None:
+    from livekit.rtc import AudioFrame
+    from livekit.rtc.apm import AudioProcessingModule
+
+    chain = Processing(False, True, True, 0.0)
+    apm = AudioProcessingModule(
+        noise_suppression=True, high_pass_filter=True, auto_gain_control=True
+    )
+    for part in whole(voice(0.3, seed=3)).reshape(-1, FRAME):
+        frame = AudioFrame(bytearray(part.tobytes()), RATE, 1, FRAME)
+        apm.process_stream(frame)
+        assert np.array_equal(chain.near(part), np.frombuffer(frame.data, np.int16))
 
 
 def test_both_devices_threads_may_use_it_at_once() -> None:
