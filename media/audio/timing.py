@@ -42,7 +42,11 @@ class Arrivals:
     """
 
     def __init__(self) -> None:
-        self._transits: deque[tuple[float, float]] = deque(maxlen=PACKETS)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=PACKETS)
+        """When each packet of `LATE_WINDOW` came, and its transit."""
+        self._fastest: deque[tuple[float, float]] = deque(maxlen=PACKETS)
+        """Those of `BASE_WINDOW` that no later one undercut, the fastest first: what
+        is looked for costs the same however many packets came."""
         self._counted = 0.0
         self._last: float | None = None
         self.base = 0.0
@@ -61,24 +65,37 @@ class Arrivals:
             self.jitter += (abs(transit - self._last) - self.jitter) / 16
         self._last = transit
         self.base = min(self.base, transit)
-        self._transits.append((now, transit))
+        self._recent.append((now, transit))
+        while self._fastest and self._fastest[-1][1] >= transit:
+            self._fastest.pop()
+        self._fastest.append((now, transit))
         if now - self._counted >= COUNTED:
             self._count(now)
 
     def _count(self, now: float) -> None:
         self._counted = now
-        while self._transits[0][0] < now - BASE_WINDOW:
-            self._transits.popleft()
-        self.base = min(transit for _, transit in self._transits)
-        newest = [t for at, t in self._transits if at >= now - MOVED_FOR]
-        if min(newest) > self.base + MOVED and len(newest) >= ENOUGH:
-            self.base = min(newest)
-            while self._transits[0][0] < now - MOVED_FOR:
-                self._transits.popleft()
-        since, until = now - LATE_WINDOW, self.base + USELESS
-        recent = sorted(t for at, t in self._transits if at >= since and t <= until)
-        if recent:
-            self.late = recent[int(SHARE * (len(recent) - 1))] - self.base
+        recent, fastest = self._recent, self._fastest
+        while recent[0][0] < now - LATE_WINDOW:
+            recent.popleft()
+        while fastest[0][0] < now - BASE_WINDOW:
+            fastest.popleft()
+        self.base = fastest[0][1]
+        # The fastest of the last second: the first one there that is so new.
+        least = next(t for at, t in fastest if at >= now - MOVED_FOR)
+        if least > self.base + MOVED and self._newest(now) >= ENOUGH:
+            self.base = least
+            while fastest[0][0] < now - MOVED_FOR:
+                fastest.popleft()
+            while recent[0][0] < now - MOVED_FOR:
+                recent.popleft()
+        until = self.base + USELESS
+        late = sorted([t for _, t in recent if t <= until])
+        if late:
+            self.late = late[int(SHARE * (len(late) - 1))] - self.base
+
+    def _newest(self, now: float) -> int:
+        """How many packets came in the last second."""
+        return sum(at >= now - MOVED_FOR for at, _ in self._recent)
 
 
 class Pulls:
