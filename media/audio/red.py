@@ -56,6 +56,10 @@ class Redundancy:
         """Say what share (0 to 1) of our packets gets lost."""
         self._on = loss >= (OFF if self._on else ON)
 
+    def note(self, payload: bytes, timestamp: int) -> None:
+        """Keep what is sent without copies: those that follow may carry it."""
+        self._sent.append((timestamp, payload))
+
     def wrap(self, payload: bytes, timestamp: int) -> bytes:
         """Put copies of the packets sent before in front of a payload."""
         heads, bodies, room = b"", b"", MTU - len(payload)

@@ -130,9 +130,10 @@ class AudioSender(Sender):
         self._sent = time.monotonic()
         kind = self.payload_type
         if self._copies is not None and self._red is not None:
-            copied = self._copies.wrap(payload, timestamp)
             if self._copies.on:
-                kind, payload = self._red, copied
+                kind, payload = self._red, self._copies.wrap(payload, timestamp)
+            else:
+                self._copies.note(payload, timestamp)
         packet = rtp.pack(
             kind,
             self._silent,

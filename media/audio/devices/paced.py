@@ -96,7 +96,7 @@ class Paced(Kept):
             due += PERIOD / RATE
             wait = due - time.monotonic()
             if wait > 0:
-                self._wake.wait(wait)
+                time.sleep(wait)  # a period at most: an Event costs more
             elif wait < -LATE:
                 due -= wait
             if not self._ended.is_set():
