@@ -73,6 +73,14 @@ async def test_each_key_of_the_call(client: FakeClient, tmp_path: Path) -> None:
         await sight.press("q", "x", "y", "n", "enter", "space", "tab", "ctrl+c")
         assert calls(client) == before
         assert isinstance(sight.app.screen, CallScreen)
+        # There is no camera and no screen; nor sound any more.
+        client.calls.found = Devices((), ("No camera.",))
+        await sight.press("c", "s")
+        await sight.sees("No camera was found", "There is no screen here that")
+        client.calls.refuse = MediaError("process_lost", "Sound and picture stopped.")
+        await sight.press("m")
+        await sight.sees("Sound and picture stopped.")
+        assert calls(client) == before
         await sight.press("escape")
         await sight.sees("F9 show")
         await sight.press("f9", "ctrl+x")
@@ -140,26 +148,13 @@ def test_a_space_bar_by_its_repeats() -> None:
     assert space.left(20.99) > 0 >= space.left(21.01)
 
 
-async def test_there_is_no_camera_and_no_screen(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    direct(client)
-    client.calls.found = Devices((), ("No camera.",))
-    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
-        await opened(sight, client)
-        await sight.press("c", "s")
-        await sight.sees("No camera was found", "There is no screen here that")
-        client.calls.refuse = MediaError("process_lost", "Sound and picture stopped.")
-        await sight.press("m")
-        await sight.sees("Sound and picture stopped.")
-        assert calls(client) == []
-
-
 # --- what it shows --------------------------------------------------------------------
 
 
-async def test_who_and_how_well(client: FakeClient, tmp_path: Path) -> None:
-    direct(client)
+async def test_who_and_how_well_with_the_chat_beside_it(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    room = direct(client)
     async with looking(tmp_path, client=client, size=(120, 30)) as sight:
         call = await opened(sight, client, quality=GOOD)
         await sight.sees(
@@ -179,8 +174,34 @@ async def test_who_and_how_well(client: FakeClient, tmp_path: Path) -> None:
         await sight.press("escape")
         client.calls.connect(call, BOB, trust=Trust.VERIFIED, muted=True)
         await sight.sees("◆ verified: you have compared keys", "bob is muted")
-        client.calls.change(call, state="reconnecting")
+        client.calls.change(call, state="reconnecting", muted=False)
         await sight.sees("the way is lost, looking for another …")
+        # The chat beside it.
+        await sight.sees("hello alice", "Tab writes here, Esc ends it")
+        await sight.press("tab", "m", "space", "h", "q")
+        await sight.sees("m hq")
+        assert calls(client) == []
+        await sight.press("enter")
+        await sight.until(lambda: client.all_messages(room)[-1].text == "m hq")
+        client.hear(room, BOB, "and from bob")
+        await sight.sees("and from bob", "m hq")
+        await sight.until(lambda: f"mark_read {room}" in client.asked)
+        assert not list(sight.app._notifications)
+        await sight.press("escape", "m")
+        await sight.until(partial(asked_last, client, "mute True 1"))
+        assert isinstance(sight.app.screen, CallScreen)
+        # Where it becomes narrow the chat makes room, and a note says what comes in.
+        await sight.pilot.resize_terminal(80, 24)
+        await sight.misses("and from bob")
+        client.hear(room, BOB, "are you there?")
+        await sight.sees("are you there?")
+        assert len(list(sight.app._notifications)) == 1
+        # The help lists the keys.
+        sight.app.clear_notifications()
+        await sight.pilot.resize_terminal(110, 110)
+        await sight.press("f1")
+        await sight.sees("In a call", "Hold to be heard", "F10 / Ctrl+X", "Shift+F9")
+        await sight.sees("Push to talk: terminals tell that a key repeats")
 
 
 async def test_pictures(
@@ -212,51 +233,25 @@ async def test_pictures(
         await sight.press("escape")
         await sight.until(lambda: client.calls.view == View())
         assert client.calls.see is None
+        # Back and forth keeps what is seen: the old screen goes after the new one came.
+        client.calls.connect(call, BOB)
+        chat = sight.chat
+        chat.toggle_call()
+        await sight.until(lambda: isinstance(sight.app.screen, CallScreen))
+        chat.toggle_call()
+        sight.app.push_screen(CallScreen(chat.desk, client))
+        await sight.rest()
+        client.calls.hear(Levels(1.0, 0.0))
+        await sight.sees(f"You {'▮' * 20}")
 
 
 # --- the end --------------------------------------------------------------------------
 
 
-async def test_the_end_closes_the_screen(
+async def test_the_end_closes_the_screen_and_no_panel_over_it(
     client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.screens.call.CLOSE_SECONDS", 0.5)
-    direct(client)
-    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
-        call = await opened(sight, client)
-        client.calls.end(call, "hung_up")
-        await sight.sees("The call with bob is over.", "3:2", "Esc to the chat")
-        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
-        await sight.sees("☎ The call with bob is over.")
-
-
-async def test_the_end_while_the_devices_are_open(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    direct(client)
-    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
-        call = await opened(sight, client)
-        await sight.press("d")
-        await sight.sees("Sound and picture")
-        client.calls.end(call, "lost", "The way was lost: check your network.")
-        await sight.until(lambda: sight.app.title_shown == "Telex")
-        await sight.press("down", "enter")
-        await sight.sees("Changed.")
-        await sight.press("escape")
-        # What says what to do stays until it was read.
-        await sight.sees("The way was lost: check your network.")
-        await sight.press("m", "h", "c", "s", "p", "space")
-        assert calls(client) == []
-        await sight.press("f10")
-        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
-        assert calls(client) == []
-        await sight.misses("The way was lost")
-
-
-async def test_the_end_leaves_the_panel_over_it_open(
-    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tui.screens.call.CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("tui.screens.call.CLOSE_SECONDS", 0.1)
     over = CallScreen._over
     tried: list[int] = []
 
@@ -275,14 +270,36 @@ async def test_the_end_leaves_the_panel_over_it_open(
         await sight.sees("Sound and picture")
         await sight.press("escape")
         await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+        monkeypatch.setattr("tui.screens.call.CLOSE_SECONDS", 0.5)
+        call = await opened(sight, client)
+        client.calls.end(call, "hung_up")
+        await sight.sees("The call with bob is over.", "3:2", "Esc to the chat")
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+        await sight.sees("☎ The call with bob is over.")
 
 
-async def test_what_is_missing_stays_to_be_read(
+async def test_what_says_what_to_do_stays_until_it_was_read(
     client: FakeClient, tmp_path: Path
 ) -> None:
     direct(client)
-    client.calls.fails = "Calls need more: pip install 'telex[calls]'."
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        call = await opened(sight, client)
+        await sight.press("d")
+        await sight.sees("Sound and picture")
+        client.calls.end(call, "lost", "The way was lost: check your network.")
+        await sight.until(lambda: sight.app.title_shown == "Telex")
+        await sight.press("down", "enter")
+        await sight.sees("Changed.")
+        await sight.press("escape")
+        await sight.sees("The way was lost: check your network.")
+        await sight.press("m", "h", "c", "s", "p", "space")
+        assert calls(client) == []
+        await sight.press("f10")
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+        assert calls(client) == []
+        await sight.misses("The way was lost")
+        # What is missing, too.
+        client.calls.fails = "Calls need more: pip install 'telex[calls]'."
         await sight.press("f9")
         await sight.sees("Calls need more: pip install 'telex[calls]'.")
         assert isinstance(sight.app.screen, CallScreen)
@@ -332,29 +349,20 @@ async def test_devices_and_switches(client: FakeClient, tmp_path: Path) -> None:
         client.calls.found = Devices((), ("No microphone was found: plug one in.",))
         await sight.press("r")
         await sight.sees("! No microphone was found", "(•) mic-2 (not plugged in)")
-
-
-async def test_devices_that_cannot_be_listed(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    client.calls.found = MediaError("no_library", "Calls need more: pip install it.")
-    async with looking(tmp_path, client=client, size=(80, 40)) as sight:
+        # They cannot be listed: the other settings are there all the same.
+        client.calls.end(call, "hung_up")
+        client.calls.found = MediaError("no_library", "Calls need more: install it.")
+        await sight.press("r")
+        await sight.sees("! Calls need more: install it.", "[ ] Push to talk")
+        client.calls.refuse = MediaError("no_device", "That one is gone.")
+        await sight.press("end", "enter")
+        await sight.sees("That one is gone.", "[x] Hide my network address")
+        await sight.press("escape")
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
         await sight.press("ctrl+o")
         await sight.sees("Sound and picture")
         await sight.press("m")
-        await sight.sees("! Calls need more: pip install it.", "[ ] Push to talk")
-        client.calls.refuse = MediaError("no_device", "That one is gone.")
-        await sight.press("end", "enter")
-        await sight.sees("That one is gone.", "[ ] Hide my network address")
-
-
-async def test_the_help_lists_the_keys(client: FakeClient, tmp_path: Path) -> None:
-    direct(client)
-    async with looking(tmp_path, client=client, size=(110, 110)) as sight:
-        await opened(sight, client)
-        await sight.press("f1")
-        await sight.sees("In a call", "Hold to be heard", "F10 / Ctrl+X", "Shift+F9")
-        await sight.sees("Push to talk: terminals tell that a key repeats")
+        await sight.sees("! Calls need more: install it.", "[ ] Push to talk")
 
 
 # --- words ----------------------------------------------------------------------------
@@ -408,48 +416,3 @@ def test_the_book_knows_which_call_is_meant() -> None:
     assert book.just_rang(4.0) and not book.just_rang(5.5)
     book.forget_ended(3.0 + calling.ENDED_SECONDS)
     assert book.ended is None and book.shown == first
-
-
-async def test_back_and_forth_keeps_what_is_seen(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    direct(client)
-    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
-        await opened(sight, client)
-        chat = next(s for s in sight.app.screen_stack if isinstance(s, ChatScreen))
-        # The old screen goes only after the new one is there.
-        chat.toggle_call()
-        sight.app.push_screen(CallScreen(chat.desk, client))
-        await sight.rest()
-        client.calls.hear(Levels(1.0, 0.0))
-        await sight.sees(f"You {'▮' * 20}")
-
-
-# --- the chat beside it ---------------------------------------------------------------
-
-
-async def test_the_chat_stands_beside_the_call_on_wide_terminals(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    room = direct(client)
-    async with looking(tmp_path, client=client, size=(120, 30)) as sight:
-        await opened(sight, client)
-        await sight.sees("hello alice", "Tab writes here, Esc ends it")
-        await sight.press("tab", "m", "space", "h", "q")
-        await sight.sees("m hq")
-        assert calls(client) == []
-        await sight.press("enter")
-        await sight.until(lambda: client.all_messages(room)[-1].text == "m hq")
-        client.hear(room, BOB, "and from bob")
-        await sight.sees("and from bob", "m hq")
-        await sight.until(lambda: f"mark_read {room}" in client.asked)
-        assert not list(sight.app._notifications)
-        await sight.press("escape", "m")
-        await sight.until(partial(asked_last, client, "mute True 1"))
-        assert isinstance(sight.app.screen, CallScreen)
-        # Where it becomes narrow the chat makes room, and a note says what comes in.
-        await sight.pilot.resize_terminal(80, 24)
-        await sight.misses("and from bob")
-        client.hear(room, BOB, "are you there?")
-        await sight.sees("are you there?")
-        assert len(list(sight.app._notifications)) == 1

@@ -116,6 +116,8 @@ class CallScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show it, and see levels and pictures from now on."""
+        if not self.query("#call-picture"):
+            return  # the key was pressed once more: it was left before it was there
         self._picture = self.query_one("#call-picture", Picture)
         self._own = self.query_one("#call-own", Picture)
         self._ready = True
