@@ -40,7 +40,7 @@ BITRATE: Final = 48_000
 BITRATES: Final = (12_000, 96_000)
 """Below, FEC has no room for wide-band speech; above, nobody hears more."""
 LOSS: Final = 0.10
-"""The loss that FEC is made ready for before anything is known about the path."""
+"""The least loss that FEC is made ready for: a clean path may lose the next packet."""
 LONGEST: Final = 5760
 """120 ms: the most that a packet may hold (RFC 6716, section 3.2.5)."""
 PAYLOAD: Final = 1275
@@ -198,11 +198,16 @@ class Encoder:
             self._set(SET_DTX, int(self._resting >= HANGOVER))
 
     def tune(self, bitrate: int, loss: float) -> None:
-        """Aim at bits a second, and at a share (0 to 1) of packets that get lost."""
+        """Aim at bits a second, and at a share (0 to 1) of packets that get lost.
+
+        At least at `LOSS`: told of none libopus leaves FEC out, and the first packets
+        that a path loses after a good while would be gone.
+        """
         low, high = BITRATES
+        loss = min(max(loss, LOSS), 1.0)
         with self._lock:
             self._set(SET_BITRATE, min(max(int(bitrate), low), high))
-            self._set(SET_PACKET_LOSS, round(100 * min(max(loss, 0.0), 1.0)))
+            self._set(SET_PACKET_LOSS, round(100 * loss))
 
     def reset(self) -> None:
         """Forget all sound: nothing of it is in what is encoded from now on."""

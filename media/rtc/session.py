@@ -387,7 +387,7 @@ class Session:
         # Copies are three times the bits: losses of a narrow path come from bits.
         wide = self._budget.total >= COPIES_FROM and not self._plan.narrow
         self._copying = self._audio.tune(self._lost_sound if wide else 0.0)
-        plan = self._budget.plan(now, camera, self._copying)
+        plan = self._budget.plan(now, camera, self._copying, self._lost_sound)
         self._video.step = plan.step
         if plan.narrow != self._plan.narrow:
             self._narrow(plan.narrow)

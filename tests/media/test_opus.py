@@ -51,9 +51,12 @@ def test_silence_is_marked_and_then_not_sent() -> None:
     assert max(runs) <= 20
 
 
-def test_a_lost_packet_is_recovered_from_the_next() -> None:
+@pytest.mark.parametrize("told", [0.1, 0.0])
+def test_a_lost_packet_is_recovered_from_the_next(told: float) -> None:
+    """Also on a path that has lost nothing so far."""
     sound = talk(1.0)
     encoder, decoder = Encoder(), Decoder()
+    encoder.tune(48_000, told)
     payloads = [encoder.encode(block) or b"" for block in blocks(sound)]
     heard: list[Pcm] = []
     for number, payload in enumerate(payloads[:-1]):

@@ -104,6 +104,16 @@ def test_losses_that_stopped_pictures_are_forgotten_without_pictures() -> None:
     assert plans[-1].step is not None
 
 
+def test_sound_alone_gets_more_where_it_gets_lost() -> None:
+    budget = Budget()
+    assert budget.plan(0.0, pictures=False).sound == 48_000
+    assert budget.plan(0.0, pictures=False, lost=0.05).sound == 64_000
+    assert budget.plan(0.0, pictures=False, copies=True, lost=0.1).sound == 48_000
+    assert budget.plan(0.0, pictures=True, lost=0.05).sound == 48_000
+    budget.cap = 100_000  # losses of a narrow path come from bits
+    assert budget.plan(0.0, pictures=False, lost=0.2).sound == 32_000
+
+
 def test_jitter_is_no_queue() -> None:
     log = run(Budget(), lambda now: 5e6, 30, jitter=0.03)
     assert min(rates(log, 25)) >= 600_000
