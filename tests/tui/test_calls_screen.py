@@ -15,7 +15,7 @@ from tests.tui.test_calls import BOB, CAROL, calls, direct, running
 from tui import calling, text
 from tui.calling import CallBook, duration, grade, meter, quality_parts
 from tui.cells import cell_len
-from tui.config import Settings, load_settings
+from tui.config import load_settings
 from tui.desk import PushToTalk
 from tui.screens.call import CallScreen
 from tui.screens.chat import ChatScreen
@@ -86,13 +86,10 @@ async def test_each_key_of_the_call(client: FakeClient, tmp_path: Path) -> None:
         await sight.press("f9", "ctrl+x")
         await sight.sees("The call with bob is over.")
         assert calls(client)[-1] == "hang_up 1"
-
-
-async def test_the_mouse_does_the_same(client: FakeClient, tmp_path: Path) -> None:
-    direct(client)
-    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        # The mouse does the same.
+        sight.app.clear_notifications()
         await opened(sight, client)
-        for words, asked in (("M mute", "mute True 1"), ("F10 hang up", "hang_up 1")):
+        for words, asked in (("M mute", "mute True 2"), ("F10 hang up", "hang_up 2")):
             row = sight.row(words)
             at = (row.index(words) + 1, sight.lines.index(row))
             await sight.pilot.click(offset=at)
@@ -100,9 +97,9 @@ async def test_the_mouse_does_the_same(client: FakeClient, tmp_path: Path) -> No
 
 
 async def test_push_to_talk(client: FakeClient, tmp_path: Path) -> None:
-    direct(client)
+    room = direct(client)
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
-        await opened(sight, client)
+        call = await opened(sight, client)
         await sight.press("p")
         await sight.sees("Hold Space to be heard", "Space talks", "P talk freely")
         assert calls(client) == ["mute True 1"]
@@ -119,20 +116,13 @@ async def test_push_to_talk(client: FakeClient, tmp_path: Path) -> None:
         await sight.press("space", "escape")
         await sight.until(lambda: calls(client)[-2:] == ["mute False 1", "mute True 1"])
         assert isinstance(sight.app.screen, ChatScreen)
-
-
-async def test_with_push_to_talk_a_call_begins_muted(
-    client: FakeClient, tmp_path: Path
-) -> None:
-    room = direct(client)
-    settings = Settings(language="en", push_to_talk=True)
-    async with looking(
-        tmp_path, client=client, size=(80, 24), settings=settings
-    ) as sight:
+        # The next call begins muted, before it is taken.
+        client.calls.end(call, "hung_up")
+        client.asked.clear()
         client.calls.ring(room, BOB)
         await sight.sees("is calling")
         await sight.press("f9")
-        await sight.until(lambda: calls(client) == ["mute True 1", "answer 1"])
+        await sight.until(lambda: calls(client) == ["mute True 2", "answer 2"])
 
 
 def test_a_space_bar_by_its_repeats() -> None:
