@@ -127,7 +127,7 @@ def is_wayland() -> bool:
     """Whether the screen belongs to Wayland: X11 programs see a black one then."""
     return (
         os.environ.get("XDG_SESSION_TYPE") == "wayland"
-        or "WAYLAND_DISPLAY" in os.environ
+        or os.environ.get("WAYLAND_DISPLAY", "") != ""
     )
 
 

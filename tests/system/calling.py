@@ -283,7 +283,7 @@ def talk(caller: Desk, callee: Desk) -> None:
 def to_the_chat(one: Desk) -> None:
     """Hang up where something runs or rings, and go to the chat."""
     deadline = time.monotonic() + 20
-    while "Write a message" not in one.terminal.text or "F10 " in one.terminal.text:
+    while "Ctrl+P" not in one.terminal.text or "F10 " in one.terminal.text:
         assert time.monotonic() < deadline, one.terminal.text
         if "F10 " in one.terminal.text:
             one.terminal.write(F10)

@@ -5,10 +5,12 @@ What comes out of a speaker is compared with what was said into the other microp
 
 import itertools
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -221,6 +223,25 @@ def test_who_declines_and_who_is_in_another_call_say_so(street: Street) -> None:
 
 
 @pytest.mark.long
+def test_a_shared_screen_stands_in_the_other_terminal(street: Street) -> None:
+    alice, bob = street.alice, street.bob
+    with white_screen() as display:
+        alice.leave()
+        # Where the tests run there may be Wayland.
+        alice.sit_down(DISPLAY=display, WAYLAND_DISPLAY="", XDG_SESSION_TYPE="x11")
+        acts.open_first(alice.terminal, "")
+        talk(alice, bob)
+        alice.terminal.write("s")
+        alice.terminal.wait("screen shared").wait("S stop sharing")
+        bob.terminal.wait("alice shows a screen")
+        bob.terminal.wait(lambda _: is_white(bob.terminal, 5), 40)
+        alice.terminal.write("s")
+        bob.terminal.wait(lambda _: not colours(bob.terminal))
+        to_the_chat(alice)
+        alice.leave()
+
+
+@pytest.mark.long
 def test_all_devices_ring_until_one_answers(street: Street) -> None:
     alice, bob = street.alice, street.bob
     begin = street.begin()
@@ -248,7 +269,11 @@ def test_a_microphone_that_is_unplugged_and_plugged_in_again(street: Street) -> 
     with bob.listen() as right, alice.listen() as left:
         hears(right, alice.voice)
         alice.unplug_microphone()
-        alice.terminal.wait("! ")
+        alice.terminal.wait(
+            lambda text: any(
+                "! The" in x and "microphone" in x for x in text.split("\n")
+            )
+        )
         hears_nothing(right)
         hears(left, bob.voice)
         alice.plug_microphone()
@@ -312,6 +337,32 @@ def is_flag(terminal: Terminal, height: int) -> bool:
 
     rows = [row for row in colours(terminal) if red(row[0]) and blue(row[-1])]
     return len(rows) >= height
+
+
+def is_white(terminal: Terminal, height: int) -> bool:
+    """Whether so many rows are all white."""
+    rows = [row for row in colours(terminal) if min(map(min, row)) > 225]
+    return len(rows) >= height
+
+
+@contextmanager
+def white_screen() -> Iterator[str]:
+    """An X11 screen; the name of its display. Skips where Xvfb is missing."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not there: apt install xvfb")
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-wr", "-screen", "0", "400x200x24"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as line:
+            yield f":{line.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait(10)
 
 
 def use_file(one: Desk, path: Path) -> None:
