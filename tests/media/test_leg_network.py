@@ -11,7 +11,7 @@ from tests.media.relay import Path, Relay
 async def seconds(side: Side, count: int) -> None:
     """Wait until a leg has told its quality so many times more."""
     until = len(side.qualities) + count
-    await side.until(lambda: len(side.qualities) >= until, 60)
+    await side.until(lambda: len(side.qualities) >= until, count + 30)
 
 
 def seen(side: Side, other: Side) -> float:
