@@ -115,8 +115,8 @@ class Way:
     """The near or the far end's way through the library.
 
     What livekit does around each frame (another frame, two messages, a handle that is
-    registered) costs four times the work itself. The request is always the same, for
-    a buffer that stays where it is: it is written once.
+    registered) costs as much as the far end's work itself. The request is always the
+    same, for a buffer that stays where it is: it is written once.
     """
 
     def __init__(self, apm: "AudioProcessingModule", name: str) -> None:
