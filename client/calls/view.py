@@ -67,7 +67,8 @@ def _leg(link: Link, trust: Mapping[str, Trust]) -> CallLeg:
         link.connected,
         muted=said is not None and said.muted,
         held=said is not None and said.held,
-        camera=said is not None and said.camera,
+        # Over a leg it is one or the other; for who looks, a screen is a picture too.
+        camera=said is not None and (said.camera or said.screen),
         screen=said is not None and said.screen,
         quality=link.quality,
     )

@@ -223,9 +223,6 @@ def test_who_declines_and_who_is_in_another_call_say_so(street: Street) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.xfail(
-    strict=False, reason="bob is told of no picture, while alice's own one stands there"
-)
 def test_a_shared_screen_stands_in_the_other_terminal(street: Street) -> None:
     alice, bob = street.alice, street.bob
     with white_screen() as display:
