@@ -124,7 +124,7 @@ class Ledger:
             self._letters.supersede(tx, say.room, body, _word(say.call, "offer"))
             return
         if isinstance(body, CallInvite) or (
-            isinstance(body, CallAnswer) and not body.generation
+            isinstance(body, CallAnswer) and body.generation == 0
         ):
             part = "join"
         elif isinstance(body, CallEnd):

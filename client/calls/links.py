@@ -82,12 +82,12 @@ class Link:
         """Describe our side first."""
         wants: list[Want] = []
         for old in list(self.attempts.values()):
-            if old.generation and not old.settled:
+            if old.generation > 0 and not old.settled:
                 wants += self.drop(old)
         attempt = Attempt(self.name(), generation, offered=True)
         self.attempts[generation] = attempt
         self.newest = generation
-        if generation:
+        if generation > 0:
             self.tries += 1
         self.offer_at = now + BACKOFF[min(max(1, self.tries), len(BACKOFF) - 1)]
         return [*wants, Offer(attempt.leg)]
@@ -111,7 +111,7 @@ class Link:
             return []
         wants: list[Want] = []
         for old in list(self.attempts.values()):
-            if not (old.connected or old.silent) and (old.generation or old.settled):
+            if not (old.connected or old.silent) and (old.generation > 0 or old.settled):
                 wants += self.drop(old)
         return [*wants, *self.answer(body.generation, body.offer, now)]
 

@@ -148,7 +148,7 @@ class Machine(Steps):
         attempt.mine = sdp
         call.failures = 0
         id = bytes.fromhex(call.id)
-        if attempt.generation:
+        if attempt.generation > 0:
             number = attempt.generation
             if attempt.offered:
                 self._say(call, CallOffer(id, link.device, sdp, number))

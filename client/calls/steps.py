@@ -100,7 +100,7 @@ class Steps:
 
     def _tell_found(self, call: Ongoing, link: Link, attempt: Attempt) -> None:
         """Name the candidates of a leg, once its description may be known."""
-        if not attempt.mine or (not attempt.generation and not call.said):
+        if not attempt.mine or (attempt.generation == 0 and not call.said):
             return
         while attempt.found:
             lines = attempt.found[:LINES_MAX]

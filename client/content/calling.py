@@ -142,7 +142,7 @@ class CallOffer(Quiet, msgspec.Struct, frozen=True):
     def check(self) -> None:
         """Raise `Malformed` outside a bound."""
         _check(self.call, sdp=self.offer, device=self.to, generation=self.generation)
-        if not self.generation:
+        if self.generation == 0:
             raise Malformed("A leg of generation 0 is offered by an invite.")
 
 

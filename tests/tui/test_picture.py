@@ -490,6 +490,7 @@ async def test_pictures_side_by_side_take_turns(
         await until(pilot, lambda: app.picture.drawn and other.drawn)
 
 
+@pytest.mark.long
 def test_keys_and_pictures_reach_a_terminal_on_a_slow_link(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
