@@ -45,6 +45,7 @@ from tui.text import say
 from tui.widgets.call_keys import CallKeys, offered
 from tui.widgets.composer import Composer
 from tui.widgets.picture import Picture
+from tui.widgets.steady import redraw
 
 if TYPE_CHECKING:
     from tui.app import TelexApp
@@ -202,7 +203,7 @@ class CallScreen(Screen[None]):
             ("☎ ", "$success"), (who, "bold"), "  ", (sign, COLOURS[trust])
         )
         gap = max(1, width - head.cell_length - tail.cell_length)
-        line.update(head + Content(" " * gap) + tail, layout=False)
+        redraw(line, head + Content(" " * gap) + tail)
 
     def _draw_pictures(self, call: Call) -> None:
         """Which pictures there are; the card stands where the large one is missing."""
@@ -221,7 +222,7 @@ class CallScreen(Screen[None]):
         note.display = second and theirs
         if ring is not None and second:
             text = say("call.second", who=self._desk.who(ring))
-            note.update(Content(text).stylize("bold $accent"))
+            redraw(note, Content(text).stylize("bold $accent"))
         talk = self.query_one(CallTalk)
         talk.display = self._wide and call.state not in ("ended", "incoming")
         if talk.display:
@@ -279,7 +280,7 @@ class CallScreen(Screen[None]):
         if ring is not None and ring.id != call.id:
             text = say("call.second", who=desk.who(ring))
             lines += [Content(""), Content(text).stylize("bold $accent")]
-        self.query_one("#call-card", Static).update(Content("\n").join(lines))
+        redraw(self.query_one("#call-card", Static), Content("\n").join(lines))
 
     def _says(self, call: Call) -> str:
         if call.state == "running" and call.held:
@@ -299,7 +300,7 @@ class CallScreen(Screen[None]):
         texts = [] if over else [one_line(t) for t in (call.detail, *call.trouble) if t]
         trouble = self.query_one("#call-trouble", Static)
         trouble.display = bool(texts)
-        trouble.update(Content("\n".join(f"! {text}" for text in texts)))
+        redraw(trouble, Content("\n".join(f"! {text}" for text in texts)))
 
     def _draw_levels(self) -> None:
         call = self.call
@@ -337,7 +338,7 @@ class CallScreen(Screen[None]):
         line.display = bool(known) and live
         if known:
             parts = quality_parts(known[0], self.size.width - 2)
-            line.update(Content(" · ".join(parts)), layout=False)
+            redraw(line, Content(" · ".join(parts)))
 
     # --- what comes in --------------------------------------------------------------
 

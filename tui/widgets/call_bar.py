@@ -17,6 +17,7 @@ from tui.calling import end_text, grade, marks, state_text
 from tui.cells import wrap
 from tui.desk import Desk
 from tui.text import say
+from tui.widgets.steady import redraw
 
 __all__ = ["CallBar"]
 
@@ -80,7 +81,7 @@ class CallBar(Static):
         loud = ring is not None and not desk.quiet(ring)
         self.set_class(loud, "-ringing")
         self.display = bool(lines)
-        self.update(Content("\n").join(lines))
+        redraw(self, Content("\n").join(lines))
 
     @property
     def _width(self) -> int:
