@@ -111,7 +111,9 @@ class Link:
             return []
         wants: list[Want] = []
         for old in list(self.attempts.values()):
-            if not (old.connected or old.silent) and (old.generation > 0 or old.settled):
+            if not (old.connected or old.silent) and (
+                old.generation > 0 or old.settled
+            ):
                 wants += self.drop(old)
         return [*wants, *self.answer(body.generation, body.offer, now)]
 
