@@ -46,9 +46,9 @@ arrows: setup
 	$(BIN)/lint-imports
 
 # A file to each worker, in the order of tests/conftest.py (xdist would put files of
-# many short tests first); three for two cores, as they often wait for processes.
+# many short tests first); one to each of two cores, for calls are heard in real time.
 tests: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 stories: setup  ## the long stories over real processes that `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long

@@ -117,6 +117,7 @@ def test_keys_typed_before_the_answer_reach_the_application(
     assert it.before == termios.tcgetattr(it.slave), "the terminal is as it was"
 
 
+@pytest.mark.long
 def test_a_terminal_that_says_nothing_stops_nobody(started: list[Terminal]) -> None:
     it = Terminal(TERM="xterm-256color")
     started.append(it)
