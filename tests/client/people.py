@@ -32,7 +32,7 @@ __all__ = [
 
 PASSWORD = "a long password"
 ALICE, BOB, CAROL = f"alice@{NAME}", f"bob@{NAME}", f"carol@{NAME}"
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds until a test gives up: far more than anything here takes."""
 
 T = TypeVar("T")
