@@ -91,7 +91,8 @@ async def test_a_datagram_that_is_too_long_raises_nothing() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: failures.append(context))
         end = b.leg._peer.transport.ice._nominated[1].protocol.local_candidate
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anybody:
+        family = socket.AF_INET6 if ":" in end.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as anybody:
             for _ in range(3):
                 anybody.sendto(b"\x80\x60" + bytes(3_000), (end.host, end.port))
         count = len(a.qualities)
