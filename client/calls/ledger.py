@@ -83,10 +83,11 @@ class Ledger:
         """
         now = self._clock.now_ms()
         done, next_one = [], None
-        for fact in map(_fact, tx.all("SELECT data FROM call WHERE live")):
+        for data, began in tx.all("SELECT data, began FROM call WHERE live"):
+            fact = _fact((data,))
             if not fact.rings or fact.over:
                 continue
-            left = fact.began + RING + LATE - now
+            left = began + RING + LATE - now
             if left > 0:
                 next_one = left if next_one is None else min(left, next_one)
             else:
@@ -171,11 +172,13 @@ class Ledger:
         return over
 
     def _keep(self, tx: Tx, fact: Fact) -> None:
+        # Not later than now: a hub that dates ahead would have it wait, and be kept.
         tx.execute(
-            "INSERT OR REPLACE INTO call VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO call VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " live = excluded.live, data = excluded.data",
             fact.room,
             fact.id,
-            fact.began,
+            min(fact.began, self._clock.now_ms()),
             fact.live,
             encode(fact),
         )

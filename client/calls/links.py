@@ -12,10 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from client.calls.values import Accept, Add, Answer, Close, Offer, Open, Want
-from client.content.calling import LINES_MAX, CallAnswer, CallCandidates, CallOffer
+from client.content.calling import (
+    GENERATION_MAX,
+    LINES_MAX,
+    CallAnswer,
+    CallCandidates,
+    CallOffer,
+)
 from media.port import PeerSays, Quality
 
-__all__ = ["CONNECT", "Attempt", "Link"]
+__all__ = ["AHEAD", "CONNECT", "Attempt", "Link"]
 
 CONNECT = 10_000
 """Milliseconds in which two devices that know each other's descriptions find a way:
@@ -23,6 +29,11 @@ checks take a tenth of a second, a TURN server over TLS some seconds."""
 
 BACKOFF = (0, 3_000, 5_000, 8_000, 12_000)
 """Milliseconds between offers: five of them in the time after which a call is lost."""
+
+AHEAD = 64
+"""Generations by which an offer may be ahead of the last one in the log: who offers
+while its node is away counts on, and half a minute without any way takes a dozen. One
+far ahead would leave no number for those after it."""
 
 EARLY_MAX = 4 * LINES_MAX
 """Candidates that are kept until they can be used or told."""
@@ -57,7 +68,9 @@ class Link:
     """Makes a new leg's name."""
     attempts: dict[int, Attempt] = field(default_factory=dict)
     newest: int = 0
-    """The highest generation that either side offered."""
+    """The highest generation that either side offered, as far as this one knows."""
+    known: int = 0
+    """The highest of them in the log."""
     tries: int = 0
     """Offers since it was connected last."""
     offer_at: int | None = None
@@ -92,6 +105,19 @@ class Link:
         self.offer_at = now + BACKOFF[min(max(1, self.tries), len(BACKOFF) - 1)]
         return [*wants, Offer(attempt.leg)]
 
+    @property
+    def next(self) -> int | None:
+        """The generation of our next offer; None: the log has to be heard first."""
+        number = self.newest + 1
+        return number if number <= min(self.known + AHEAD, GENERATION_MAX) else None
+
+    def note(self, generation: int) -> bool:
+        """An offer of either side stands in the log; answers whether it counts."""
+        if generation > self.known + AHEAD:
+            return False
+        self.known = max(self.known, generation)
+        return True
+
     def answer(self, generation: int, sdp: str, now: int) -> list[Want]:
         """Describe our side for somebody's offer."""
         attempt = Attempt(self.name(), generation, offered=False, settled=True)
@@ -102,7 +128,7 @@ class Link:
 
     def heard_offer(self, me: str, body: CallOffer, now: int) -> list[Want]:
         """The other side wants a new leg."""
-        if body.generation < self.newest:
+        if not self.note(body.generation) or body.generation < self.newest:
             return []
         mine = self.attempts.get(body.generation)
         if body.generation == self.newest and (
@@ -162,6 +188,10 @@ class Link:
         """Nothing is heard: a new leg is offered soon."""
         soon = now + BACKOFF[min(self.tries, len(BACKOFF) - 1)]
         self.offer_at = soon if self.offer_at is None else min(self.offer_at, soon)
+
+    def later(self, now: int) -> None:
+        """No new leg can be offered yet."""
+        self.offer_at = now + BACKOFF[-1]
 
     def drop(self, attempt: Attempt) -> list[Want]:
         """Give a leg up."""

@@ -53,6 +53,7 @@ class Machine(Steps):
         self, id: str, room: LogId, invited: Iterable[str], video: bool, now: int
     ) -> list[Want]:
         """Call the others in a room; `id` is 32 random hex digits."""
+        self._refuse_others(id, now)
         call = Ongoing(id, room, self._me, video, Stage.ASKING, now, own=True)
         call.invited = tuple(invited)
         call.until = now + RING
@@ -66,10 +67,7 @@ class Machine(Steps):
         call = self.calls[id]
         if not call.incoming:
             return []
-        for other in list(self.calls.values()):
-            if other is not call and other.incoming:
-                self._say(other, CallBusy(bytes.fromhex(other.id)))
-                self._finish(other, "busy", "", now)
+        self._refuse_others(id, now)
         self._accepted(call, now)
         self._take(call, now)
         self._show(call)
@@ -129,6 +127,9 @@ class Machine(Steps):
             case CallBusy() if call is not None and call.asking and others:
                 if not call.rung:
                     call.busy_since = call.busy_since or now
+            case CallOffer(to=to) if call is not None and heard.device == self._me:
+                if to in call.links:
+                    call.links[to].note(heard.body.generation)
             case _ if call is not None and heard.device != self._me:
                 self._about_leg(call, heard, now)
         return self._wants()
@@ -345,17 +346,28 @@ class Machine(Steps):
                 return
         if not self._patient(fact.room, now):
             return
-        if self.occupied or len(self.calls) >= INCOMING_MAX:
-            body = CallBusy(bytes.fromhex(fact.id))
-            self._out.append(Say(fact.room, fact.id, body))
-            return
+        busy = self.occupied or len(self.calls) >= INCOMING_MAX
         call = Ongoing(fact.id, fact.room, fact.caller, fact.video, Stage.INCOMING, now)
         call.began, call.read, call.offer, call.quiet = fact.began, True, offer, quiet
         call.until = now + RING - age
         self.calls[call.id] = call
+        if busy:
+            self._refuse(call, now)
+            return
         self._say(call, CallRinging(bytes.fromhex(fact.id)))
         self._show(call)
         self._prepare(call, now)
+
+    def _refuse(self, call: Ongoing, now: int) -> None:
+        """This device is in another call; its person sees that somebody called."""
+        self._say(call, CallBusy(bytes.fromhex(call.id)))
+        self._finish(call, "busy", "", now)
+
+    def _refuse_others(self, id: str, now: int) -> None:
+        """The person is in this call from now on: no other one rings here."""
+        for other in list(self.calls.values()):
+            if other.id != id and other.incoming:
+                self._refuse(other, now)
 
     def _patient(self, room: LogId, now: int) -> bool:
         """Whether a call from this room may ring; counts it."""
@@ -441,5 +453,7 @@ class Machine(Steps):
         link.offer_at = None
         if link.connected:
             self._out += link.prune()
+        elif call.inside and (number := link.next) is not None:
+            self._out += link.offer(number, now)
         elif call.inside:
-            self._out += link.offer(link.newest + 1, now)
+            link.later(now)

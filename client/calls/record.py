@@ -8,8 +8,9 @@ have read the same know the same, whatever they read when:
 - The first answer of an account is the answer; its other devices are out.
 - An account that declines does so on all its devices.
 - Who begins a call is in no other one in this room any more.
-- What nobody answered for `RING` seconds, by the hub's clock, is over: answers that
-  come later come to nothing.
+- What nobody answered for `RING` milliseconds, by the hub's clock, is over: answers
+  that come later come to nothing. So is what that clock has put as far ahead of what
+  comes after it: a hub's false date lets nothing ring for ever.
 - A call with fewer than two devices in it is over.
 """
 
@@ -144,6 +145,8 @@ def follow(
     for fact in sorted(found.values(), key=lambda fact: fact.seq):
         if fact.rings and heard.time > fact.began + RING:
             changed[fact.id] = _end(fact, "unanswered", fact.began + RING, "")
+        elif fact.rings and heard.seq > fact.seq and heard.time < fact.began - RING:
+            changed[fact.id] = _end(fact, "unanswered", heard.time, "")
     found |= changed
     if isinstance(heard.body, CallInvite):
         return changed | _invite(found, heard, heard.body, invited)

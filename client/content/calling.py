@@ -48,8 +48,8 @@ LINE_MAX = 400
 DEVICE_MAX = 400
 """Characters of a device's address: at most 340."""
 
-GENERATION_MAX = 10_000
-"""Legs between the same two devices in one call: one every ten seconds for a day."""
+GENERATION_MAX = 1_000_000
+"""Of a leg between two devices in one call: one every second for eleven days."""
 
 SECONDS_MAX = 366 * 24 * 3600
 """Seconds of a call: a year."""

@@ -21,12 +21,23 @@ from client.calls.values import (
     Say,
     Want,
 )
-from client.content.calling import CallAnswer, CallEnd, CallInvite, CallOffer
+from client.content.calling import (
+    CallAnswer,
+    CallBusy,
+    CallEnd,
+    CallInvite,
+    CallOffer,
+)
 from client.model import MessageId
 from media.port import Event, Exited, LegState, PeerSays, Tone
 from protocol.log import LogId
 
 ROOM = LogId("room")
+ASIDE = LogId("aside")
+"""Another chat of each device's person, with somebody whom nobody else knows."""
+CAROL = "carol@c/1"
+LIES = (1, 2, 64, 65, 128, 10_000, 1_000_000)
+"""Generations that are offered and mean nothing."""
 HUB = 1_700_000_000_000
 """The hub's clock when the story begins."""
 
@@ -55,6 +66,10 @@ class Device:
     legs: dict[str, Leg] = field(default_factory=dict)
     rang: list[str] = field(default_factory=list)
     tone: Tone = "none"
+    aside: list[Say] = field(default_factory=list)
+    """What it said to Carol."""
+    strange: dict[str, Fact] = field(default_factory=dict)
+    """Her calls."""
 
     def __post_init__(self) -> None:
         self.machine = Machine(self.name)
@@ -73,6 +88,9 @@ class Device:
         """Carry out what is at once, keep what takes a while."""
         for want in wants:
             match want:
+                case Say(room=room) | Leave(room=room) if room != ROOM:
+                    if isinstance(want, Say):
+                        self.aside.append(want)
                 case Say():
                     if isinstance(want.body, CallOffer):
                         waiting = (s for s in self.outbox if s.call == want.call)
@@ -104,7 +122,8 @@ class Device:
 
     def start(self) -> None:
         now = self.world.now
-        if any(call.incoming for call in self.machine.calls.values()):
+        ringing = [c for c in self.machine.calls.values() if c.incoming]
+        if any(call.room == ROOM for call in ringing):
             return self.accept()
         if not self.machine.occupied:
             others = [a for a in self.world.accounts if a != self.account]
@@ -123,6 +142,35 @@ class Device:
     def hang_up(self) -> None:
         if self.call is not None:
             self.do(self.machine.hang_up(self.call.id, self.world.now))
+
+    def second(self) -> None:
+        """Carol calls, or gives up if she does already."""
+        now, number = self.world.now, len(self.strange) + 1
+        waits = [fact for fact in self.strange.values() if fact.live]
+        call = bytes.fromhex(waits[0].id) if waits else self.world.random.randbytes(16)
+        body = CallEnd(call, "cancelled") if waits else CallInvite(call, "offer 0")
+        busy, before = self.machine.occupied, len(self.aside)
+        line = MessageId(f"{number:032x}")
+        heard = Heard(ASIDE, 2 * number + bool(waits), HUB + now, CAROL, line, body)
+        changed = follow(self.strange.values(), heard, [self.account])
+        self.strange |= changed
+        self.do(self.machine.read(heard, changed, 0, now))
+        if busy and not waits:
+            # She hears it, and so does the person; at most some times in a minute.
+            assert call.hex() not in self.machine.calls
+            if said := self.aside[before:]:
+                assert [say.body for say in said] == [CallBusy(call)]
+                assert self.machine.ended[-1].id == call.hex()
+                assert self.machine.ended[-1].end == "busy"
+
+    def lie(self) -> None:
+        """Its node takes an offer from it that means nothing."""
+        if self.call is not None and self.call.stage is Stage.INSIDE:
+            for device in self.call.links:
+                number = self.world.random.choice(LIES)
+                id = bytes.fromhex(self.call.id)
+                body = CallOffer(id, device, "offer 0", number)
+                self.world.append(self.name, Say(ROOM, self.call.id, body))
 
     def post(self) -> None:
         """The node takes what was said first."""
@@ -301,6 +349,7 @@ class World:
             calls = device.machine.calls.values()
             taken = [call for call in calls if not call.incoming]
             assert len(taken) <= 1, "in two calls at once"
+            assert len(taken) in (0, len(calls)), "another one rings in a call"
             for call in calls:
                 if call.incoming:
                     assert HUB + self.now <= call.began + RING, "it rings too long"

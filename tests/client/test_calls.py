@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from client.calls.record import RING
+from client.calls.ledger import LATE
+from client.calls.record import RING, Heard
+from client.content.calling import CallInvite
 from client.errors import CallRefused, KeyChanged
-from client.model import Call
+from client.model import Call, MessageId
 from media.port import MediaError, Sound
 from protocol.errors import UnknownRoom
 from protocol.log import LogId
@@ -146,6 +148,8 @@ async def test_who_is_in_a_call_is_busy_for_others(
     assert "another call" in ended.detail and "busy" in carol.media.tones
     assert (await carol.line(other)).code == "call_busy"
     assert (await bob.line(other)).code == "call_missed"
+    (missed,) = (call for call in bob.seen if call.account == carol.account)
+    assert (missed.state, missed.end, missed.own) == ("ended", "busy", False)
     assert bob.now is not None and bob.now.state == "running"
     assert "ring" not in bob.media.tones[1:]
 
@@ -198,6 +202,28 @@ async def test_a_caller_that_was_killed_leaves_a_missed_call(town: Town) -> None
     assert (await again.line(room)).code == "call_cancelled"
     await again.client.send_text(room, "sorry")
     await until(partial(texts, bob.client, room))
+    assert (await bob.line(room)).code == "call_missed"
+
+
+async def test_a_call_that_a_hub_dates_ahead_is_over_when_others_are(
+    town: Town,
+) -> None:
+    alice, bob, room = await town.pair()
+    ledger = bob.client.calls._ledger
+    ahead = Heard(
+        room,
+        10_000,
+        bob.client._clock.now_ms() + 365 * 24 * 3600 * 1000,
+        alice.client.device,
+        MessageId("0" * 32),
+        CallInvite(bytes(16), "offer"),
+    )
+    await bob.client._store.run(lambda tx: ledger.take(tx, ahead))
+    _, wait = await bob.client._store.run(ledger.overdue)
+    assert wait is not None and wait <= RING + LATE
+    bob.client._clock.offset += 60
+    (over,), wait = await bob.client._store.run(ledger.overdue)
+    assert (over.over, wait) == ("unanswered", None)
     assert (await bob.line(room)).code == "call_missed"
 
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.calls.links import AHEAD
 from client.calls.machine import RINGS, RINGS_TIME
 from client.calls.ongoing import Stage
 from client.calls.record import RING, Heard
 from client.calls.values import Answer, Say
 from client.content.calling import (
+    GENERATION_MAX,
     LINES_MAX,
     CallAnswer,
     CallCandidates,
     CallEnd,
     CallInvite,
+    CallOffer,
 )
 from client.model import MessageId
-from media.port import Candidates, Trouble
+from media.port import Candidates, LegState, Trouble
 from protocol.log import LogId
 from tests.client.call_world import HUB, ROOM, Device, World
 from tests.helpers.fuzz import LONG
@@ -29,7 +33,7 @@ NAMES = ["alice@a/1", "alice@a/2", "bob@b/1", "bob@b/2"]
 
 ACTS = ("start", "accept", "decline", "hang_up")
 WORK = ("post", "hear", "step")
-HARM = ("exit", "crash")
+HARM = ("exit", "crash", "second", "lie")
 
 acts = st.one_of(
     st.tuples(st.sampled_from(WORK), st.integers(0, 3), st.integers(1, 6)),
@@ -332,6 +336,117 @@ def test_an_invite_that_is_sent_again_late_does_nothing_to_the_calls_after_it() 
     assert bob.call is not None and bob.call.asking
     bob.again(old)
     assert bob.call.asking and bob.call.id in bob.machine.calls
+
+
+def test_who_is_in_a_call_sees_that_somebody_called_and_hears_nothing() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    bob.accept()
+    town.settle()
+    bob.second()
+    assert [say.body.kind for say in bob.aside] == ["call_busy"]
+    assert bob.machine.ended[-1].end == "busy" and not bob.machine.ended[-1].own
+    assert bob.tone == "none" and len(bob.machine.calls) == 1
+    town.agree()
+
+
+def test_who_takes_one_call_or_makes_one_is_busy_for_the_other_that_rings() -> None:
+    for begin in ("accept", "start"):
+        town, alice, bob = two()
+        bob.second()
+        assert bob.call is not None and bob.call.incoming
+        if begin == "accept":
+            alice.start()
+            town.settle()
+            assert len(bob.machine.calls) == 2
+            ringing = [c for c in bob.machine.calls.values() if c.room == ROOM]
+            bob.do(bob.machine.accept(ringing[0].id, town.now))
+        else:
+            bob.start()
+        town.check()
+        assert [say.body.kind for say in bob.aside] == ["call_ringing", "call_busy"]
+        assert bob.machine.ended[-1].end == "busy"
+        town.settle()
+        assert bob.call is not None and bob.call.room == ROOM
+
+
+def test_a_generation_far_ahead_takes_no_number_from_those_after_it() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    bob.accept()
+    town.settle()
+    assert alice.call is not None
+    id = bytes.fromhex(alice.call.id)
+    for number in (GENERATION_MAX, 10_000, AHEAD + 1):
+        body = CallOffer(id, alice.name, "offer 0", number)
+        town.append(bob.name, Say(ROOM, alice.call.id, body))
+    town.settle()
+    assert alice.call.links[bob.name].newest == 0 and len(alice.legs) == 1
+    town.append(bob.name, Say(ROOM, alice.call.id, CallOffer(id, alice.name, "x 0", 9)))
+    town.settle()
+    assert alice.call.links[bob.name].newest == 9
+    town.cut()
+    town.settle()
+    town.heal()
+    town.wait(15_000)
+    town.settle()
+    town.agree()
+    assert alice.call is not None and alice.call.links[bob.name].newest > 9
+
+
+def test_who_offers_for_long_without_its_node_is_understood_afterwards() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    bob.accept()
+    town.settle()
+    assert bob.call is not None
+    for _ in range(2 * AHEAD):  # his node is away, and the way comes and goes
+        (leg,) = bob.legs
+        for state in ("silent", "connected"):
+            if state == "connected":
+                town.wait(1)
+                while bob.steps:
+                    bob.step()
+            bob.do(bob.machine.media(LegState(leg, state), town.now))
+        while bob.steps:
+            bob.step()
+    link = bob.call.links[alice.name]
+    assert link.newest == AHEAD and len(bob.outbox) == 1
+    town.cut()
+    for _ in range(8):
+        town.wait(3_000)
+        bob.step()
+    assert bob.call is not None and link.newest == AHEAD
+    town.heal()
+    town.settle()
+    town.wait(5_000)
+    town.settle()
+    town.agree()
+    assert bob.call is not None
+
+
+def test_an_invite_from_the_future_rings_no_longer_than_others() -> None:
+    town, alice, bob = two()
+    year = 365 * 24 * 3600 * 1000
+    call = bytes(16)
+    town.append(alice.name, Say(ROOM, call.hex(), CallInvite(call, "offer 1")))
+    town.log[-1] = replace(town.log[-1], time=HUB + year)
+    bob.hear()
+    assert bob.call is not None and bob.call.incoming
+    town.wait(RING)
+    assert bob.call is None and bob.machine.ended[-1].end == "unanswered"
+    # Nor does it swallow the calls after it, once the hub's clock is right.
+    bob.start()
+    while bob.steps:
+        bob.step()
+    while bob.outbox:
+        bob.post()
+        bob.hear()
+    assert bob.facts[call.hex()].over == "unanswered"
+    assert bob.call is not None and bob.call.read and bob.call.asking
 
 
 def test_a_flood_of_invites_rings_some_times_and_fills_no_outbox() -> None:
