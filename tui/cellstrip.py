@@ -4,7 +4,8 @@ Textual makes a style object for each change of colour: at thousands of cells th
 70 ms a picture. Here a row is text that is ready for the terminal, each cell the same
 number of characters, so that cutting it (for a dialog in front) is slicing a string.
 Only what mixes a row's colours with others (a dialog that dims what lies behind) makes
-segments of it, coarser than the picture.
+segments of it, coarser than the picture. Textual asks for rows of which it writes
+nothing, so their text is made only when it is looked at.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -39,11 +40,12 @@ def _style(upper: tuple[int, int, int], lower: tuple[int, int, int]) -> Style:
 class CellStrip(Strip):
     """Blank cells, cells of a picture, blank cells."""
 
-    __slots__ = ["_bars", "_cells", "_ground", "_made", "_read", "_stride"]
+    __slots__ = ["_bars", "_columns", "_ground", "_made", "_read", "_stride", "_text"]
 
     def __init__(
         self,
-        cells: str,
+        text: Callable[[], str],
+        columns: int,
         stride: int,
         bars: tuple[int, int],
         ground: Style,
@@ -52,19 +54,22 @@ class CellStrip(Strip):
         """Make a row.
 
         Args:
-            cells: text for the terminal; `HOLE`s leave on it what is there.
+            text: makes the cells' text for the terminal; `HOLE`s leave on it what is
+                there.
+            columns: cells in it.
             stride: characters of it in each cell.
             bars: blank cells to the left and right.
             ground: their colour.
             read: the colours of a cell's text.
         """
         self._made: list[Segment] | None = None
-        self._cells = cells
+        self._text = text
+        self._columns = columns
         self._stride = stride
         self._bars = bars
         self._ground = ground
         self._read = read
-        super().__init__((), bars[0] + len(cells) // stride + bars[1])
+        super().__init__((), bars[0] + columns + bars[1])
 
     @property
     def _segments(self) -> list[Segment]:
@@ -80,8 +85,9 @@ class CellStrip(Strip):
         left, right = self._bars
         made = [Segment(" " * left, self._ground)] if left else []
         style, count = Style.null(), 0
-        for at in range(0, len(self._cells), self._stride):
-            upper, lower = self._read(self._cells[at : at + self._stride])
+        cells = self._text()
+        for at in range(0, len(cells), self._stride):
+            upper, lower = self._read(cells[at : at + self._stride])
             here = _style(_coarse(upper), _coarse(lower))
             if here is not style and count:
                 made.append(Segment(BLOCK * count, style))
@@ -95,15 +101,19 @@ class CellStrip(Strip):
 
     def _slice(self, start: int, end: int) -> "CellStrip":
         left, stride = self._bars[0], self._stride
-        count = len(self._cells) // stride
+        count = self._columns
         first = min(max(start - left, 0), count)
         last = min(max(end - left, first), count)
         bars = (
             max(0, min(left, end) - start),
             max(0, end - max(start, left + count)),
         )
-        cells = self._cells[first * stride : last * stride]
-        return CellStrip(cells, stride, bars, self._ground, self._read)
+        text = self._text
+
+        def cut() -> str:
+            return text()[first * stride : last * stride]
+
+        return CellStrip(cut, last - first, stride, bars, self._ground, self._read)
 
     def divide(self, cuts: Iterable[int]) -> Sequence[Strip]:
         """Cut at cells, for what lies in front."""
@@ -125,7 +135,7 @@ class CellStrip(Strip):
     def render(self, console: Console) -> str:
         """The text for the terminal."""
         before, after = (self._blank(bar, console) for bar in self._bars)
-        return f"{before}{self._cells}\x1b[0m{after}"
+        return f"{before}{self._text()}\x1b[0m{after}"
 
     def _blank(self, count: int, console: Console) -> str:
         system = console._color_system

@@ -78,8 +78,10 @@ class Outlet:
 
         def hear(message: Message) -> None:
             if isinstance(message, CursorPosition):
+                # Nobody else asks, and Textual would pass each through its queues.
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the end
                     self._loop.call_soon_threadsafe(self._answered)
+                return
             process(message)
 
         driver.process_message = hear

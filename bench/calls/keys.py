@@ -5,7 +5,8 @@
 
 A Textual application with a moving picture and a line to type in runs on a pseudo
 terminal. This process is the terminal: it types at random times, waits for the echo
-and answers what terminals are asked. `--rate` reads as slowly as a link of so many
+(which is drawn after the letter itself, as what a letter brings about) and answers
+what terminals are asked. `--rate` reads as slowly as a link of so many
 kilobytes a second would. Prints a JSON array of {name, value, unit}.
 """
 
@@ -27,6 +28,12 @@ COLUMNS, ROWS = 84, 56
 """Of the terminal: the picture has 80 x 48 of its cells."""
 
 CELL = (9, 18)
+
+STYLE = """
+Picture { width: 80; height: 48; }
+Static { width: 80; height: 1; }
+Input { dock: bottom; }
+"""
 
 START_SECONDS = 20.0
 ECHO_SECONDS = 10.0
@@ -179,19 +186,19 @@ class _Terminal:
 
 def _child(mode: str, fps: float, report: int) -> None:
     """The application that is measured."""
-    import numpy as np
     from textual.app import App, ComposeResult
+    from textual.screen import Screen
     from textual.widgets import Input, Static
 
     from media.port import Frame
+    from tui.updates import PromptScreen
     from tui.widgets.picture import Picture
 
     class Call(App[None]):
-        CSS = """
-        Picture { width: 80; height: 48; }
-        Static { width: 80; height: 1; }
-        Input { dock: bottom; }
-        """
+        CSS = STYLE
+
+        def get_default_screen(self) -> Screen[None]:
+            return PromptScreen(id="_default")
 
         def compose(self) -> ComposeResult:
             yield Picture("no picture", setting=mode)
@@ -208,16 +215,8 @@ def _child(mode: str, fps: float, report: int) -> None:
                 self.set_interval(1 / fps, self.show)
 
         def on_picture_wanted_changed(self, event: Picture.WantedChanged) -> None:
-            view = event.view
-            chance = np.random.default_rng(5)
-            y, x = np.mgrid[0 : view.height, 0 : view.width]
-            self.frames = []
-            for number in range(8 if view.width else 0):
-                shade = 120 + 90 * np.sin((x + 7 * number) / 40 + y / 60)
-                noise = chance.normal(0, 6, (view.height, view.width, 3))
-                rgb = (shade[:, :, None] * (1.0, 0.8, 0.6) + noise).clip(0, 255)
-                data = rgb.astype(np.uint8).tobytes()
-                self.frames.append(Frame("", view.width, view.height, data))
+            size = (event.view.width, event.view.height)
+            self.frames = [Frame("", *size, data) for data in pictures(*size)]
 
         def show(self) -> None:
             if self.frames:
@@ -243,6 +242,23 @@ def _child(mode: str, fps: float, report: int) -> None:
             self.exit()
 
     Call().run()
+
+
+def pictures(width: int, height: int, count: int = 8) -> list[bytes]:
+    """RGB of a pattern that moves, each pixel with noise of its own."""
+    import numpy as np
+
+    if not width:
+        return []
+    chance = np.random.default_rng(5)
+    y, x = np.mgrid[0:height, 0:width]
+    found = []
+    for number in range(count):
+        shade = 120 + 90 * np.sin((x + 7 * number) / 40 + y / 60)
+        noise = chance.normal(0, 6, (height, width, 3))
+        rgb = (shade[:, :, None] * (1.0, 0.8, 0.6) + noise).clip(0, 255)
+        found.append(rgb.astype(np.uint8).tobytes())
+    return found
 
 
 if __name__ == "__main__":

@@ -35,19 +35,10 @@ def run(folder: Path, rounds: int) -> list[Result]:
 
 def _draw() -> float:
     """Milliseconds of CPU for a picture."""
-    import numpy as np
-
     from media.view.blocks import draw_true
     from media.view.shape import pixels
 
-    chance = np.random.default_rng(5)
-    y, x = np.mgrid[0 : 2 * ROWS, 0:COLUMNS]
-    pictures = []
-    for number in range(16):
-        shade = 120 + 90 * np.sin((x + 7 * number) / 40 + y / 60)
-        noise = chance.normal(0, 6, (2 * ROWS, COLUMNS, 3))
-        rgb = (shade[:, :, None] * (1.0, 0.8, 0.6) + noise).clip(0, 255)
-        pictures.append(rgb.astype(np.uint8).tobytes())
+    pictures = keys.pictures(COLUMNS, 2 * ROWS, 16)
     times = []
     for number in range(PICTURES):
         data = pictures[number % len(pictures)]

@@ -16,7 +16,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -42,6 +41,7 @@ from tui.screens.form import sentence
 from tui.screens.sound import SoundScreen
 from tui.screens.verify import VerifyScreen
 from tui.text import say
+from tui.updates import PromptScreen
 from tui.widgets.call_keys import CallKeys, offered
 from tui.widgets.composer import Composer
 from tui.widgets.picture import Picture
@@ -57,11 +57,14 @@ LOG = logging.getLogger(__name__)
 CLOSE_SECONDS = 3.0
 """How long the screen stays after the call, to say why it ended."""
 
+METER_SECONDS = 0.25
+"""Between two looks of the levels, of which ten a second are told."""
+
 TO_READ = ("failed", "refused", "lost")
 """Ends with a sentence that says what to do: the screen stays until it was read."""
 
 
-class CallScreen(Screen[None]):
+class CallScreen(PromptScreen[None]):
     """A call that rings or runs."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -92,6 +95,9 @@ class CallScreen(Screen[None]):
         self._last: Call | None = None
         self._levels = Levels(0, 0)
         self._metered = ("", "", 0)
+        self._peak = Levels(0, 0)
+        """The loudest since the levels were drawn."""
+        self._meter_due = 0.0
         self._space = PushToTalk()
         self._released: Timer | None = None
         self._leaving: Timer | None = None
@@ -241,7 +247,7 @@ class CallScreen(Screen[None]):
         if not self._ready:
             return False
         talk = self.query_one(CallTalk)
-        return self.is_current and talk.display and talk.room == room
+        return self._on_top and talk.display and talk.room == room
 
     @on(Picture.WantedChanged)
     def _ask_for_pictures(self) -> None:
@@ -262,6 +268,9 @@ class CallScreen(Screen[None]):
 
     def _draw_card(self, call: Call) -> None:
         """What stands where no picture is."""
+        card = self.query_one("#call-card", Static)
+        if not card.display:
+            return
         desk = self._desk
         low = self.size.height < 16
         who, account = desk.who(call), one_line(desk.account(call))
@@ -280,7 +289,7 @@ class CallScreen(Screen[None]):
         if ring is not None and ring.id != call.id:
             text = say("call.second", who=desk.who(ring))
             lines += [Content(""), Content(text).stylize("bold $accent")]
-        redraw(self.query_one("#call-card", Static), Content("\n").join(lines))
+        redraw(card, Content("\n").join(lines))
 
     def _says(self, call: Call) -> str:
         if call.state == "running" and call.held:
@@ -345,12 +354,22 @@ class CallScreen(Screen[None]):
     def _see(self, value: Frame | Levels) -> None:
         """A picture, or how loud it is."""
         if isinstance(value, Levels):
-            self._levels = value
-            self._draw_levels()
+            self._hear(value)
             return
         picture = self._picture if value.leg else self._own
         if picture.display:
             picture.show(value)
+
+    def _hear(self, levels: Levels) -> None:
+        self._peak = Levels(
+            max(levels.microphone, self._peak.microphone),
+            max(levels.speaker, self._peak.speaker),
+        )
+        now = time.monotonic()
+        if now >= self._meter_due:
+            self._meter_due = now + METER_SECONDS
+            self._levels, self._peak = self._peak, Levels(0, 0)
+            self._draw_levels()
 
     def _leave_soon(self, seconds: float) -> None:
         if self._leaving is None:
@@ -374,6 +393,12 @@ class CallScreen(Screen[None]):
             for picture in (self._picture, self._own):
                 picture.set_setting(self.app.settings.video)
             self.changed()
+            self.query_one(CallTalk).see()
+
+    def on_app_focus(self) -> None:
+        """Somebody came back to the terminal."""
+        if self._ready:
+            self.query_one(CallTalk).see()
 
     # --- keys -----------------------------------------------------------------------
 

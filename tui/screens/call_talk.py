@@ -75,7 +75,7 @@ class CallTalk(Vertical):
         timeline = self.query_one(Timeline)
         timeline.show(messages, asked=LAST, unread=0)
         timeline.history.has_older = False
-        self._seen()
+        self.see()
 
     def take(self, batch: Batch) -> None:
         """Messages came, changed or went."""
@@ -87,11 +87,13 @@ class CallTalk(Vertical):
         for gone in batch.removed:
             timeline.forget(gone)
         if new:
-            self._seen()
+            self.see()
 
     @work(group="talk-seen", exclusive=True)
-    async def _seen(self) -> None:
-        if self.room is not None and self.app.app_focus and self.screen.is_current:
+    async def see(self) -> None:
+        """Tell the engine that what is shown was seen, if somebody is looking."""
+        in_front = self.app.screen is self.screen and self.display
+        if self.room is not None and self.app.app_focus and in_front:
             try:
                 await self._client.mark_read(self.room)
             except Exception as error:

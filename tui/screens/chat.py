@@ -243,7 +243,7 @@ class ChatScreen(Calling):
             and not self._loading
             and self.timeline.following
             and self.app.app_focus
-            and self.is_current
+            and self.app.screen is self  # a panel hides who knows what
         ):
             self._mark_read(room.id)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import on, work
-from textual.screen import Screen
 
 from client.model import Room, RoomMember
 from protocol.log import LogId
@@ -21,6 +20,7 @@ from tui.screens.dialogs import (
 )
 from tui.screens.form import Field, sentence
 from tui.text import say
+from tui.updates import PromptScreen
 from tui.widgets.room_list import room_title
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["RoomActions"]
 
 
-class RoomActions(Screen[None]):
+class RoomActions(PromptScreen[None]):
     """The part of the chat screen that changes rooms."""
 
     app: "TelexApp"
@@ -41,6 +41,18 @@ class RoomActions(Screen[None]):
         self.rooms: dict[LogId, Room] = {}
         self.room_id: LogId | None = None
         self.members_shown: Sequence[RoomMember] = ()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether anything of it is to be seen.
+
+        Textual takes what lies right below any screen for visible, and draws the whole
+        of the one in front for each change here: for a cursor, twice a second.
+        """
+        if not super().is_current:
+            return False
+        front = self.app.screen
+        return front is self or front.styles.background.a < 1
 
     @property
     def room(self) -> Room | None:

@@ -1,9 +1,9 @@
 """A moving picture in the screen: kitty graphics, sixel, half blocks or braille.
 
 Text (blocks and braille) goes through Textual's compositor as rows that are ready for
-the terminal (`tui.cellstrip`), so whatever lies in front is cut out of it. Graphics
-stand on blank cells and are written past the compositor after it; while something lies
-in front of them, text is drawn instead.
+the terminal (`tui.cellstrip`) while something lies in front, which is cut out of it;
+else past it (`tui.textpicture`). Graphics stand on blank cells and are written past the
+compositor after it; while something lies in front of them, text is drawn instead.
 
 It has no border and no padding: put it into a container for these.
 """
@@ -11,7 +11,7 @@ It has no border and no padding: put it into a container for these.
 import asyncio
 import importlib
 import secrets
-from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.color import Color as RichColor
@@ -34,13 +34,17 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from media.view.shape import Pixels
+    from tui.textpicture import Look, TextPicture
 
 __all__ = ["Picture"]
 
-LIBRARIES = ("blocks", "braille", "kitty", "shape", "sixel")
+LIBRARIES = ("blocks", "braille", "changes", "kitty", "shape", "sixel")
 
 SAVE, RESTORE = "\x1b7", "\x1b8"
 """DECSC and DECRC: the cursor and its colours."""
+
+SYNC_START, SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
+"""Between them a terminal that knows these shows nothing half done."""
 
 BLANK = Style(bgcolor=RichColor.default())
 """Cells that let a picture of kitty's shine through (`kitty.BEHIND`)."""
@@ -101,7 +105,9 @@ class Picture(Widget):
         self._setting = setting
         self._mode: Mode = "off"
         self._frame: Frame | None = None
-        self._rows: tuple[object, list[Strip]] = (None, [])
+        self._text_picture: TextPicture | None = None
+        self._stood: object = None
+        """Where and how the compositor drew text last, bars included."""
         self._sixel: tuple[object, str] = (None, "")
         self._blanked: object = None
         """The region and plan for which there are blank cells under graphics."""
@@ -109,6 +115,11 @@ class Picture(Widget):
         """The frame and region of the graphics on the terminal."""
         self._image = 0
         self._asked = View()
+        self._asked_level = 0
+        self._home: Screen[Any] | None = None
+        """Its screen while mounted: Textual walks the tree each time it is asked."""
+        self._staged: tuple[object, Region | None] = (None, None)
+        """What is on the screen, as Textual has it, and `_stage` for that."""
         self.drawn = 0
         """Frames that went to the terminal."""
         self._outlet: Outlet | None = None
@@ -124,7 +135,7 @@ class Picture(Widget):
     @property
     def wanted(self) -> View:
         """What is of use here now; of no width while it is not to be seen."""
-        if not (self.is_attached and self.display and self._stands):
+        if not (self._stands and self.display):
             return View()
         area = (self.size.width, self.size.height)
         return plan.wanted(self._mode, area, cell_size(), self._level)
@@ -141,8 +152,9 @@ class Picture(Widget):
 
     @placeholder.setter
     def placeholder(self, text: str) -> None:
-        self._placeholder = text
-        self.refresh()
+        if text != self._placeholder:
+            self._placeholder = text
+            self.refresh()
 
     def show(self, frame: Frame) -> None:
         """Show a frame as soon as the terminal can take it; only the newest waits.
@@ -162,7 +174,8 @@ class Picture(Widget):
     def clear(self) -> None:
         """Back to the placeholder."""
         self._frame = None
-        self._rows, self._sixel = (None, []), (None, "")
+        self._sixel = (None, "")
+        self._forget_text()
         self._wipe()
         self.refresh()
 
@@ -171,6 +184,7 @@ class Picture(Widget):
         self._setting = setting
         if self.is_attached:
             self._wipe()
+            self._forget_text()
             self._mode = video_choice(setting).mode
             self.refresh()
             self._tell()
@@ -179,6 +193,7 @@ class Picture(Widget):
 
     def on_mount(self) -> None:
         """Find the terminal; load numpy beside what goes on."""
+        self._home = self.screen
         self._mode = video_choice(self._setting).mode
         self._outlet = outlet(self.app)
         self.app.screen_change_signal.subscribe(self, self._screen_changed)
@@ -189,6 +204,7 @@ class Picture(Widget):
 
     def on_unmount(self) -> None:
         """Leave nothing on the terminal."""
+        self._home = None
         self._wipe()
         if self._outlet is not None:
             self._outlet.forget(self)
@@ -207,11 +223,13 @@ class Picture(Widget):
         self._tell()
 
     def _screen_changed(self, screen: "Screen[Any]") -> None:
+        self._stood = None
         if screen is not self.screen:
             self._wipe()
         self._tell()
 
     def _suspended(self, _: object) -> None:
+        self._stood = None
         self._wipe()
 
     def _resumed(self, _: object) -> None:
@@ -220,10 +238,11 @@ class Picture(Widget):
         self.refresh()
 
     def _restyle(self) -> None:
-        self._rows = (None, [])
+        self._forget_text()
         self.refresh()
 
     def _tell(self) -> None:
+        self._asked_level = self._level
         view = self.wanted
         if view != self._asked:
             self._asked = view
@@ -234,7 +253,8 @@ class Picture(Widget):
     @property
     def _stands(self) -> bool:
         """Whether its screen is the one in front."""
-        return self.is_attached and self.screen is self.app.screen
+        home = self._home
+        return home is not None and home is home.app.screen
 
     @property
     def _level(self) -> int:
@@ -253,7 +273,8 @@ class Picture(Widget):
         outlet_ = self._outlet
         if outlet_ is None or self._frame is None or not self._stands:
             return False
-        self._tell()  # the link may have become slower or faster
+        if self._level != self._asked_level:  # the link became slower or faster
+            self._tell()
         if self._graphics and (region := self._stage()) is not None:
             if self._blanked != (region, self._plan(self._mode, self._level)):
                 self.refresh()  # first the cells under it; that asks again
@@ -264,6 +285,11 @@ class Picture(Widget):
             return True
         self._wipe()
         self.drawn += 1
+        stands = None if self._graphics else self._stage()
+        look = self._look() if stands is not None else None
+        if stands is not None and look is not None and self._stood == (stands, look):
+            return self._put(stands, look)
+        self._stood = (stands, look)
         self.refresh()
         return self.call_after_refresh(outlet_.drawn)
 
@@ -278,7 +304,7 @@ class Picture(Widget):
         else:
             if self._blanked is not None:
                 self.call_later(self._wipe)
-            rows = self._text()
+            rows = self._text_rows()
         if crop.size == self.size:
             return rows
         return [strip.crop(crop.x, crop.right) for strip in rows[crop.y : crop.bottom]]
@@ -289,10 +315,17 @@ class Picture(Widget):
 
     def _stage(self) -> Region | None:
         """Where it stands on the terminal; None if anything hides a part of it."""
-        if not self._stands or self.app.is_inline:
+        home = self._home
+        if home is None or not self._stands or self.app.is_inline:
             return None
-        # Textual has no public way to ask what lies in front (8.2); front comes first.
-        for widget, (region, clip) in self.screen._compositor.visible_widgets.items():
+        # Textual has no public way to ask what lies in front (8.2).
+        there = home._compositor.visible_widgets
+        if there is not self._staged[0]:
+            self._staged = (there, self._find(there))
+        return self._staged[1]
+
+    def _find(self, there: dict[Widget, tuple[Region, Region]]) -> Region | None:
+        for widget, (region, clip) in there.items():  # front comes first
             seen = region.intersection(clip)
             if widget is self:
                 return region if seen == region and region.size == self.size else None
@@ -304,7 +337,8 @@ class Picture(Widget):
         assert self._frame is not None
         size = (self._frame.width, self._frame.height)
         area = (self.size.width, self.size.height)
-        return plan.place(mode, size, area, cell_size(), level)
+        cell = cell_size() if mode in ("kitty", "sixel") else (1, 2)
+        return plan.place(mode, size, area, cell, level)
 
     def _pixels(self, width: int, height: int) -> "Pixels":
         from media.view.shape import pixels, resize
@@ -323,44 +357,52 @@ class Picture(Widget):
                 mode = "blocks" if current().colours == "true" else "256"
         return "256" if mode == "blocks" and self._level else mode
 
-    def _text(self) -> list[Strip]:
-        """All rows, with bars where the picture has other proportions."""
-        mode, level = self._text_mode(), self._level
+    def _look(self) -> "Look | None":
+        """How text is drawn now; None: there is no room for any."""
+        from tui.textpicture import Look
+
+        mode = self._text_mode()
+        it = self._plan(mode, self._level)
+        if it is None:
+            return None
+        size = (self.size.width, self.size.height)
         ground = self.visual_style.rich_style
-        key = (self._frame, self.size, mode, level, ground)
-        if self._rows[0] == key:
-            return self._rows[1]
-        it = self._plan(mode, level)
-        bars = [Strip.blank(self.size.width, ground)] * self.size.height
-        if it is not None:
-            rows = self._picture_rows(mode, it, ground)
-            bars[it.top : it.top + it.rows] = rows
-        self._rows = (key, bars)
-        return bars
+        behind = self.background_colors[1] if mode == "braille" else None
+        return Look(mode, it, size, ground, behind)
 
-    def _picture_rows(
-        self, mode: Mode, it: plan.Plan, ground: Style
-    ) -> Sequence[Strip]:
-        from media.view import blocks, braille
+    @property
+    def _text(self) -> "TextPicture":
+        from tui.textpicture import TextPicture
 
-        picture = self._pixels(it.width, it.height)
-        left, right = it.left, self.size.width - it.left - it.columns
-        if mode == "braille":
-            behind = self.background_colors[1]
-            pen = behind.get_contrast_text(1.0).rich_color
-            style = ground + Style(color=pen)
-            rows = braille.draw(picture, dark_on_light=behind.brightness > 0.5)
-            return [
-                Strip([Segment(" " * left + row + " " * right, style)], self.size.width)
-                for row in rows
-            ]
-        if mode == "blocks":
-            stride, read = blocks.STRIDE_TRUE, blocks.cell_true
-            rows = blocks.draw_true(picture)
-        else:
-            stride, read = blocks.STRIDE_256, blocks.cell_256
-            rows = blocks.draw_256(picture)
-        return [CellStrip(row, stride, (left, right), ground, read) for row in rows]
+        if self._text_picture is None:
+            self._text_picture = TextPicture()
+        return self._text_picture
+
+    def _forget_text(self) -> None:
+        self._stood = None
+        if self._text_picture is not None:
+            self._text_picture.forget()
+
+    def _text_rows(self) -> list[Strip]:
+        """All rows, with bars where the picture has other proportions."""
+        assert self._frame is not None
+        look = self._look()
+        if look is None:
+            ground = self.visual_style.rich_style
+            return [Strip.blank(self.size.width, ground)] * self.size.height
+        return self._text.strips(self._frame, look)
+
+    def _put(self, region: Region, look: "Look") -> bool:
+        """Write what changed to where the compositor drew the picture."""
+        assert self._outlet is not None and self._frame is not None
+        corner = (region.x, region.y)
+        text = self._text.changes(self._frame, look, corner, self.app.console)
+        if not text:
+            return False
+        begin, end = (SYNC_START, SYNC_END) if self.app._sync_available else ("", "")
+        self._outlet.write(f"{begin}{SAVE}{text}{RESTORE}{end}")
+        self._outlet.drawn()
+        return True
 
     # --- as graphics -----------------------------------------------------------------
 
@@ -379,8 +421,10 @@ class Picture(Widget):
             return bars
         left, right = it.left, width - it.left - it.columns
         if self._mode == "sixel":  # text would erase it
-            cells = HOLE * it.columns
-            row: Strip = CellStrip(cells, len(HOLE), (left, right), ground, no_colours)
+            holes = partial(str, HOLE * it.columns)
+            row: Strip = CellStrip(
+                holes, it.columns, len(HOLE), (left, right), ground, no_colours
+            )
         else:
             parts = ((left, ground), (it.columns, BLANK), (right, ground))
             row = Strip([Segment(" " * count, style) for count, style in parts], width)
