@@ -32,6 +32,7 @@ from protocol.limits import (
     DEVICES_MAX,
 )
 from protocol.log import GENESIS, chain
+from protocol.whole import Whole
 
 __all__ = [
     "AccountState",
@@ -65,11 +66,11 @@ class EntryKind(StrEnum):
 
 
 class _AccountEntry(msgspec.Struct, array_like=True, frozen=True):
-    version: int
+    version: Whole
     account: str
-    seq: int
+    seq: Whole
     previous: bytes
-    time: int
+    time: Whole
     kind: str
     body: bytes
     """genesis, ask_rotate: Signed AskCertificate; device_add, device_renew: Signed

@@ -13,6 +13,7 @@ from typing import NewType
 import msgspec
 
 from protocol.errors import BadRequest, Malformed, RangeUnsatisfiable
+from protocol.whole import Whole
 
 __all__ = [
     "Blob",
@@ -45,7 +46,7 @@ class NewBlob(msgspec.Struct):
     """
 
     blob: str
-    size: int
+    size: Whole
     """Bytes, at least one."""
 
 
@@ -53,8 +54,8 @@ class BlobUpload(msgspec.Struct):
     """How far an upload is; `GET /telex/v1/blobs/{blob}/upload` asks for it."""
 
     blob: str
-    size: int
-    offset: int
+    size: Whole
+    offset: Whole
     """Bytes that the node has on disk: the next part begins here."""
     done: bool
     """Whole, checked, and counted as this account's."""
@@ -64,8 +65,8 @@ class Blob(msgspec.Struct):
     """A blob that an account keeps at its node."""
 
     blob: str
-    size: int
-    created: int
+    size: Whole
+    created: Whole
     """Unix seconds, when this account uploaded it."""
 
 
@@ -75,10 +76,10 @@ class Blobs(msgspec.Struct):
     blobs: list[Blob]
     more: bool
     """Ask again after the last one here."""
-    used: int
+    used: Whole
     """Bytes of all of them, and of uploads under way."""
-    quota: int
-    largest: int
+    quota: Whole
+    largest: Whole
     """Bytes of one blob at most."""
 
 

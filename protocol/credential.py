@@ -24,6 +24,7 @@ from protocol.address import (
 from protocol.codec import decode
 from protocol.errors import AddressError, IdentityError, Malformed
 from protocol.key import Signed, verify
+from protocol.whole import Whole
 
 __all__ = [
     "DEVICE_LIFETIME",
@@ -67,9 +68,9 @@ class AskCertificate(msgspec.Struct, array_like=True, frozen=True):
     account: str
     root: bytes
     ask: bytes
-    serial: int
+    serial: Whole
     """1 for the first, one more at each rotation; a lower one is void."""
-    created: int
+    created: Whole
     """Unix seconds."""
 
 
@@ -82,16 +83,16 @@ class DeviceCertificate(msgspec.Struct, array_like=True, frozen=True):
     """Ed25519, signs requests (RFC 9421)."""
     mls_key: bytes
     """Ed25519, the signature key of the device's MLS leaves."""
-    created: int
-    expires: int
+    created: Whole
+    expires: Whole
     """Unix seconds."""
 
 
 class CredentialIdentity(msgspec.Struct, array_like=True, frozen=True):
-    version: int
+    version: Whole
     ask: Signed
     device: Signed
-    log_seq: int
+    log_seq: Whole
     log_hash: bytes
 
 

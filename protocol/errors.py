@@ -18,6 +18,8 @@ from typing import ClassVar
 
 import msgspec
 
+from protocol.whole import Whole
+
 __all__ = [
     "CODES",
     "AddressError",
@@ -51,14 +53,14 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
     code: str
     title: str
-    status: int
+    status: Whole
     detail: str = ""
     type: str = "about:blank"
-    retry_after: int | None = None
+    retry_after: Whole | None = None
     """Seconds to wait before the same request can succeed."""
-    server_time: int | None = None
+    server_time: Whole | None = None
     """Unix seconds at the node, so that a client with a wrong clock learns it."""
-    epoch: int | None = None
+    epoch: Whole | None = None
     """The room's current MLS epoch, with `stale_epoch`."""
 
 

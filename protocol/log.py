@@ -24,9 +24,11 @@ import msgspec
 
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
+from protocol.whole import Whole
 
 __all__ = [
     "GENESIS",
+    "TIME_MAX",
     "Checkpoint",
     "Entry",
     "Kind",
@@ -56,6 +58,10 @@ KNOWN_MAX = 4096
 
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")
 
+TIME_MAX = 253_402_214_400_000
+"""Milliseconds since 1970 at the last day of the year 9999, where calendars end; what
+computes with a time adds years at most."""
+
 
 class Kind(StrEnum):
     """What a submission is: all that a node needs to know about it."""
@@ -77,7 +83,7 @@ class Kind(StrEnum):
 class Submission(msgspec.Struct, array_like=True, frozen=True):
     """What a device asks a log's owner to append."""
 
-    version: int
+    version: Whole
     log: LogId
     sender: str
     """The device's address, `alice@example.org/7kq2m3n4p5q6r7s2`."""
@@ -91,10 +97,10 @@ class Submission(msgspec.Struct, array_like=True, frozen=True):
 class Entry(msgspec.Struct, array_like=True, frozen=True):
     """A submission with its place in a log, as the log's owner stored it."""
 
-    seq: int
-    term: int
+    seq: Whole
+    term: Whole
     """Counts the owners a log has had, from 1; a higher one fences off a lower."""
-    time: int
+    time: Whole
     """Milliseconds since 1970 at the owner: for people, never for order."""
     submission: bytes
     """The submission's bytes as they arrived."""
@@ -108,21 +114,21 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     """What an owner signs (label `checkpoint`) about the head of its log."""
 
     log: LogId
-    term: int
-    seq: int
+    term: Whole
+    seq: Whole
     hash: bytes
-    time: int
+    time: Whole
 
 
 class RoomSeed(msgspec.Struct, array_like=True, frozen=True):
     """The bytes whose hash is the room's id; no domain, so that a room can move."""
 
-    version: int
+    version: Whole
     creator: str
     """The creating account's address."""
     salt: bytes
     """16 random bytes."""
-    created: int
+    created: Whole
     """Milliseconds since 1970."""
 
 
@@ -199,6 +205,8 @@ def read_entry(data: bytes) -> Entry:
     entry = decode(data, Entry)
     if not (0 < entry.seq < 1 << 53 and 0 < entry.term < 1 << 32):
         raise Malformed("An entry's seq and term count from 1.")
+    if not 0 <= entry.time < TIME_MAX:
+        raise Malformed("An entry's time is none of a calendar.")
     return entry
 
 

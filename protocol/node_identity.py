@@ -18,6 +18,7 @@ from protocol.codec import decode, encode
 from protocol.errors import AddressError, IdentityError, Malformed
 from protocol.key import KeyPair, Signed, sign, verify
 from protocol.log import GENESIS, chain
+from protocol.whole import Whole
 
 __all__ = [
     "NodeIdentity",
@@ -33,13 +34,13 @@ REVISIONS_MAX = 1000
 
 
 class _Revision(msgspec.Struct, array_like=True, frozen=True):
-    version: int
+    version: Whole
     name: str
-    seq: int
+    seq: Whole
     previous: bytes
     node_key: bytes
     recovery_key: bytes
-    created: int
+    created: Whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from protocol.codec import decode, encode
 from protocol.credential import credential_device, credential_root, read_credential
 from protocol.errors import IdentityError, Malformed, NotAllowed
 from protocol.limits import MEMBERS_MAX
+from protocol.whole import Whole
 
 __all__ = [
     "TELEX_ROOM",
@@ -48,14 +49,14 @@ class Role(IntEnum):
 class RoomPolicy(msgspec.Struct, array_like=True, frozen=True):
     """The data of the `TELEX_ROOM` extension."""
 
-    version: int
+    version: Whole
     room: str
     direct: bool
     """Two people for good: nobody can be added or removed, anybody can leave."""
-    roles: dict[str, int]
+    roles: dict[str, Whole]
     """Accounts whose role is not `default_role`."""
-    default_role: int = Role.MEMBER
-    add_role: int = Role.MEMBER
+    default_role: Whole = Role.MEMBER
+    add_role: Whole = Role.MEMBER
     """The least role that adds accounts."""
     self_group: bool = False
     """The devices of one account, its creator's, for good."""

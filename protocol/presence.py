@@ -13,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from protocol.log import LogId
+from protocol.whole import Whole
 
 __all__ = [
     "LEASE",
@@ -103,7 +104,7 @@ class Person(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     account: str
     state: Availability
-    since: int
+    since: Whole
     """Unix seconds: since when; of `offline`: when last seen, 0 if unknown."""
 
 
@@ -129,7 +130,7 @@ class Typist(msgspec.Struct, tag_field="t", tag="typist"):
 
     log: LogId
     account: str
-    lease: int
+    lease: Whole
     """Seconds until that is over by itself; 0: it is over now."""
 
 
@@ -141,7 +142,7 @@ class ShownPerson(msgspec.Struct, array_like=True, frozen=True):
 
     account: str
     state: Availability
-    since: int
+    since: Whole
     to: list[str]
     """Names of the receiver's accounts, the part before the @."""
 
@@ -151,7 +152,7 @@ class PeerTyping(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     log: LogId
     account: str
-    lease: int
+    lease: Whole
 
 
 class PeerPresence(msgspec.Struct):
@@ -161,7 +162,7 @@ class PeerPresence(msgspec.Struct):
     `run`.
     """
 
-    run: int
+    run: Whole
     """Names what the receiver should hold: another number than before means that
     nothing of before counts unless it is said again within `PEER_RESAY` seconds."""
     fresh: bool = False
@@ -175,7 +176,7 @@ class PeerPresence(msgspec.Struct):
 class PeerPresenceAnswer(msgspec.Struct):
     """The answer to it."""
 
-    run: int
+    run: Whole
     """The answerer's own, of its people here."""
     fresh: bool = False
     people: list[ShownPerson] = []

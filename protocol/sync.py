@@ -2,6 +2,7 @@
 
 import msgspec
 
+from protocol.whole import Whole
 from protocol.wire import FromNode, Page, RoomState
 
 __all__ = ["NewestRooms", "Polled", "RoomNews"]
@@ -11,7 +12,7 @@ class RoomNews(msgspec.Struct):
     """A room with its newest entries."""
 
     state: RoomState
-    time: int
+    time: Whole
     """Milliseconds since 1970 of its newest entry, as its hub has it."""
     page: Page
     """The newest entries, oldest of them first."""

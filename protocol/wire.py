@@ -13,6 +13,7 @@ from protocol.errors import Problem
 from protocol.key import Signed
 from protocol.log import LogId
 from protocol.presence import People, Presence, Typing, Typist
+from protocol.whole import Whole
 
 VERSION = "1"
 """The version of the wire that this code speaks; it stands in every path."""
@@ -32,7 +33,7 @@ class NodeDocument(msgspec.Struct):
     registration: Literal["invite", "open", "closed"]
     keys: list[bytes]
     """The node's key log, oldest first (`node_identity`)."""
-    time: int
+    time: Whole
     """Unix seconds."""
 
 
@@ -87,7 +88,7 @@ class AccountLog(msgspec.Struct):
 
     account: str
     entries: list[bytes]
-    seq: int = 0
+    seq: Whole = 0
     """How many entries the node has in all."""
     hash: bytes = b""
     """The chain's hash after entry `seq`: what the node stands for."""
@@ -111,7 +112,7 @@ class RecoverProof(msgspec.Struct, array_like=True, frozen=True):
     """What the root key signs to be shown its account."""
 
     account: str
-    time: int
+    time: Whole
     """Unix seconds; held against the window of request signatures."""
     nonce: bytes
     """16 random bytes; a proof is taken once."""
@@ -142,10 +143,10 @@ class Vault(msgspec.Struct):
     vault: str
     kind: Literal["backup", "transfer"]
     """A transfer is dropped by itself after a week."""
-    segments: int
-    size: int
+    segments: Whole
+    size: Whole
     """Bytes in all."""
-    created: int
+    created: Whole
     """Unix seconds."""
 
 
@@ -153,8 +154,8 @@ class Vaults(msgspec.Struct):
     """`GET /telex/v1/vaults`: all of an account's, and what room is left."""
 
     vaults: list[Vault]
-    used: int
-    quota: int
+    used: Whole
+    quota: Whole
     """Bytes."""
 
 
@@ -176,7 +177,7 @@ class KeyPackageUpload(msgspec.Struct):
 class KeyPackageCount(msgspec.Struct):
     """`GET /telex/v1/key-packages`, and the answer to an upload."""
 
-    single_use: int
+    single_use: Whole
     last_resort: bool
 
 
@@ -237,7 +238,7 @@ class IceServers(msgspec.Struct):
     """
 
     servers: list[IceServer]
-    seconds: int
+    seconds: Whole
     """From now, in which the credentials are good for something new."""
 
 
@@ -286,7 +287,7 @@ class Receipt(msgspec.Struct, omit_defaults=True):
     state: Literal["committed", "pending", "rejected"]
     """committed: in the log, on disk. pending: on this node's disk, on its way to
     the room's hub. rejected: the hub refused it, `problem` says why."""
-    seq: int | None = None
+    seq: Whole | None = None
     hash: bytes | None = None
     problem: Problem | None = None
 
@@ -295,12 +296,12 @@ class Page(msgspec.Struct):
     """`GET .../logs/{log}/entries?after=N&limit=M` (or `before=N`)."""
 
     log: LogId
-    after: int
+    after: Whole
     """The seq before the first entry here."""
     previous: bytes
     """The chain's hash at `after`."""
     entries: list[bytes]
-    head: int
+    head: Whole
     """The newest seq that the node has and that you may read."""
     checkpoint: "SignedCheckpoint | None" = None
     """Between nodes: over the last entry here, by the log's owner."""
@@ -318,11 +319,11 @@ class GroupState(msgspec.Struct):
     Answered by the room's hub, through the node of whoever asks.
     """
 
-    seq: int
+    seq: Whole
     """The newest entry when this was read."""
     hash: bytes
     """The chain's hash at `seq`."""
-    epoch: int
+    epoch: Whole
     group_info: bytes
     """MLSMessage(GroupInfo) with `external_pub`, without the tree."""
     tree_hash: bytes
@@ -333,7 +334,7 @@ class Roster(msgspec.Struct):
     """`GET .../logs/{room}/roster`: to which devices the node lets the room's
     entries go; members hold it against the MLS group."""
 
-    seq: int
+    seq: Whole
     """The newest entry when this was read."""
     devices: list[str]
     accounts: list[str]
@@ -345,8 +346,8 @@ class RoomState(msgspec.Struct):
     room: LogId
     hub: str
     """The node that orders it."""
-    head: int
-    cursor: int | None
+    head: Whole
+    cursor: Whole | None
     """What the asking device has acked; None: it never read this room."""
 
 
@@ -364,7 +365,7 @@ class WelcomeMail(msgspec.Struct, array_like=True):
     device: str
     """The device that it is for; the account's others pass it by."""
     key_package_ref: bytes
-    seq: int
+    seq: Whole
     """The commit's entry: read the room from here on."""
     hash: bytes
     """The chain's hash at `seq`."""
@@ -379,7 +380,7 @@ class WelcomeMail(msgspec.Struct, array_like=True):
 class Ready(msgspec.Struct, tag_field="t", tag="ready"):
     """Node to device, first: the session stands."""
 
-    time: int
+    time: Whole
     """Unix seconds at the node."""
     mailbox: LogId
 
@@ -388,15 +389,15 @@ class Entries(msgspec.Struct, tag_field="t", tag="entries"):
     """Node to device: entries after the device's cursor, in order, no gap."""
 
     log: LogId
-    after: int
+    after: Whole
     entries: list[bytes]
-    head: int
+    head: Whole
 
 
 class SubmitFrame(msgspec.Struct, tag_field="t", tag="submit"):
     """Device to node: a submission; answered by `ResultFrame` with the same id."""
 
-    id: int
+    id: Whole
     submission: bytes
     bundle: Bundle | None = None
 
@@ -404,7 +405,7 @@ class SubmitFrame(msgspec.Struct, tag_field="t", tag="submit"):
 class ResultFrame(msgspec.Struct, tag_field="t", tag="result"):
     """Node to device: a receipt, or the problem that kept it from being one."""
 
-    id: int
+    id: Whole
     receipt: Receipt | None = None
     problem: Problem | None = None
 
@@ -427,7 +428,7 @@ class AckFrame(msgspec.Struct, tag_field="t", tag="ack"):
     reading there (0: from the beginning). A cursor never goes back.
     """
 
-    cursors: dict[LogId, int]
+    cursors: dict[LogId, Whole]
 
 
 class ProblemFrame(msgspec.Struct, tag_field="t", tag="problem"):
@@ -453,14 +454,14 @@ class Stream(msgspec.Struct):
     """A run of entries of one log, from its owner's cursor for this peer."""
 
     log: LogId
-    after: int
+    after: Whole
     previous: bytes
     """The chain's hash at `after`."""
     entries: list[bytes]
-    head: int
+    head: Whole
     checkpoint: SignedCheckpoint
     """Over the last entry here."""
-    floor: int = 0
+    floor: Whole = 0
     """Of an outgoing log: its owner no longer holds entries up to this seq, because
     they were acked long ago. A receiver that lacks them goes on behind it."""
 
@@ -477,7 +478,7 @@ class StreamAck(msgspec.Struct):
     to append (outgoing logs only). `problem`: it will not take this log."""
 
     log: LogId
-    seq: int
+    seq: Whole
     outcomes: list[Receipt] = []
     problem: Problem | None = None
 
@@ -487,10 +488,10 @@ class PushAck(msgspec.Struct):
     0: wait a little and probe with an empty push."""
 
     acks: list[StreamAck]
-    credit: int
+    credit: Whole
 
 
 class Hello(msgspec.Struct):
     """`POST /telex/fed/v1/hello`: I am back; my cursors in your logs, by log."""
 
-    cursors: dict[LogId, int]
+    cursors: dict[LogId, Whole]

@@ -33,6 +33,7 @@ from protocol.address import parse_account
 from protocol.codec import decode, encode
 from protocol.errors import AddressError, Malformed
 from protocol.limits import LINK_MAX
+from protocol.whole import Whole
 
 __all__ = [
     "ALPHABET",
@@ -73,7 +74,7 @@ K = TypeVar("K", bound=msgspec.Struct)
 class Offer(msgspec.Struct, array_like=True, frozen=True):
     """What the new device shows of itself."""
 
-    version: int
+    version: Whole
     account: str
     auth_key: bytes
     mls_key: bytes
@@ -86,16 +87,16 @@ class Offer(msgspec.Struct, array_like=True, frozen=True):
 class Answer(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """What a device of the account tells the new one."""
 
-    version: int
+    version: Whole
     account: str
     device: str
     """The new device's address."""
     root: bytes
     """The account's root key: pinned, whatever the node shows."""
-    seq: int
+    seq: Whole
     head: bytes
     """The account log up to the new device's entry: its length and chain's hash."""
-    rooms: int
+    rooms: Whole
     """How many rooms it is added to."""
     self_group: str
     """The room id of the self group; empty: there is none yet."""

@@ -15,6 +15,7 @@ from protocol.address import DeviceAddress
 from protocol.codec import decode, encode
 from protocol.errors import IdentityError, Malformed
 from protocol.key import KeyPair, sign, verify
+from protocol.whole import Whole
 
 __all__ = [
     "REGISTER",
@@ -34,7 +35,7 @@ _LABEL = "vouch"
 class OwnDevices(msgspec.Struct, array_like=True, frozen=True):
     """What this device knows of its account's devices, by their short ids."""
 
-    ask_serial: int
+    ask_serial: Whole
     """Of the account signing key when this was written."""
     seen: set[str]
     """Those that are no news: from before us, or somebody said that they are right,

@@ -17,6 +17,7 @@ from protocol.address import parse_account, parse_node
 from protocol.codec import decode, encode
 from protocol.errors import TelexError
 from protocol.log import parse_log_id
+from protocol.whole import Whole
 
 __all__ = [
     "ContactRecord",
@@ -47,12 +48,12 @@ class RoomRecord(Quiet, msgspec.Struct, array_like=True, frozen=True):
     title: str
     status: str
     note: str
-    read: int
+    read: Whole
     """Our read marker: a seq."""
-    activity: int
-    receipts: list[tuple[str, int, int]] = []
+    activity: Whole
+    receipts: list[tuple[str, Whole, Whole]] = []
     """Account, delivered, read."""
-    disappearing: int = 0
+    disappearing: Whole = 0
     """Seconds after which messages vanish there."""
 
 
@@ -60,20 +61,20 @@ class MessageRecord(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """A line of a timeline that has its place in the room's log."""
 
     id: bytes
-    room: int
+    room: Whole
     """Index into `Records.rooms_named`."""
-    position: int
-    device: int
+    position: Whole
+    device: Whole
     """Index into `Records.names`."""
-    time: int
+    time: Whole
     text: str
     own: bool
     reply_to: bytes | None = None
     code: str | None = None
     """Of a notice; None: it is a text."""
-    seconds: int = 0
+    seconds: Whole = 0
     """After which it vanishes, once it was read; 0: it stays."""
-    due: int = 0
+    due: Whole = 0
     """When it vanishes, in milliseconds; 0: that has not begun."""
 
 
@@ -91,7 +92,7 @@ class ContactRecord(Quiet, msgspec.Struct, array_like=True, frozen=True):
 class Records(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """What one segment holds. A later record replaces an earlier one."""
 
-    time: int
+    time: Whole
     """Milliseconds since 1970 when it was written."""
     device: str
     """Who wrote it."""
@@ -106,7 +107,7 @@ class Records(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """Ids of messages that were deleted: nothing brings them back."""
     registers: list[Entry] = []
     """What the account's devices share: settings, verified people, drafts."""
-    left: int = 0
+    left: Whole = 0
     """Messages that come behind this segment, as far as was known: for a bar."""
 
     def encode(self) -> bytes:

@@ -21,6 +21,7 @@ from client.archive.vault import VaultShelf
 from client.errors import ArchiveRefused
 from client.storage.store import Store
 from protocol.errors import StorageFailed
+from protocol.whole import Whole
 from protocol.wire import Vault
 
 __all__ = ["BackupHead", "Outcome", "restore"]
@@ -30,12 +31,12 @@ class BackupHead(msgspec.Struct, array_like=True, frozen=True):
     """What a device tells the others about its backup (register `backup`, by vault)."""
 
     device: str
-    count: int
+    count: Whole
     hash: bytes
-    whole: int
+    whole: Whole
     """When it was complete last, in milliseconds since 1970."""
-    messages: int
-    size: int
+    messages: Whole
+    size: Whole
 
     @property
     def head(self) -> Head:

@@ -30,6 +30,7 @@ from client.model import CallEnd as End
 from client.model import MessageId
 from client.quiet import Quiet
 from protocol.log import LogId
+from protocol.whole import Whole
 
 __all__ = ["RING", "Fact", "Heard", "account_of", "follow", "presume"]
 
@@ -61,9 +62,9 @@ class Fact(msgspec.Struct, array_like=True, frozen=True):
     id: str
     """32 hex digits."""
     room: LogId
-    seq: int
+    seq: Whole
     """Of its invite, as `began` and `line`."""
-    began: int
+    began: Whole
     """Milliseconds since 1970, at the hub; so are all times here."""
     line: MessageId
     """The line in the timeline that stands for it."""
@@ -76,11 +77,11 @@ class Fact(msgspec.Struct, array_like=True, frozen=True):
     """Devices in it; the caller from the beginning."""
     declined: tuple[str, ...] = ()
     """Accounts."""
-    answered: int = 0
+    answered: Whole = 0
     """When somebody did."""
     over: End = ""
-    ended: int = 0
-    seconds: int = 0
+    ended: Whole = 0
+    seconds: Whole = 0
     """How long it was; 0: nobody said."""
     by: str = ""
     """The device that ended it."""

@@ -19,6 +19,7 @@ import msgspec
 
 from client.quiet import Quiet
 from protocol.errors import Malformed
+from protocol.whole import Whole
 
 __all__ = [
     "LINES_MAX",
@@ -120,7 +121,7 @@ class CallAnswer(Quiet, msgspec.Struct, frozen=True):
     """The address of the device that offered."""
     answer: str
     """SDP."""
-    generation: int = 0
+    generation: Whole = 0
 
     def check(self) -> None:
         """Raise `Malformed` outside a bound."""
@@ -136,7 +137,7 @@ class CallOffer(Quiet, msgspec.Struct, frozen=True):
     """The address of the other device."""
     offer: str
     """SDP."""
-    generation: int
+    generation: Whole
     """Higher than of every leg between the two so far."""
 
     def check(self) -> None:
@@ -155,7 +156,7 @@ class CallCandidates(Quiet, msgspec.Struct, frozen=True):
     """`candidate:...` (RFC 8839, section 5.1)."""
     to: str = ""
     """The other device; empty: whoever answers the invite."""
-    generation: int = 0
+    generation: Whole = 0
 
     def check(self) -> None:
         """Raise `Malformed` outside a bound."""
@@ -173,7 +174,7 @@ class CallEnd(Quiet, msgspec.Struct, frozen=True):
     call: bytes
     code: str
     """A `model.CallEnd`, or a later version's word."""
-    seconds: int = 0
+    seconds: Whole = 0
     """How long the sender was in it; 0: it was not, or cannot say."""
 
     def check(self) -> None:

@@ -36,6 +36,7 @@ from client.content.verifying import SasAccept, SasAgree, SasAsk, SasEnd, SasRev
 from client.quiet import Quiet
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
+from protocol.whole import Whole
 
 __all__ = ["Body", "Content", "Unknown", "read_body", "read_content", "write_content"]
 
@@ -93,14 +94,14 @@ _KINDS: dict[str, type[Body]] = {
 
 
 class _Envelope(Quiet, msgspec.Struct, array_like=True, frozen=True):
-    version: int
+    version: Whole
     id: bytes
-    head_seq: int
+    head_seq: Whole
     head_hash: bytes
     kind: str
     body: msgspec.Raw
-    delivered: int = 0
-    read: int = 0
+    delivered: Whole = 0
+    read: Whole = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

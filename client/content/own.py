@@ -11,6 +11,7 @@ import msgspec
 
 from client.quiet import Quiet
 from protocol.errors import Malformed
+from protocol.whole import Whole
 
 __all__ = [
     "AHEAD",
@@ -52,7 +53,7 @@ class Entry(Quiet, msgspec.Struct, array_like=True, frozen=True):
     key: str
     value: bytes
     """Empty: there is none any more."""
-    time: int
+    time: Whole
     """Milliseconds since 1970, at least one more than of the value before."""
 
     def check(self, now: int) -> None:

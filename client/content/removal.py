@@ -5,6 +5,7 @@ from typing import ClassVar
 import msgspec
 
 from protocol.errors import Malformed
+from protocol.whole import Whole
 
 __all__ = ["DISAPPEARING_MAX", "Redaction", "Timer"]
 
@@ -29,7 +30,7 @@ class Timer(msgspec.Struct, frozen=True):
     """What is written from here on vanishes so long after it was read."""
 
     kind: ClassVar[str] = "timer"
-    seconds: int
+    seconds: Whole
     """0: it stays."""
 
     def check(self) -> None:

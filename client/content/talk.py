@@ -8,6 +8,7 @@ from client.quiet import Quiet
 from client.text import NAME_MAX
 from protocol.errors import Malformed
 from protocol.limits import TEXT_MAX
+from protocol.whole import Whole
 
 __all__ = ["SEQ_MAX", "Receipt", "Reply", "RoomName", "Text"]
 
@@ -45,8 +46,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """How far the sender's account has the room, and has seen it."""
 
     kind: ClassVar[str] = "receipt"
-    delivered: int
-    read: int
+    delivered: Whole
+    read: Whole
 
     def check(self) -> None:
         """Raise `Malformed` outside a bound."""

@@ -18,6 +18,7 @@ from client.storage.store import Tx
 from protocol.codec import decode, encode
 from protocol.errors import Malformed
 from protocol.log import GENESIS, LogId
+from protocol.whole import Whole
 
 __all__ = [
     "REGISTER",
@@ -60,7 +61,7 @@ class Known(NamedTuple):
 class _Shared(Quiet, msgspec.Struct, array_like=True, frozen=True):
     """What our devices tell each other about a person."""
 
-    version: int
+    version: Whole
     root: bytes
     verified: bool
     chosen: bool
