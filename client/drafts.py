@@ -51,9 +51,15 @@ class Drafts:
         """
         self._set(tx, MUTE, room, b"1" if on else b"")
 
-    def sent(self, tx: Tx, room: LogId) -> None:
-        """Something was written in a room: what was begun there is done."""
-        self._set(tx, DRAFT, room, b"")
+    def sent(self, tx: Tx, room: LogId, text: str) -> None:
+        """A text was written in a room: if it was begun as the draft, that is done.
+
+        Any other draft stays: it is the next message, begun while this one was on its
+        way here, or another thought.
+        """
+        draft = self._own.get(tx, DRAFT, room).decode("utf-8", "replace").strip()
+        if text.strip().startswith(draft):
+            self._set(tx, DRAFT, room, b"")
 
     def seen(self, tx: Tx, room: LogId) -> None:
         """The read marker of a room moved."""

@@ -45,7 +45,7 @@ class Writing:
             raise UnknownMessage
         id = self._talk.write(tx, room, text, reply_to)
         self._removing.written(tx, room, id)
-        self._drafts.sent(tx, room)
+        self._drafts.sent(tx, room, text)
         message = get_message(tx, id)
         if message is None:
             raise UnknownMessage

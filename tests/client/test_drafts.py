@@ -54,7 +54,9 @@ async def test_a_draft_survives_a_restart_and_is_gone_when_sent(
     async with opened(tmp_path, "alice", fake.url) as again:
         assert (await seen(again, room.id)).draft == "half a\nsentence"
         await online(again)
-        await again.send_text(room.id, "a whole sentence")
+        await again.send_text(room.id, "another one first")
+        assert (await seen(again, room.id)).draft == "half a\nsentence"
+        await again.send_text(room.id, "half a\nsentence, and all of it")
         assert (await seen(again, room.id)).draft == ""
         # Nobody else to tell: the self group holds its first entry alone.
         ((own, _),) = await hidden(again)

@@ -247,6 +247,8 @@ class FakeClient:
     ) -> Message:
         if not self._rooms[room].active:
             raise RoomInactive("You are not in this room any more.")
+        if text.startswith(self._rooms[room].draft):
+            self._update(room, draft="")
         return self._keep(self._make(room, self.account, check_text(text), reply_to))
 
     async def start_direct(self, account: str) -> Room:

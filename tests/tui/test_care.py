@@ -229,6 +229,26 @@ async def test_news_from_before_takes_no_typed_word(
         await sight.sees("You", "tuesday")
 
 
+async def test_the_next_message_may_be_typed_before_the_last_one_is_taken(
+    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent is no draft any more; what begins like it and stands here is."""
+    monkeypatch.setattr("tui.screens.open_room.DRAFT_SECONDS", 0.01)
+    client.add_room(BOB, direct=True)
+    async with looking(tmp_path, client=client, first_room=BOB) as sight:
+        await sight.until(lambda: sight.chat.room_id is not None)
+        for next_one, due in (("tuesday", False), ("t", True)):
+            sight.chat.composer.put("tuesday?")
+            sight.chat.composer.action_send()
+            sight.chat.composer.put(next_one)
+            if due:  # the timer of drafts comes just then
+                sight.chat._keep_draft()
+            await sight.sees("You", "tuesday?")
+            await sight.until(lambda: f"draft {next_one}" in client.asked)  # noqa: B023
+            await sight.rest()
+            assert sight.chat.composer.text == next_one
+
+
 async def test_backup(client: FakeClient, tmp_path: Path) -> None:
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
         await sight.press("ctrl+o")

@@ -192,11 +192,15 @@ class OpenRoom(RoomActions):
 
     # --- writing ---
 
-    def _keep_draft(self) -> None:
-        """Tell the client what was written and not sent, if it is news."""
+    def _keep_draft(self, again: bool = False) -> None:
+        """Tell the client what was written and not sent, if it is news.
+
+        Args:
+            again: also if it was told already: the client may take it for done.
+        """
         room, text = self.room_id, self.composer.text
         text = text if text.strip() else ""
-        if room is None or text == self._draft:
+        if room is None or (text == self._draft and not (again and text)):
             return
         self._draft = text
         if (known := self.rooms.get(room)) is not None:
@@ -266,8 +270,9 @@ class OpenRoom(RoomActions):
         reply = self._reply.id if self._reply else None
         self._set_reply(None)
         self.timeline.forget_unread()
-        self._keep_draft()
         self._send(self.room_id, event.text, reply)
+        # After it: what stands here now is the next message, begun already.
+        self._keep_draft(again=True)
 
     @work(group="send")
     async def _send(self, room: LogId, text: str, reply: MessageId | None) -> None:
