@@ -23,7 +23,7 @@ from e2ee import (
 )
 from e2ee.errors import E2eeError
 from e2ee.ratchet_tree import RatchetTree
-from protocol.errors import IdentityError
+from protocol.errors import IdentityError, Malformed
 from protocol.log import LogId
 from protocol.policy import (
     TELEX_ROOM,
@@ -33,6 +33,7 @@ from protocol.policy import (
     device_of,
     read_policy,
 )
+from protocol.whole import WHOLE_MAX
 
 __all__ = ["Groups", "accounts_of", "group_id", "leaf_of", "policy_of"]
 
@@ -120,6 +121,8 @@ class Groups:
         if group.group_id != group_id(room) or policy_of(group).room != room:
             raise IdentityError("This invitation is for another room than it says.")
         check(group)
+        if group.epoch > WHOLE_MAX:  # 64 bits (RFC 9420, section 8.1); no group is
+            raise Malformed("A group in an epoch that none can have come to.")
         self.save_epoch(tx, room, group)
         return group
 

@@ -109,8 +109,6 @@ def test_what_is_taken_can_be_stored(number: int) -> None:
             assert taken == number and abs(number) <= WHOLE_MAX
             row = database.execute("SELECT ? + 1", (taken,)).fetchone()
             assert row == (number + 1,)
-                number + 1,
-            )
     database.close()
 
 
