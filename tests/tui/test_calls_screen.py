@@ -18,6 +18,7 @@ from tui.cells import cell_len
 from tui.config import load_settings
 from tui.desk import PushToTalk
 from tui.screens.call import CallScreen
+from tui.screens.call_talk import CallTalk
 from tui.screens.chat import ChatScreen
 from tui.screens.sound import SoundScreen
 from tui.widgets.picture import Picture
@@ -238,6 +239,73 @@ async def test_pictures(
 # --- the end --------------------------------------------------------------------------
 
 
+async def test_hanging_up_under_a_panel_says_so(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    direct(client)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        await opened(sight, client)
+        await sight.press("d")
+        await sight.sees("Headset")
+        await sight.press("f10")
+        await sight.sees("The call with bob is over.")
+        assert calls(client)[-1] == "hang_up 1"
+        assert isinstance(sight.app.screen, SoundScreen), "what is open stays"
+        assert len(list(sight.app._notifications)) == 1
+
+
+async def test_what_lies_under_a_panel_is_not_read(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    room = direct(client)
+    read = f"mark_read {room}"
+    async with looking(tmp_path, client=client, size=(140, 40)) as sight:
+        await opened(sight, client)
+        await sight.sees("Tab writes here")
+        await sight.until(lambda: sight.app.screen.query_one(CallTalk).room == room)
+        await sight.press("d")
+        await sight.sees("Headset")
+        await sight.rest()
+        client.asked.clear()
+        client.hear(room, BOB, "behind the panel")
+        await sight.rest()
+        assert read not in client.asked
+        await sight.press("escape")
+        await sight.until(lambda: read in client.asked)
+        # The same in the chat, under a panel and under the call.
+        await sight.press("escape")
+        await sight.until(lambda: isinstance(sight.app.screen, ChatScreen))
+        for cover in ("f1", "f9"):
+            await sight.press(cover)
+            await sight.until(lambda: not isinstance(sight.app.screen, ChatScreen))
+            if cover == "f9":
+                await sight.pilot.resize_terminal(80, 24)  # no chat beside it
+                await sight.misses("Tab writes here")
+            await sight.rest()
+            client.asked.clear()
+            client.hear(room, BOB, f"under {cover}")
+            await sight.rest()
+            assert read not in client.asked
+            await sight.press("escape")
+            await sight.until(lambda: read in client.asked)
+
+
+async def test_a_covered_chat_draws_nothing(client: FakeClient, tmp_path: Path) -> None:
+    room = direct(client)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        chat = sight.chat
+        assert chat.is_current
+        await opened(sight, client)
+        assert not chat.is_current
+        client.hear(room, BOB, "unseen so far")
+        await sight.rest()
+        await sight.press("escape")
+        await sight.sees("unseen so far")
+        await sight.press("f1")
+        await sight.until(lambda: sight.app.screen is not chat)
+        assert chat.is_current, "it shines through a panel"
+
+
 async def test_the_end_closes_the_screen_and_no_panel_over_it(
     client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,14 +463,21 @@ def test_the_book_knows_which_call_is_meant() -> None:
     book = CallBook()
     first = running(client, room)
     book.put(first, 1.0)
-    second = client.calls.ring(other, CAROL)
-    book.put(second, 2.0)
-    assert (book.active, book.incoming, book.shown) == (first, second, first)
+    assert (book.active, book.incoming, book.shown) == (first, None, first)
     # A call of long ago, told again, is no news.
     client.calls.end("0" * 31 + "1", "hung_up")
     book.put(replace(first, id="f" * 32, state="ended"), 2.5)
     assert book.ended is None
+    # Nor is one that never rang here, because another one ran.
+    second = client.calls.ring(other, CAROL)
+    book.put(replace(second, state="ended", end="busy"), 2.6)
+    assert book.ended is None and book.shown == first
+    book.put(replace(first, state="ended", end="hung_up"), 2.7)
+    book.put(second, 2.8)
+    assert (book.active, book.incoming, book.shown) == (None, second, second)
+    assert not book.meant(None, 2.9)
+    assert book.meant(room, 2.8 + calling.FRESH_SECONDS)
     book.put(replace(second, state="ended", end="cancelled"), 3.0)
     assert book.just_rang(4.0) and not book.just_rang(5.5)
     book.forget_ended(3.0 + calling.ENDED_SECONDS)
-    assert book.ended is None and book.shown == first
+    assert book.ended is None and book.shown is None

@@ -11,7 +11,7 @@ from textual import on, work
 
 from client.model import Call, Room
 from tui.backend import ChatClient
-from tui.calling import state_text
+from tui.calling import end_text, state_text
 from tui.desk import Desk
 from tui.feed import Batch
 from tui.messages import MessageAction
@@ -63,6 +63,10 @@ class Calling(Care):
             if call.state == "incoming" and before is None:
                 self._ticks = 0
                 self._alert(call)
+            elif call.end == "busy" and not call.own:
+                self._tell_busy(call)
+            elif call.state == "ended" and before is not None:
+                self._note_end(call)
         for screen in self.app.screen_stack:
             if isinstance(screen, CallScreen):
                 screen.take(batch)
@@ -107,20 +111,30 @@ class Calling(Care):
             return
         self.app.bell()
         if not isinstance(self.app.screen, CallScreen | Calling):
-            keys = "call.note.second" if self.desk.book.active else "call.note"
             self.notify(
-                say(keys),
+                say("call.note"),
                 title=f"☎ {self.desk.who(call)} {state_text(call, 0)}",
                 timeout=RING_SECONDS,
                 markup=False,
             )
+
+    def _note_end(self, call: Call) -> None:
+        """A note over whatever hides how a call ended, F10 pressed there or not."""
+        covered = not isinstance(self.app.screen, CallScreen | Calling)
+        if covered and (call.own or call.answered or not self.desk.quiet(call)):
+            self.notify(end_text(call, self.desk.who(call)), markup=False)
+
+    def _tell_busy(self, call: Call) -> None:
+        """Somebody called during another call; it is a missed call in their chat."""
+        if not self.desk.quiet(call):
+            self.notify(f"☎ {end_text(call, self.desk.who(call))}", markup=False)
 
     # --- keys ---------------------------------------------------------------------
 
     def call_key(self) -> None:
         """F9: answer, show the call, or call the open chat."""
         book = self.desk.book
-        if book.active is None and book.incoming is not None:
+        if book.incoming is not None:
             self._take(book.incoming, camera=False)
         elif book.active is not None or isinstance(self.app.screen, CallScreen):
             self.toggle_call()
@@ -133,7 +147,7 @@ class Calling(Care):
         """Shift+F9: the same with a picture."""
         book = self.desk.book
         if book.incoming is not None:
-            self._take(book.incoming, camera=book.active is None)
+            self._take(book.incoming, camera=True)
         elif book.active is not None:
             self._work(self.desk.show(book.active, "camera"))
         elif book.just_rang(time.monotonic()):
@@ -157,11 +171,8 @@ class Calling(Care):
         """Answer, if that can have been meant: the microphone opens."""
         chat = self.room if self.app.screen is self else None
         room = None if chat is None else chat.id
-        running = self.desk.book.active
         if not self.desk.book.meant(room, time.monotonic()):
             self.notify(say("call.fresh", who=self.desk.who(call)), markup=False)
-        elif running is not None:
-            self._switch(running, call)
         else:
             self._answer(call, camera=camera)
 
@@ -226,11 +237,6 @@ class Calling(Care):
         if not any(isinstance(one, CallScreen) for one in self.app.screen_stack):
             self.toggle_call()
         await self._try(self.desk.answer(call, camera=camera))
-
-    @work(group="call")
-    async def _switch(self, running: Call, ringing: Call) -> None:
-        await self._try(self.desk.end(running))
-        await self._try(self.desk.answer(ringing, camera=False))
 
     @work(group="call")
     async def _work(self, doing: Awaitable[None]) -> None:
