@@ -109,7 +109,7 @@ def test_keys_typed_before_the_answer_reach_the_application(
     it.type(
         b"he\x1b_Gi=31;OK\x1b\\ll\x1b[6;18;9t\x1bP1$r0;48:2::1:2:3m\x1b\\\x1b[?62;4co w"
     )
-    it.until(b"\x1b[?1049h")  # the screen has started
+    it.until(b"\x1b[?25l")  # keys are read as they come, Enter too
     it.until(b"hello w")
     it.type(b"orld\r")
     said = ["truecolor", True, 256, [9, 18], [9, 18], "kitty", "hello world"]
@@ -122,7 +122,7 @@ def test_a_terminal_that_says_nothing_stops_nobody(started: list[Terminal]) -> N
     it = Terminal(TERM="xterm-256color")
     started.append(it)
     it.until(b"\x1b[c")
-    it.until(b"\x1b[?1049h")
+    it.until(b"\x1b[?25l")
     it.type(b"x\r")
     assert it.said() == ["", False, 0, [0, 0], [6, 12], "256", "x"]
 
@@ -133,7 +133,7 @@ def test_it_is_not_asked_what_does_not_matter(
 ) -> None:
     it = Terminal(TERM="tmux-256color" if "TMUX" in env else "xterm", **env)
     started.append(it)
-    it.until(b"\x1b[?1049h")
+    it.until(b"\x1b[?25l")
     assert b"\x1b_G" not in it.output
     it.type(b"x\r")
     assert it.said()[-1] == "x"
