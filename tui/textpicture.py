@@ -72,7 +72,7 @@ class TextPicture:
     def forget(self) -> None:
         """What was drawn is of no use any more."""
         self._strips = (None, None, [])
-        self._lose()
+        self.lose()
 
     def strips(self, frame: Frame, look: Look) -> list[Strip]:
         """All rows of the area, for the compositor."""
@@ -136,7 +136,7 @@ class TextPicture:
         from media.view import blocks
 
         if look.mode == "braille":
-            self._lose()
+            self.lose()
             (left, right), width = look.bars, look.size[0]
             rows = _dots(scaled(frame, look.plan), look)
             return [
@@ -147,7 +147,7 @@ class TextPicture:
             stride, read, draw = blocks.STRIDE_TRUE, blocks.cell_true, blocks.draw_true
         else:
             stride, read, draw = blocks.STRIDE_256, blocks.cell_256, blocks.draw_256
-        cells = _Cells(lambda: draw(scaled(frame, look.plan)), self._lose)
+        cells = _Cells(lambda: draw(scaled(frame, look.plan)), self.lose)
         return [
             CellStrip(
                 partial(cells.row, number),
@@ -160,7 +160,7 @@ class TextPicture:
             for number in range(look.plan.rows)
         ]
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
         """Somebody else writes here: some rows, or all."""
         self._shown, self._dots = None, []
 

@@ -116,6 +116,15 @@ class Terminal:
         """Type these characters."""
         os.write(self._master, text.encode())
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Give the window another size."""
+        with self._lock:
+            self._screen.resize(rows, columns)
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+        # It is not the terminal that controls the program: nobody else says it.
+        self.process.send_signal(signal.SIGWINCH)
+
     def press(self, *keys: str) -> None:
         """Press keys by name (`enter`, `ctrl+q`) with a breath between them."""
         for key in keys:

@@ -290,6 +290,7 @@ class Picture(Widget):
         if stands is not None and look is not None and self._stood == (stands, look):
             return self._put(stands, look)
         self._stood = (stands, look)
+        self._text.lose()
         self.refresh()
         return self.call_after_refresh(outlet_.drawn)
 
