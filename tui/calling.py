@@ -61,11 +61,9 @@ class CallBook:
     rang: bool = False
     """Whether `ended` rang here to its end."""
     asks: str = ""
-    """The call that the keys which answer mean, and whether another one runs."""
+    """The call that the keys which answer mean."""
     asks_at: float = 0.0
     """Since when."""
-    followed: bool = False
-    """Whether these keys were about another call before."""
 
     def put(self, call: Call, now: float) -> Call | None:
         """Take a call in; returns what it was before.
@@ -74,17 +72,16 @@ class CallBook:
             call: new or changed.
             now: seconds of a clock that never goes back.
         """
-        before, active = self.calls.get(call.id), self.active
+        before = self.calls.get(call.id)
         if call.state != "ended":
             self.calls[call.id] = call
         elif self.calls.pop(call.id, None) is not None:
             # A call of long ago, told again after a start, is no news.
             self.ended, self.ended_at = call, now
             self.rang = before is not None and before.state == "incoming"
-        ring, running = self.incoming, self.active is not None
-        asks = "" if ring is None else f"{ring.id} {running}"
+        asks = "" if self.incoming is None else self.incoming.id
         if asks != self.asks:
-            self.asks, self.asks_at, self.followed = asks, now, active is not None
+            self.asks, self.asks_at = asks, now
         return before
 
     def begin(self, call: Call, now: float) -> None:
@@ -115,7 +112,7 @@ class CallBook:
         ring = self.incoming
         if ring is None or now - self.asks_at >= FRESH_SECONDS:
             return True
-        return not self.followed and room in (None, ring.room)
+        return room in (None, ring.room)
 
     @property
     def active(self) -> Call | None:
@@ -187,7 +184,7 @@ def state_text(call: Call, now: int) -> str:
 def end_text(call: Call, who: str) -> str:
     """Why a call ended, in one sentence."""
     key = f"call.end.{call.end or 'hung_up'}"
-    if not call.own and call.end in ("unanswered", "declined", "cancelled"):
+    if not call.own and call.end in ("unanswered", "declined", "cancelled", "busy"):
         key += ".here"
     detail = one_line(call.detail)
     if detail and call.end in ("failed", "refused", "lost"):

@@ -47,6 +47,11 @@ class FakeCalls:
         """Somebody calls."""
         return self._put(self._make(room, account, "incoming", own=False, video=video))
 
+    def refuse_busy(self, room: LogId, account: str) -> None:
+        """Somebody calls, and this device is in another call."""
+        call = self._make(room, account, "ended", own=False, video=False)
+        self._tell(CallChanged(replace(call, end="busy")))
+
     def change(self, call: Call | str, **values: object) -> Call:
         """A call goes on."""
         id = call if isinstance(call, str) else call.id

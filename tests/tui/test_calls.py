@@ -202,20 +202,7 @@ async def test_a_key_that_was_meant_for_something_else_does_not_answer(
         await sight.press("f9")
         await sight.until(lambda: calls(client) == ["answer 1"])
         client.calls.connect(call, CAROL)
-        # It shows the call, or the chat: also if that call has just ended; and the
-        # other one was for the camera.
         await sight.sees("You ")
-        client.calls.ring(room, BOB)
-        await sight.sees("bob is calling too")
-        await sight.press("shift+f9")
-        await sight.sees("bob has just called")
-        client.calls.end(call, "hung_up")
-        await sight.until(lambda: book.active is None)
-        sight.app.clear_notifications()
-        await sight.misses("bob has just called")
-        await sight.press("f9")
-        await sight.sees("bob has just called")
-        assert calls(client) == ["answer 1"]
 
 
 # --- calling somebody ---------------------------------------------------------------
@@ -331,31 +318,38 @@ async def test_a_running_call_stands_over_every_room(
         assert calls(client) == ["hang_up 1"]
 
 
-async def test_a_second_call(
-    client: FakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_who_calls_during_a_call_is_told_of_and_disturbs_nothing(
+    client: FakeClient, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tui.calling.FRESH_SECONDS", 0.0)
     room, other = direct(client), direct(client, CAROL)
     async with looking(tmp_path, client=client, size=(80, 24)) as sight:
         running(client, room)
         await sight.sees("☎ bob")
-        second = client.calls.ring(other, CAROL)
-        await sight.sees("carol@example.net ◇ is calling", "Shift+F9 hang up, answer")
-        # F9 shows the call that runs, it does not answer the other one.
-        await sight.press("f9")
-        await sight.sees("☎ carol@example.net is calling too")
-        assert calls(client) == []
-        await sight.press("f10")
-        await sight.misses("is calling too")
-        assert calls(client) == ["decline 2"]
-        assert isinstance(sight.app.screen, CallScreen)
-        await sight.sees("F10 hang up")
-        third = client.calls.ring(other, CAROL)
-        await sight.sees("is calling too")
+        client.calls.refuse_busy(other, CAROL)
+        await sight.sees("☎ carol@example.net called while you")
+        book = sight.chat.desk.book
+        assert book.shown == book.active == client.calls.calls[0]
+        assert book.incoming is None and book.ended is None
+        # The keys are still about the call that runs.
         await sight.press("shift+f9")
-        await sight.until(lambda: calls(client)[1:] == ["hang_up 1", "answer 3"])
-        await sight.sees("☎ carol@example.net")
-        assert second.id != third.id
+        await sight.until(lambda: client.calls.calls[0].camera)
+        await sight.press("f10")
+        await sight.sees("The call with bob is over.")
+        assert calls(client)[-1] == "hang_up 1"
+
+
+async def test_in_a_quiet_chat_nobody_is_told_who_called(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    room, other = direct(client), direct(client, CAROL)
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        running(client, room)
+        await sight.sees("☎ bob")
+        await client.presence.set_state("dnd")
+        client.calls.refuse_busy(other, CAROL)
+        await sight.press("f9")
+        await sight.until(lambda: isinstance(sight.app.screen, CallScreen))
+        await sight.misses("called while")
 
 
 @pytest.mark.parametrize(

@@ -475,7 +475,7 @@ def test_the_book_knows_which_call_is_meant() -> None:
     book.put(replace(first, state="ended", end="hung_up"), 2.7)
     book.put(second, 2.8)
     assert (book.active, book.incoming, book.shown) == (None, second, second)
-    assert not book.meant(None, 2.9)
+    assert book.meant(other, 2.9) and not book.meant(room, 2.9)
     assert book.meant(room, 2.8 + calling.FRESH_SECONDS)
     book.put(replace(second, state="ended", end="cancelled"), 3.0)
     assert book.just_rang(4.0) and not book.just_rang(5.5)

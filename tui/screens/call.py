@@ -113,7 +113,6 @@ class CallScreen(PromptScreen[None]):
                 yield Static("", id="call-card", markup=False)
                 yield Picture(setting=self.app.settings.video, id="call-picture")
             with Vertical(id="call-aside"):
-                yield Static("", id="call-second", markup=False)
                 yield CallTalk(self._client, id="call-talk")
                 yield Picture(setting=self.app.settings.video, id="call-own")
         yield Static("", id="call-trouble", markup=False)
@@ -222,19 +221,11 @@ class CallScreen(PromptScreen[None]):
             picture.display = there
         self._picture.placeholder = say("call.says.picture")
         self.query_one("#call-card").display = not theirs
-        ring = self._desk.book.incoming
-        second = ring is not None and ring.id != call.id
-        note = self.query_one("#call-second", Static)
-        note.display = second and theirs
-        if ring is not None and second:
-            text = say("call.second", who=self._desk.who(ring))
-            redraw(note, Content(text).stylize("bold $accent"))
         talk = self.query_one(CallTalk)
         talk.display = self._wide and call.state not in ("ended", "incoming")
         if talk.display:
             talk.show(call.room)
-        aside = ours or talk.display or (second and theirs)
-        self.query_one("#call-aside").display = aside
+        self.query_one("#call-aside").display = ours or talk.display
         self._ask_for_pictures()
 
     @property
@@ -285,10 +276,6 @@ class CallScreen(PromptScreen[None]):
             lines.append(Content(self._says(call)).stylize("$accent"))
             lines += [] if low else [Content("")]
             lines += list(self._sure(desk.trust(call)))
-        ring = desk.book.incoming
-        if ring is not None and ring.id != call.id:
-            text = say("call.second", who=desk.who(ring))
-            lines += [Content(""), Content(text).stylize("bold $accent")]
         redraw(card, Content("\n").join(lines))
 
     def _says(self, call: Call) -> str:
@@ -484,7 +471,7 @@ class CallScreen(PromptScreen[None]):
             self.app.push_screen(VerifyScreen(self._client, account, trust))
 
     def action_end(self) -> None:
-        """Hang up; a second call that rings meanwhile is left alone."""
+        """Hang up."""
         if (call := self._desk.book.active) is not None:
             self._do(self._desk.port.hang_up(call.id))
 

@@ -29,10 +29,6 @@ ANSWER: Keys = (
     ("Shift+F9", "call.key.answer.video", "call_video"),
     ("F10", "call.key.decline", "call_end"),
 )
-SECOND: Keys = (
-    ("Shift+F9", "call.key.switch", "call_video"),
-    ("F10", "call.key.decline", "call_end"),
-)
 RUNNING: Keys = (
     ("F9", "call.key.screen", "call"),
     ("F10", "call.key.end", "call_end"),
@@ -73,8 +69,7 @@ class CallBar(Static):
             who = desk.calling.partition("@")[0]
             lines += self._line(Content(say("call.starting", who=who)), ())
         if (ring := book.incoming) is not None:
-            keys = SECOND if book.active is not None else ANSWER
-            lines += self._line(self._ringing(ring, desk), keys)
+            lines += self._line(self._ringing(ring, desk), ANSWER)
         if not lines and book.ended is not None:
             text = end_text(book.ended, desk.who(book.ended))
             lines += [Content(line) for line in wrap(f"☎ {text}", self._width)[:2]]

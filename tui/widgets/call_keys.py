@@ -61,7 +61,7 @@ def offered(call: Call, desk: Desk, *, wide: bool) -> list[tuple[str, str, str]]
 
     Args:
         call: the one that is shown.
-        desk: where another one may ring.
+        desk: for what is set.
         wide: whether the chat stands beside it.
     """
     if call.state == "incoming":
@@ -73,12 +73,10 @@ def offered(call: Call, desk: Desk, *, wide: bool) -> list[tuple[str, str, str]]
         ]
     if call.state == "ended":
         return [("Esc", say("call.key.chat"), "screen.leave")]
-    second = desk.book.incoming is not None
     sharing = desk.sharing(call)
     camera = call.camera and not sharing
-    end = "call.key.decline" if second else "call.key.end"
     keys = [
-        ("F10", say(end), "app.call_end"),
+        ("F10", say("call.key.end"), "app.call_end"),
         ("Esc", say("call.key.chat"), "screen.leave"),
         ("M", say(f"call.key.mute.{'off' if call.muted else 'on'}"), "screen.mute"),
         ("C", say(f"call.key.camera.{_on(camera)}"), "screen.camera"),
@@ -87,9 +85,6 @@ def offered(call: Call, desk: Desk, *, wide: bool) -> list[tuple[str, str, str]]
         ("D", say("call.key.devices"), "screen.devices"),
         ("P", say(f"call.key.push.{_on(desk.push)}"), "screen.push"),
     ]
-    if second:
-        keys.insert(1, ("Shift+F9", say("call.key.switch"), "app.call_video"))
-        keys.insert(2, ("Ctrl+X", say("call.key.end"), "screen.end"))
     if desk.push:
         keys.insert(2, ("Space", say("call.key.talk"), "screen.talk"))
     if wide:
