@@ -151,3 +151,14 @@ async def test_the_mouse_opens_rooms_and_chooses_messages(
         await sight.sees("Reply to You: oops")
         await sight.pilot.click("#reply", offset=(5, 0))
         await sight.misses("Reply to You")
+
+
+async def test_a_text_longer_than_its_field_is_read_to_its_end(
+    client: FakeClient, tmp_path: Path
+) -> None:
+    async with looking(tmp_path, client=client, size=(80, 24)) as sight:
+        await sight.press("ctrl+n")
+        await sight.sees("To whom do you want to write?")
+        await sight.type("a" * 70)
+        await sight.type("@b.c")
+        await sight.sees("aaaa@b.c")
