@@ -66,7 +66,9 @@ SET_SIGNAL = 4024
 RESET_STATE = 4028
 SIGNAL_VOICE = 3001
 
-COMPLEXITY: Final = 9
+COMPLEXITY: Final = 6
+"""Of 10. From 8 on the encoder takes half as long again, for 0.05 of PESQ where nothing
+gets lost and nothing where something does; 5 costs 0.2."""
 
 
 def silent_payload(payload: bytes) -> bool:
@@ -157,6 +159,8 @@ class Encoder:
         if not self._state:
             raise MediaError("internal", f"The Opus encoder failed ({error.value}).")
         self._out = ctypes.create_string_buffer(PAYLOAD)
+        self._pcm: Pcm = np.zeros(BLOCK, np.int16)
+        self._place = self._pcm.ctypes.data
         self._silent = 0
         """Results in a row that hold nothing."""
         self._resting = 0
@@ -181,10 +185,10 @@ class Encoder:
         """
         if block.dtype != np.int16 or block.shape != (BLOCK,):
             raise ValueError(f"a block is {BLOCK} samples of int16")
-        pcm = np.ascontiguousarray(block)
         with self._lock:
+            self._pcm[:] = block
             size = self._lib.opus_encode(
-                self._state, pcm.ctypes.data, BLOCK, self._out, PAYLOAD
+                self._state, self._place, BLOCK, self._out, PAYLOAD
             )
             payload = self._out.raw[: max(size, 0)]
             self._listen(payload)
@@ -232,6 +236,7 @@ class Decoder:
         if not self._state:
             raise MediaError("internal", f"The Opus decoder failed ({error.value}).")
         self._pcm: Pcm = np.zeros(LONGEST, np.int16)
+        self._place = self._pcm.ctypes.data
 
     def samples(self, payload: bytes) -> int:
         """Tell how many samples a payload holds; 0: it is none of Opus."""
@@ -277,7 +282,7 @@ class Decoder:
     def _run(self, payload: bytes | None, samples: int, fec: int) -> Pcm | None:
         size = len(payload) if payload else 0
         count = self._lib.opus_decode(
-            self._state, payload, size, self._pcm.ctypes.data, samples, fec
+            self._state, payload, size, self._place, samples, fec
         )
         return self._pcm[:count].copy() if count > 0 else None
 
