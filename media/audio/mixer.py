@@ -74,6 +74,8 @@ class Mixer:
     def fill(self, count: int, now: float) -> Pcm:
         """Give the next `count` samples; `now`: seconds of `time.monotonic`."""
         with self._lock:
+            if count == BLOCK and not len(self._rest):  # as our devices ask
+                return self._block(now)
             while len(self._rest) < count:
                 self._rest = np.concatenate((self._rest, self._block(now)))
             played, self._rest = self._rest[:count], self._rest[count:]

@@ -68,7 +68,10 @@ class Voice:
                 self._pass(int(missing * RATE) // BLOCK)
             self._last = now
             self._hush |= self.muted or self.held
-            self._rest = np.concatenate((self._rest, chunk))
+            if not len(self._rest):
+                self._rest = chunk
+            else:
+                self._rest = np.concatenate((self._rest, chunk))
             while len(self._rest) >= BLOCK:
                 block, self._rest = self._rest[:BLOCK], self._rest[BLOCK:]
                 self._block(block)

@@ -41,8 +41,9 @@ logger = logging.getLogger(__name__)
 
 RATE = 48_000
 """Samples a second, everywhere in `media`."""
-PERIOD = 480
-"""Samples that a device takes or gives at a time: 10 ms."""
+PERIOD = 960
+"""Samples that a device takes or gives at a time: 20 ms, as Opus does. With half of it
+words were 10 ms earlier, and each second had a hundred more wake-ups."""
 OPEN = 4.0
 """Seconds that opening or listing may take; more means a server that hangs."""
 CLOSE = 1.0

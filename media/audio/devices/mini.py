@@ -43,7 +43,7 @@ BACKENDS = [
 ]
 """The first that works is it. Not the silent one: that a system has no sound is to be
 said."""
-PERIODS = 3
+PERIODS = 2
 """Of `PERIOD` samples each, that the system's buffer holds."""
 LATENCY = 0.02
 """Seconds that a device is assumed to add: the library does not tell. With virtual
