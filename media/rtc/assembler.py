@@ -176,6 +176,11 @@ class Assembler:
         self._missing.clear()
         self._next = self._key = None
 
+    @property
+    def lacks(self) -> bool:
+        """Whether a packet is missing, or a key frame."""
+        return bool(self._missing) or (self._next is None and self._key is None)
+
     def requests(self, now: float, rtt: float) -> tuple[list[int], bool]:
         """The packets to ask for now, ascending, and whether for a key frame."""
         if self._missing:

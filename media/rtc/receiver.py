@@ -141,6 +141,11 @@ class VideoReceiver:
             packet.payload[2:],
         )
 
+    @property
+    def lacks(self) -> bool:
+        """Whether there may be something to ask for."""
+        return self._assembler.lacks
+
     def ask(self, transport: "Transport", ours: int, now: float, rtt: float) -> None:
         """Ask for what is missing, in the name of SSRC `ours`."""
         if self._ssrc is None:

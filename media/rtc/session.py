@@ -49,11 +49,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Counts", "Session"]
 
-BEAT = 0.02
-"""Seconds between two looks at what is missing, while pictures come."""
+BEAT = 0.1
+"""Seconds between two looks at what came and what goes."""
 
-IDLE_BEAT = 0.1
-"""The same while there is only sound."""
+ASK = 0.02
+"""Seconds between two looks at what is missing of pictures, while something is: it may
+only have been overtaken."""
+
+WATCHING = 1.0
+"""Seconds after the last packet of pictures in which something of them is asked for."""
 
 REPORT = 0.4
 """Seconds between two reports; `port.SILENT` counts on two a second."""
@@ -137,6 +141,7 @@ class Session:
         self._report_bits = 0
         self._second = (0, 0, 0)
         self._tasks: list[asyncio.Task[None]] = []
+        self._asking: asyncio.TimerHandle | None = None
         self._transport: Transport
         self._audio: AudioSender
         self._video: VideoSender
@@ -159,6 +164,8 @@ class Session:
 
     async def close(self) -> None:
         """End it, with its threads."""
+        if self._asking is not None:
+            self._asking.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -217,6 +224,7 @@ class Session:
                 sent = packet.sent / (1 << 18)
                 self._arrivals.add("video", sent, SEND_CLOCK, now, len(data))
             self._video_in.take(packet, now, self.flowing)
+            self._ask_later()
 
     def _take_audio(self, packet: Packet, now: float, size: int, red: bool) -> None:
         if self._audio_ssrc is None:
@@ -327,7 +335,6 @@ class Session:
     async def _run(self) -> None:
         while True:
             now = time.monotonic()
-            watching = now - self._heard_video < 1.0
             fell = self._arrivals.tick(now)
             if fell or now - self._reported >= REPORT:
                 self._reported = now
@@ -335,9 +342,21 @@ class Session:
             if now - self._planned >= REPORT:
                 self._planned = now
                 self._apply(now)
-            if watching and self.flowing:
-                self._video_in.ask(self._transport, self._audio.ssrc, now, self.rtt)
-            await asyncio.sleep(BEAT if watching else IDLE_BEAT)
+            await asyncio.sleep(BEAT)
+
+    def _ask_later(self) -> None:
+        """Ask soon for what is missing of pictures, if something is."""
+        if self._asking is None and self._tasks and self._video_in.lacks:
+            loop = asyncio.get_running_loop()
+            self._asking = loop.call_later(ASK, self._ask)
+
+    def _ask(self) -> None:
+        self._asking = None
+        now = time.monotonic()
+        if self.flowing:
+            self._video_in.ask(self._transport, self._audio.ssrc, now, self.rtt)
+        if now - self._heard_video < WATCHING:
+            self._ask_later()
 
     def _report(self, now: float) -> None:
         """Send what we sent and got (RFC 3550, section 6.4), and what may come."""
