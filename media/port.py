@@ -170,7 +170,7 @@ class PeerSays(Value, frozen=True):
 
 
 class Levels(Value, frozen=True):
-    """How loud it is, 0 to 1, ten times a second."""
+    """How loud it is, 0 to 1, five times a second: the loudest since the last time."""
 
     microphone: float
     speaker: float

@@ -49,7 +49,7 @@ __all__ = ["Studio"]
 
 log = logging.getLogger(__name__)
 
-LEVELS: Final = 0.1
+LEVELS: Final = 0.2
 """Seconds between two `Levels`."""
 LINGER: Final = 1.0
 """Seconds that devices stay open without a use: after the ringing comes the call,
