@@ -22,6 +22,10 @@ __all__ = ["Screen"]
 WIDTH, HEIGHT, FPS = 1280, 720, 60
 """The most that can be asked for: it has to fit into a message (`ipc.MESSAGE`)."""
 
+OWN = 0.5
+"""Pictures of our own camera for each one of a leg: in them we look whether our face is
+there, and drawing one costs as much."""
+
 
 class Screen:
     """What the legs and our own camera show."""
@@ -51,7 +55,8 @@ class Screen:
         if not view.width or not view.height:
             return
         picture = self._pictures.get(leg) or self._pictures.setdefault(leg, _Picture())
-        if not picture.is_due(time.monotonic(), view.fps) or not self._has_room(leg):
+        fps = view.fps if leg else view.fps * OWN
+        if not picture.is_due(time.monotonic(), fps) or not self._has_room(leg):
             return
         scaled = picture.scaled(leg, frame, view)
         if threading.get_ident() == self._thread:
@@ -74,7 +79,7 @@ class _Picture:
         self._due = 0.0
         self._scaler: VideoReformatter | None = None
 
-    def is_due(self, now: float, fps: int) -> bool:
+    def is_due(self, now: float, fps: float) -> bool:
         step = 1 / fps
         if now < self._due - 0.2 * step:  # pictures do not come evenly
             return False
