@@ -35,6 +35,8 @@ LATE = 0.5
 RATES = range(4_000, 768_001)
 """Samples a second of a file. Below, a kilobyte would be hours of sound; above, the
 resampler takes seconds to begin and much memory."""
+READ = RATE // 2
+"""Samples that are read of a file at a time, at least."""
 WRITE = RATE // 5
 """Samples that are written to a file at a time."""
 
@@ -194,16 +196,29 @@ def _periods(path: Path, *, loop: bool) -> Iterator[Samples]:
     left = np.zeros(0, np.int16)
     while True:
         some = False
-        for piece in read_sound(path):
+        for piece in _joined(read_sound(path)):
             some = some or piece.size > 0
             left = np.concatenate((left, piece))
-            while left.size >= PERIOD:
-                yield left[:PERIOD].copy()
-                left = left[PERIOD:]
+            whole = left.size // PERIOD * PERIOD
+            for at in range(0, whole, PERIOD):
+                yield left[at : at + PERIOD].copy()
+            left = left[whole:]
         if not (loop and some):
             break
     if left.size:
         yield np.concatenate((left, np.zeros(PERIOD - left.size, np.int16)))
+
+
+def _joined(pieces: Iterator[Samples]) -> Iterator[Samples]:
+    """The same in larger pieces: files have small ones, each read for as much as ten."""
+    some: list[Samples] = []
+    for piece in pieces:
+        some.append(piece)
+        if sum(one.size for one in some) >= READ:
+            yield np.concatenate(some)
+            some.clear()
+    if some:
+        yield np.concatenate(some)
 
 
 def read_sound(path: Path) -> Iterator[Samples]:
