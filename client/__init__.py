@@ -13,14 +13,12 @@ network, database and cryptography are loaded when a `Client` is first touched.
 
 from typing import TYPE_CHECKING
 
+from client.calls.model import Call, CallChanged, CallLeg
+from client.event import Event
 from client.model import (
     Alarm,
-    Call,
-    CallChanged,
-    CallLeg,
     Connection,
     ConnectionChanged,
-    Event,
     Fingerprint,
     KeyChange,
     MemberDevice,

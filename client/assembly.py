@@ -26,7 +26,8 @@ from client.calls.calls import Calls
 from client.clock import Clock
 from client.doctor.doctor import Doctor
 from client.drafts import Drafts
-from client.model import Connection, ConnectionChanged, Event, Profile
+from client.event import Event
+from client.model import Connection, ConnectionChanged, Profile
 from client.network.reading import Reading, Uplink
 from client.network.sync import Sync
 from client.network.transport import Signer, Transport

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Hashable, Iterable
 from typing import TypeVar
 from weakref import WeakSet
 
+from client.calls.model import CallChanged
+from client.event import Event
 from client.model import (
     Alarm,
-    CallChanged,
     ConnectionChanged,
     DevicesChanged,
-    Event,
     LinkChanged,
     MessageChanged,
     MessageRemoved,

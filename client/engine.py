@@ -18,10 +18,10 @@ from client import enrol
 from client.account.me import Me
 from client.assembly import Assembly
 from client.enrol.linking import Linking
+from client.event import Event
 from client.model import (
     Alarm,
     Connection,
-    Event,
     Message,
     MessageId,
     PersonPresence,

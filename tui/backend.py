@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from client.calls.model import Call
+from client.event import Event
 from client.model import (
     Ailment,
     Alarm,
     BackupStatus,
-    Call,
     Connection,
     Device,
-    Event,
     Fingerprint,
     KeyChange,
     LinkOffer,

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from client.model import Call, CallLeg, Trust
+from client.calls.model import Call, CallLeg
+from client.model import Trust
 from media.port import Quality
 from protocol.log import LogId
 from tui.cells import cell_len, one_line

@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from client.model import Call, Room, Trust
+from client.calls.model import Call
+from client.model import Room, Trust
 from media.port import Device, Devices, Frame, Levels, MediaError, View
 from protocol.errors import TelexError
 from protocol.log import LogId

@@ -7,13 +7,12 @@ counts.
 
 from dataclasses import dataclass, field
 
+from client.calls.model import Call, CallChanged
+from client.event import Event
 from client.model import (
     Alarm,
-    Call,
-    CallChanged,
     ConnectionChanged,
     DevicesChanged,
-    Event,
     LinkChanged,
     LinkProgress,
     Message,

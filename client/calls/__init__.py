@@ -9,7 +9,8 @@ lines.py     a call's line in the timeline
 ice.py       the servers that help to find a way, as our node names them
 stage.py     what the machine wants of sound and picture, done in order
 may.py       whether a room can be called
-view.py      a call as the screens see it
+model.py     a call as the screens see it
+view.py      makes that of a call as it is lived through
 works.py     all of it put together, on the event loop
 calls.py     what applications do with it: `client.calls`
 

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from client.account.me import set_meta
 from client.calls.may import check_room
+from client.calls.model import Call
 from client.calls.ongoing import Ongoing
 from client.calls.works import RELAY_ONLY, SOUND, Works
 from client.errors import CallRefused
-from client.model import Call
 from media.port import Devices, Frame, Levels, MediaError, Sound, View
 from protocol.codec import encode
 from protocol.log import LogId

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from client.calls.links import Link
-from client.model import CallEnd
+from client.calls.model import CallEnd
 from protocol.log import LogId
 
 __all__ = ["BUSY_WAIT", "LOST", "Ongoing", "Stage"]

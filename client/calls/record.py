@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from client.calls.model import CallEnd as End
 from client.content.calling import (
     CallAnswer,
     CallDecline,
@@ -26,7 +27,6 @@ from client.content.calling import (
     CallInvite,
     Signal,
 )
-from client.model import CallEnd as End
 from client.model import MessageId
 from client.quiet import Quiet
 from protocol.log import LogId

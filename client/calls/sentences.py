@@ -1,6 +1,6 @@
 """What is said about calls that did not go well: each one sentence, or two."""
 
-from client.model import CallEnd
+from client.calls.model import CallEnd
 
 __all__ = ["ELSEWHERE", "LOST", "NODE_AWAY", "NO_WAY", "OF_OTHERS", "REFUSED"]
 

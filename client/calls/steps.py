@@ -4,6 +4,7 @@ from collections import deque
 from functools import partial
 
 from client.calls.links import Attempt, Link
+from client.calls.model import CallEnd
 from client.calls.ongoing import Ongoing, Stage
 from client.calls.record import account_of
 from client.calls.values import Leave, Open, Play, Say, Show, Want
@@ -15,7 +16,6 @@ from client.content.calling import (
     Signal,
 )
 from client.content.calling import CallEnd as EndBody
-from client.model import CallEnd
 from media.port import Tone
 from protocol.log import LogId
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from client.calls.links import Link
+from client.calls.model import Call, CallLeg, CallState
 from client.calls.ongoing import Ongoing, Stage
 from client.calls.record import account_of
-from client.model import Call, CallLeg, CallState, Trust
+from client.model import Trust
 
 __all__ = ["view_of"]
 

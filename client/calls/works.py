@@ -19,6 +19,7 @@ from client.calls.ice import Servers
 from client.calls.ledger import Ledger
 from client.calls.machine import Machine
 from client.calls.may import is_muted, may_ring, trust_in
+from client.calls.model import Call, CallChanged
 from client.calls.ongoing import Ongoing
 from client.calls.record import Fact, Heard
 from client.calls.stage import Stage
@@ -28,7 +29,8 @@ from client.clock import Clock
 from client.content import Body
 from client.content.calling import Signal
 from client.errors import ClientError
-from client.model import Call, CallChanged, Event, MessageId, RoomChanged, Trust
+from client.event import Event
+from client.model import MessageId, RoomChanged, Trust
 from client.network.transport import Transport
 from client.rooms.letters import Letters
 from client.storage.store import Store, Tx

@@ -173,7 +173,7 @@ class CallEnd(Quiet, msgspec.Struct, frozen=True):
     kind: ClassVar[str] = "call_end"
     call: bytes
     code: str
-    """A `model.CallEnd`, or a later version's word."""
+    """A `calls.model.CallEnd`, or a later version's word."""
     seconds: Whole = 0
     """How long the sender was in it; 0: it was not, or cannot say."""
 

@@ -14,8 +14,8 @@ from typing import Literal
 from client.account.me import Me
 from client.account.self_group import SelfGroup
 from client.errors import ClientError
+from client.event import Event
 from client.model import (
-    Event,
     MessageChanged,
     OwnPresenceChanged,
     PeopleChanged,

@@ -35,7 +35,8 @@ from client.errors import (
     ProfileTooNew,
     StorageFailed,
 )
-from client.model import DATABASE_FILE, KEY_FILE, Event, MessageId
+from client.event import Event
+from client.model import DATABASE_FILE, KEY_FILE, MessageId
 from client.storage import keyfile
 from client.storage.keyfile import KEY_BYTES, Strength, read_key, wrap
 from client.storage.schema import MIGRATIONS

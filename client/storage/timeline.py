@@ -11,9 +11,9 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
 
+from client.event import Event
 from client.model import (
     Alarm,
-    Event,
     Message,
     MessageChanged,
     MessageId,

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from client.calls.ledger import LATE
+from client.calls.model import Call
 from client.calls.record import RING, Heard
 from client.content.calling import CallInvite
 from client.errors import CallRefused, KeyChanged
-from client.model import Call, MessageId
+from client.model import MessageId
 from media.port import MediaError, Sound
 from protocol.errors import UnknownRoom
 from protocol.log import LogId

@@ -12,7 +12,8 @@ from client.archive.restore import BackupHead
 from client.content.own import Entry
 from client.enrol import check_quiz, quiz
 from client.errors import BadText, WrongPhrase
-from client.model import Event, RestoreProgress
+from client.event import Event
+from client.model import RestoreProgress
 from protocol.account_log import read_account_log, revoke_device
 from protocol.address import parse_account
 from protocol.codec import encode

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client.model import Alarm, Event, State
+from client.event import Event
+from client.model import Alarm, State
 from client.storage.keyfile import Strength
 from client.storage.store import Store, Tx
 from client.storage.timeline import (

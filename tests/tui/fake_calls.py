@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from client.model import Call, CallChanged, CallEnd, CallLeg, CallState, Event, Trust
+from client.calls.model import Call, CallChanged, CallEnd, CallLeg, CallState
+from client.event import Event
+from client.model import Trust
 from media.port import Device, Devices, Frame, Levels, Quality, Sound, View
 from protocol.log import LogId
 

@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Self
 
 from client.errors import RoomInactive, UnknownMessage, WrongPassword
+from client.event import Event
 from client.model import (
     Alarm,
     Connection,
     ConnectionChanged,
-    Event,
     LinkChanged,
     LinkProgress,
     Message,

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from client.event import Event
 from client.model import (
-    Event,
     OwnPresenceChanged,
     PeopleChanged,
     PersonPresence,

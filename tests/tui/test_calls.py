@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from client.model import Call, Trust
+from client.calls.model import Call
+from client.model import Trust
 from media.port import MediaError
 from protocol.log import LogId
 from tests.tui.fake_calls import GOOD

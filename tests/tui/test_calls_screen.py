@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client.model import Call, Trust
+from client.calls.model import Call
+from client.model import Trust
 from media.port import Devices, Frame, Levels, MediaError, Quality, View
 from tests.tui.fake_calls import GOOD
 from tests.tui.fake_client import FakeClient

@@ -19,7 +19,8 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from client.model import Call, Trust
+from client.calls.model import Call
+from client.model import Trust
 from media.port import Frame, Levels, View
 from protocol.log import LogId
 from tui.backend import ChatClient

@@ -9,7 +9,8 @@ from collections.abc import Awaitable
 
 from textual import on, work
 
-from client.model import Call, Room
+from client.calls.model import Call
+from client.model import Room
 from tui.backend import ChatClient
 from tui.calling import end_text, state_text
 from tui.desk import Desk

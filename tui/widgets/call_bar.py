@@ -11,7 +11,7 @@ from textual import events
 from textual.content import Content
 from textual.widgets import Static
 
-from client.model import Call
+from client.calls.model import Call
 from tui.badges import COLOURS, SIGNS
 from tui.calling import end_text, grade, marks, state_text
 from tui.cells import wrap

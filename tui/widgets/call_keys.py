@@ -6,7 +6,8 @@ from textual import events
 from textual.content import Content
 from textual.widgets import Static
 
-from client.model import Call, Trust
+from client.calls.model import Call
+from client.model import Trust
 from tui.cells import cell_len
 from tui.desk import Desk
 from tui.text import say
