@@ -20,17 +20,19 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from media.port import Ice
+
+T = TypeVar("T")
 
 Kind = Literal["preserving", "symmetric", "closed"]
 
@@ -152,17 +154,44 @@ def _run(command: str, namespace: str = "") -> None:
 
 def datagram_socket(namespace: str) -> socket.socket:
     """A UDP socket in a namespace, for use from here: it stays where it was made."""
+    return inside(namespace, lambda: socket.socket(type=socket.SOCK_DGRAM))
+
+
+def inside(namespace: str, make: Callable[[], T]) -> T:
+    """What a function gives that runs in a namespace; processes stay there too."""
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def make() -> socket.socket:
+    def there() -> T:
         # A thread of its own, which ends: the namespace is the thread's.
-        with open(f"/run/netns/{namespace}") as there:
-            if libc.setns(there.fileno(), CLONE_NEWNET):
+        with open(f"/run/netns/{namespace}") as door:
+            if libc.setns(door.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), f"no way into {namespace}")
-        return socket.socket(type=socket.SOCK_DGRAM)
+        return make()
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(make).result()
+        return pool.submit(there).result()
+
+
+@contextmanager
+def neighbours() -> Iterator[tuple[str, str]]:
+    """Two homes on one wire, 10.9.0.2 and 10.9.0.3, without any NAT."""
+    one, two = (f"telex-{os.getpid()}-{side}" for side in ("left", "right"))
+    with ExitStack() as stack:
+        for name in (one, two):
+            _run(f"ip netns add {name}")
+            stack.callback(_remove, name)
+            _run("ip link set dev lo up", name)
+            _run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1", name)
+        _run(f"ip link add name eth type veth peer name eth netns {two}", one)
+        _up(one, "eth", "10.9.0.2/24")
+        _up(two, "eth", "10.9.0.3/24")
+        yield one, two
+
+
+def move(home: str, address: str) -> None:
+    """Take a home's address away and give it another."""
+    _run("ip addr flush dev eth", home)
+    _run(f"ip addr add {address}/24 dev eth", home)
 
 
 class Peer:
