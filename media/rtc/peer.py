@@ -74,6 +74,7 @@ PRIVATE = {
     "of an ICE connection": (
         "_closing",
         "_nominated",
+        "_protocols",
         "_queue",
         "build_request",
         "data_received",
@@ -242,6 +243,8 @@ class Transport(RTCDtlsTransport):
         leg ends is for the engine to say. The packets it goes on sending meanwhile
         are those of a member whose key was checked.
         """
+        for protocol in self.ice._protocols:
+            self._shorten(protocol)
         key = (self.ice.remote_password or "").encode()
         while not self.ice._closing:  # it may begin in the moment of its end
             await asyncio.sleep(CONSENT)
@@ -254,6 +257,18 @@ class Transport(RTCDtlsTransport):
                         integrity_key=key,
                         retransmissions=0,
                     )
+
+    def _shorten(self, protocol: aioice.ice.StunProtocol) -> None:
+        """Take media before aioice tries it as STUN: that raises for each datagram."""
+        received = protocol.datagram_received
+
+        def taken(data: bytes, addr: tuple[Any, ...]) -> None:
+            if data and 127 < data[0] < 192:
+                self._datagram(data, protocol.local_candidate.component)
+            else:
+                received(data, addr)
+
+        vars(protocol).update(datagram_received=taken)
 
     def send_media(self, data: bytes) -> int:
         """Protect an RTP or RTCP packet and send it; the bytes sent, 0 if not now.
