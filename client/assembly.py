@@ -185,23 +185,7 @@ class Assembly:
             self._rooms.start_direct,
         )
         """Who is who: fingerprints, comparisons, changed keys."""
-        self.presence = Presences(
-            store, self._uplink, self.self_group, me, self._broadcast.publish
-        )
-        """Who is there, who types, and what others see of us."""
-        self._talk.shows_reading = self.presence.choices.shows_reading
-        self.calls = Calls(
-            store,
-            self._letters,
-            me,
-            clock,
-            self._transport,
-            self._workers.poke,
-            self._broadcast.publish,
-            lambda: self.presence.choice.state == "dnd",
-            lambda: self._sync.hurry(),
-        )
-        """Calls: what rings and runs here, and what is done with it."""
+        self._make_company()
         self._sync = Sync(
             store,
             self._uplink,
@@ -237,6 +221,26 @@ class Assembly:
             lambda event: self._broadcast.publish([event]),
         )
         """Keeps the history at the node, sealed, and brings it back."""
+
+    def _make_company(self) -> None:
+        store, me = self._store, self._me
+        self.presence = Presences(
+            store, self._uplink, self.self_group, me, self._broadcast.publish
+        )
+        """Who is there, who types, and what others see of us."""
+        self._talk.shows_reading = self.presence.choices.shows_reading
+        self.calls = Calls(
+            store,
+            self._letters,
+            me,
+            self._clock,
+            self._transport,
+            self._workers.poke,
+            self._broadcast.publish,
+            lambda: self.presence.choice.state == "dnd",
+            lambda: self._sync.hurry(),
+        )
+        """Calls: what rings and runs here, and what is done with it."""
 
     def _entered(self, tx: Tx, room: LogId, group: Group) -> None:
         self.self_group.entered(tx, room, group)

@@ -150,8 +150,8 @@ class Linker:
         if history:
             vault, key = secrets.token_hex(16), secrets.token_bytes(32)
 
-        def note(tx: Tx) -> None:
-            answer = Answer(
+        def answer(tx: Tx) -> Answer:
+            return Answer(
                 1,
                 str(self._me.account),
                 device,
@@ -167,23 +167,30 @@ class Linker:
                 key,
                 backup_on=history and bool(get_meta(tx, "backup")),
             )
-            tx.execute(
-                "INSERT OR REPLACE INTO link_job (device, name, stage, slot, answer,"
-                " vault) VALUES (?, ?, ?, ?, ?, ?)",
-                device,
-                offer.name,
-                Step.ANSWER,
-                meeting.slot,
-                seal_answer(meeting, sealed, answer),
-                vault,
-            )
-            if vault:
-                begin(tx, vault, Kind.TRANSFER, key)
-            tx.events.append(DevicesChanged())
-            if offer.name:
-                self._own.set(tx, "device", device, offer.name.encode()[:256])
 
-        await self._store.run(note)
+        await self._store.run(
+            lambda tx: self._note(tx, meeting, sealed, offer, answer(tx))
+        )
+
+    def _note(
+        self, tx: Tx, meeting: Meeting, sealed: bytes, offer: Offer, answer: Answer
+    ) -> None:
+        """Write down a link that is to be answered, and what goes with it."""
+        tx.execute(
+            "INSERT OR REPLACE INTO link_job (device, name, stage, slot, answer,"
+            " vault) VALUES (?, ?, ?, ?, ?, ?)",
+            answer.device,
+            offer.name,
+            Step.ANSWER,
+            meeting.slot,
+            seal_answer(meeting, sealed, answer),
+            answer.vault,
+        )
+        if answer.vault:
+            begin(tx, answer.vault, Kind.TRANSFER, answer.vault_key)
+        tx.events.append(DevicesChanged())
+        if offer.name:
+            self._own.set(tx, "device", answer.device, offer.name.encode()[:256])
 
     async def answer(self, device: str) -> None:
         """Leave the answer for a device, and want it in all rooms.

@@ -331,16 +331,8 @@ class RoomReader:
         group: Group,
         due: Due,
     ) -> None:
-        before = set(accounts_of(group.members()))
-        row = tx.one("SELECT hash, state FROM staged WHERE room = ?", room)
-        hashed = hashlib.sha256(submission.body).digest()
-        if row is not None and bytes(row[0]) == hashed:
-            effects = group.apply_own(StagedCommit.decode(bytes(row[1])))
-            removed_self = False
-        else:
-            public = group.public()
-            result = group.process_commit(submission.body, now=self._clock.now())
-            effects, removed_self = result.effects, result.removed_self
+        before, public = set(accounts_of(group.members())), group.public()
+        effects, removed_self = self._apply(tx, room, submission, group)
         if device_of(effects.sender.identity) != submission.sender:
             raise InvalidMessage("somebody else's commit was sent")
         added = {device_of(member.identity) for member in effects.added}
@@ -387,6 +379,17 @@ class RoomReader:
         elif policy_of(group).direct and len(after) == 1 < len(before):
             self._left_alone(tx, room, *(before - after))
         due[room] = 0.0
+
+    def _apply(
+        self, tx: Tx, room: LogId, submission: Submission, group: Group
+    ) -> tuple[CommitEffects, bool]:
+        """Take a commit, ours or another's: what it did, and whether we are out."""
+        row = tx.one("SELECT hash, state FROM staged WHERE room = ?", room)
+        hashed = hashlib.sha256(submission.body).digest()
+        if row is not None and bytes(row[0]) == hashed:
+            return group.apply_own(StagedCommit.decode(bytes(row[1]))), False
+        result = group.process_commit(submission.body, now=self._clock.now())
+        return result.effects, result.removed_self
 
     def _join_request(
         self, tx: Tx, room: LogId, submission: Submission, group: Group, due: Due
