@@ -52,7 +52,9 @@ def read_part(codec: str, packet: Packet) -> Part | None:
         except (ValueError, IndexError):
             return None
         begins = data[:4] == b"\0\0\0\1" and len(data) > 4
-        key = begins and data[4] & 31 in (5, 7)
+        # Its parameters come first, in a packet of their own or with the picture; a
+        # picture alone would begin a key frame that no decoder can read.
+        key = begins and data[4] & 31 == 7
     if not data:
         return None
     return Part(packet.timestamp, packet.marker, key, data)

@@ -50,6 +50,23 @@ async def test_sound_and_pictures_arrive_as_they_were_sent() -> None:
             assert here.states == ["connecting", "connected"]
 
 
+async def test_pictures_for_who_knows_nothing_but_h264() -> None:
+    a, b = Side("a", speech(1)), Side("b", speech(1))
+    try:
+        offer = (await a.leg.offer()).replace("VP8/90000", "VP7/90000")
+        await a.leg.accept(await b.leg.answer(offer))
+        for side in (a, b):
+            side.leg.open()
+            side.leg.tell(False, False, True, False)
+        for side in (a, b):
+            await side.until(lambda side=side: len(side.shown) > 25)  # type: ignore[misc]
+            assert colour(side) == pytest.approx(ORANGE, abs=14)
+            await side.until(lambda side=side: side.qualities)  # type: ignore[misc]
+            assert side.qualities[-1].video.startswith("H264 320x240@")
+    finally:
+        await asyncio.gather(a.close(False), b.close(False))
+
+
 async def test_nothing_flows_before_it_is_opened() -> None:
     async with call(opened=False) as (a, b):
         a.leg.tell(False, False, True, False)
