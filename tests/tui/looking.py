@@ -43,7 +43,7 @@ class Sight:
     @property
     def words(self) -> str:
         """The screen with its white space as single spaces, for wrapped sentences."""
-        return re.sub(r"[\s│▎▊▕▏|─╭╮╰╯]+", " ", self.text)
+        return words(self.text)
 
     def part(self, selector: str) -> list[str]:
         """The rows of one widget."""
@@ -70,7 +70,8 @@ class Sight:
             await self.until(partial(self._shows, text))
 
     def _shows(self, text: str) -> bool:
-        return text in self.text or text in self.words
+        screen = self.text
+        return text in screen or text in words(screen)
 
     async def misses(self, text: str) -> None:
         """Wait until that is not on the screen any more."""
@@ -102,6 +103,11 @@ class Sight:
             if text in line:
                 return line
         raise AssertionError(f"{text!r} is not on the screen:\n{self.text}")
+
+
+def words(screen: str) -> str:
+    """A screen with its white space and lines as single spaces."""
+    return re.sub(r"[\s│▎▊▕▏|─╭╮╰╯]+", " ", screen)
 
 
 def cut(row: str, left: int, right: int) -> str:
