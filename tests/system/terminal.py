@@ -86,9 +86,13 @@ class Terminal:
                 return
             if not data:
                 return
-            with self._lock:
-                self._tail = (self._tail + data)[-2000:]
-                self._stream.feed(data)
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """The program wrote; called by the thread that reads."""
+        with self._lock:
+            self._tail = (self._tail + data)[-2000:]
+            self._stream.feed(data)
 
     @property
     def lines(self) -> list[str]:
