@@ -8,8 +8,10 @@ closed; so both sides end with the newest that connected for both, whoever saw w
 first.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from client.calls.values import Accept, Add, Answer, Close, Offer, Open, Want
 from client.content.calling import (
@@ -34,6 +36,10 @@ AHEAD = 64
 """Generations by which an offer may be ahead of the last one in the log: who offers
 while its node is away counts on, and half a minute without any way takes a dozen. One
 far ahead would leave no number for those after it."""
+
+OFFERS, OFFERS_TIME = 40, 60_000
+"""Offers of the other side that are taken within a minute; a way that comes and goes
+every two and a half seconds makes 24. Each has a leg made and an answer said."""
 
 EARLY_MAX = 4 * LINES_MAX
 """Candidates that are kept until they can be used or told."""
@@ -81,6 +87,8 @@ class Link:
     quality: Quality | None = None
     early: dict[int, list[str]] = field(default_factory=dict, repr=False)
     """Candidates of legs that are not made yet."""
+    taken: deque[int] = field(default_factory=partial(deque, maxlen=OFFERS))
+    """When offers of the other side were taken last."""
 
     @property
     def connected(self) -> bool:
@@ -135,6 +143,9 @@ class Link:
             mine is None or not mine.offered or mine.settled or me < self.device
         ):
             return []
+        if len(self.taken) == OFFERS and self.taken[0] + OFFERS_TIME > now:
+            return []
+        self.taken.append(now)
         wants: list[Want] = []
         for old in list(self.attempts.values()):
             if not (old.connected or old.silent) and (

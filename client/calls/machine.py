@@ -15,7 +15,9 @@ from client.calls.record import RING, Fact, Heard, account_of
 from client.calls.steps import Steps
 from client.calls.values import Close, Leave, Open, Play, Restore, Say, Want
 from client.content.calling import (
+    LINE_MAX,
     LINES_MAX,
+    SDP_MAX,
     CallAnswer,
     CallBusy,
     CallCandidates,
@@ -145,6 +147,8 @@ class Machine(Steps):
         found = self._find(leg)
         if found is None:
             return [Close(leg)]
+        if len(sdp.encode()) > SDP_MAX:
+            return self.failed(leg, sentences.TOO_LONG, now)
         call, link, attempt = found
         attempt.mine = sdp
         call.failures = 0
@@ -193,7 +197,8 @@ class Machine(Steps):
         call, link, attempt = found
         match event:
             case Candidates(lines=lines):
-                attempt.found += lines[: max(0, 4 * LINES_MAX - len(attempt.found))]
+                few = [line for line in lines if len(line.encode()) <= LINE_MAX]
+                attempt.found += few[: max(0, 4 * LINES_MAX - len(attempt.found))]
                 self._tell_found(call, link, attempt)
                 return self._wants()
             case Quality():

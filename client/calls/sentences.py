@@ -2,7 +2,15 @@
 
 from client.calls.model import CallEnd
 
-__all__ = ["ELSEWHERE", "LOST", "NODE_AWAY", "NO_WAY", "OF_OTHERS", "REFUSED"]
+__all__ = [
+    "ELSEWHERE",
+    "LOST",
+    "NODE_AWAY",
+    "NO_WAY",
+    "OF_OTHERS",
+    "REFUSED",
+    "TOO_LONG",
+]
 
 ELSEWHERE = "Another device of yours answered this call, or declined it."
 
@@ -25,6 +33,11 @@ REFUSED = (
     "Whoever answered there does not have the key that the other device named, so the "
     "call was ended: somebody may stand between you. Compare your keys, then call "
     "again."
+)
+
+TOO_LONG = (
+    "This machine has more network addresses than a call can name: take some "
+    "interfaces down, or hide your address behind the relay."
 )
 
 OF_OTHERS: dict[CallEnd, str] = {

@@ -170,7 +170,8 @@ class Steps:
     def _leave(self, call: Ongoing, end: CallEnd, detail: str, now: int) -> None:
         """End a call by ourselves, and say so."""
         body = EndBody(bytes.fromhex(call.id), end, call.seconds(now))
-        self._out.append(Leave(call.room, call.id, body))
+        silent = call.asking and not call.said  # no invite was written
+        self._out.append(Leave(call.room, call.id, None if silent else body))
         if call.stage is Stage.ACCEPTED:
             # Our answer may not have left; then this is what the others hear.
             self._say(call, CallDecline(bytes.fromhex(call.id)))
@@ -187,6 +188,7 @@ class Steps:
             tone, lasts = TONES[end]
             self._parting = (tone, now + lasts)
         call.stage, call.end, call.detail = Stage.ENDED, end, detail
+        call.offer = ""  # what is remembered of it is little
         self.ended.append(call)
         if not self.calls:
             self.missing.clear()

@@ -42,7 +42,7 @@ class Leave(Quiet):
     room: LogId
     call: str
     body: CallEnd | None
-    """None: another invite takes the place of ours."""
+    """None: nobody was invited, or another invite takes the place of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client.calls.links import AHEAD
+from client.calls.links import AHEAD, OFFERS, OFFERS_TIME
 from client.calls.machine import RINGS, RINGS_TIME
 from client.calls.ongoing import Stage
 from client.calls.record import RING, Heard
-from client.calls.values import Answer, Say
+from client.calls.values import Answer, Offer, Say
 from client.content.calling import (
     GENERATION_MAX,
+    LINE_MAX,
     LINES_MAX,
+    SDP_MAX,
     CallAnswer,
     CallCandidates,
     CallEnd,
@@ -447,6 +449,46 @@ def test_an_invite_from_the_future_rings_no_longer_than_others() -> None:
         bob.hear()
     assert bob.facts[call.hex()].over == "unanswered"
     assert bob.call is not None and bob.call.read and bob.call.asking
+
+
+def test_a_flood_of_offers_has_few_legs_made() -> None:
+    town, alice, bob = two()
+    alice.start()
+    town.settle()
+    bob.accept()
+    town.settle()
+    assert bob.call is not None
+    id = bytes.fromhex(bob.call.id)
+    for number in range(1, 500):
+        body = CallOffer(id, bob.name, "offer 0", number)
+        town.append(alice.name, Say(ROOM, bob.call.id, body))
+        bob.hear()
+        town.wait(10)
+        while bob.steps:
+            bob.step()
+    answers = [say for say in bob.outbox if isinstance(say.body, CallAnswer)]
+    assert len(answers) == OFFERS and len(bob.legs) <= 2
+    town.wait(OFFERS_TIME)
+    town.settle()
+    town.agree()
+    assert bob.call is not None
+
+
+def test_what_is_too_long_to_be_said_is_not_said() -> None:
+    town, alice, _ = two()
+    alice.start()
+    (leg,) = [step.leg for step in alice.steps if isinstance(step, Offer)]
+    alice.do(alice.machine.described(leg, "x" * (SDP_MAX + 1), town.now))
+    assert not alice.outbox and alice.machine.ended[-1].end == "failed"
+    assert "interfaces" in alice.machine.ended[-1].detail
+    alice.steps.clear()
+    alice.start()
+    town.settle()
+    (leg,) = alice.legs
+    long = Candidates(leg, ("candidate:" + "x" * LINE_MAX, "candidate:a"))
+    alice.do(alice.machine.media(long, town.now))
+    (said,) = alice.outbox
+    assert isinstance(said.body, CallCandidates) and said.body.lines == ["candidate:a"]
 
 
 def test_a_flood_of_invites_rings_some_times_and_fills_no_outbox() -> None:
