@@ -305,14 +305,11 @@ class Works:
         try:
             while self._outgoing:
                 said, self._outgoing = self._outgoing, []
-                try:
-                    await self._store.run(partial(self._write, said=said))
-                except ClientError as error:
-                    kind = type(error).__name__
-                    logger.error("what a call says could not be kept: %s", kind)
-                    continue
+                await self._store.run(partial(self._write, said=said))
                 for room in {want.room for want in said}:
                     self._poke(room)
+        except ClientError as error:
+            logger.error("what a call says could not be kept: %s", type(error).__name__)
         finally:
             self._talking = None
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from client.calls.stage import Stage
-from client.calls.values import Accept, Add, Close, Offer, Open, Say
-from client.errors import CallRefused, StorageFailed
+from client.calls.values import Accept, Add, Close, Offer, Open
+from client.errors import CallRefused
 from client.model import RoomChanged, Trust
-from client.storage.store import Tx
 from media.port import Ice, MediaError
 from tests.client.callers import Town
 from tests.client.fake_media import Air, FakeMedia
@@ -126,24 +125,3 @@ async def test_what_was_switched_in_one_call_is_not_in_the_next(town: Town) -> N
     with pytest.raises(CallRefused, match="not answered yet"):
         await bob.client.calls.set_camera((await bob.sees("incoming")).id, "cam")
     assert not bob.media.camera
-
-
-async def test_what_is_said_after_something_could_not_be_kept_is_said(
-    town: Town,
-) -> None:
-    alice, bob, room = await town.pair()
-    ledger = alice.client.calls._ledger
-    fails = [StorageFailed("The disk is full: make room.")]
-    say = ledger.say
-
-    def once(tx: Tx, want: Say) -> None:
-        if fails:
-            # What comes meanwhile waits behind it.
-            alice.client.calls._outgoing.append(want)
-            raise fails.pop()
-        say(tx, want)
-
-    ledger.say = once  # type: ignore[assignment, method-assign]
-    await alice.client.calls.start(room)
-    await bob.sees("incoming")
-    await alice.sees("ringing")
