@@ -105,6 +105,10 @@ class _Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", *size))
         report, child = os.pipe()
         self._report = os.fdopen(report)
+        # A size in the environment (test runners set one) would beat the real one,
+        # and without colours nothing would be drawn in blocks.
+        hidden = ("COLUMNS", "LINES", "NO_COLOR")
+        around = {k: v for k, v in os.environ.items() if k not in hidden}
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "bench.calls.keys"),
@@ -114,7 +118,7 @@ class _Terminal:
             stdout=slave,
             stderr=slave,
             pass_fds=(child,),
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            env={**around, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
             start_new_session=True,
         )
         os.close(slave)
