@@ -164,7 +164,7 @@ def test_the_meter_moves_on_a_terminal(server: Pulse) -> None:
         assert process.wait(60) == 1  # nobody spoke
     shown = seen.decode()
     frames = [frame for frame in shown.split("\r") if frame.startswith("  ")]
-    assert len(frames) == 10
+    assert len(frames) == 12
     assert all("█" in frame or "░" in frame for frame in frames)
     assert all(len(frame) < 60 for frame in frames)
     assert shown.rindex("\x1b[K") > shown.rindex(" dB  ")

@@ -20,8 +20,8 @@ TAIL = 0.3
 """Seconds of silence after what is played, so that all of it leaves the device."""
 PATIENCE = 5.0
 """Seconds more than the sound is long that a device may take to play or hear it."""
-STEP = 5
-"""Periods in a measure of loudness: 50 ms, twenty a second."""
+STEP = 2
+"""Periods in a measure of loudness: 40 ms, 25 a second."""
 
 MUTE = "The microphone gives no sound: choose another."
 
@@ -110,7 +110,7 @@ def record(
     Args:
         sound: Which microphone, and what is done to its sound.
         began: Is called when the microphone is open.
-        show: Is told about twenty times a second: decibels of full scale, and seconds
+        show: Is told 25 times a second: decibels of full scale, and seconds
             left; in the caller's thread.
         backend: As for `open_microphone`.
 
