@@ -33,8 +33,10 @@ from protocol.account_log import (
 )
 from protocol.address import AccountAddress, parse_account
 from protocol.codec import encode
+from protocol.errors import IdentityError
 from protocol.key import KeyPair, root_key, sign
 from protocol.limits import ACCOUNT_LOG_ENTRIES, ACCOUNT_LOG_OPEN, DEVICES_MAX
+from protocol.whole import WHOLE_MAX
 from tests.client.archives import KEY, VAULT, make
 from tests.client.conftest import Join
 from tests.client.fake_node import FakeNode
@@ -245,7 +247,7 @@ def _root(home: Home) -> KeyPair:
     return root_key(read_phrase(home.phrase))
 
 
-@pytest.mark.parametrize("time", [-1, 0, 1 << 40, (1 << 63) - 1])
+@pytest.mark.parametrize("time", [-1, 0, 1 << 40, WHOLE_MAX])
 async def test_no_time_that_a_thief_writes_hides_them(
     fake: FakeNode, home: Home, time: int
 ) -> None:
@@ -255,6 +257,17 @@ async def test_no_time_that_a_thief_writes_hides_them(
     add_ghost(fake, ask, home.laptop._clock.now())
     await home.laptop.devices.check()
     assert [a.code for a in await home.laptop.alarms()] == ["recovered"]
+
+
+async def test_a_list_with_a_time_that_nobody_can_store_is_not_taken(
+    fake: FakeNode, home: Home
+) -> None:
+    before = state_of(fake)
+    fake.accounts[ALICE].append(rotate_ask(before, _root(home), key(), 1 << 63))
+    with pytest.raises(IdentityError):
+        state_of(fake)
+    await home.laptop.devices.check()
+    assert [a.code for a in await home.laptop.alarms()] == ["bad_account_log"]
 
 
 # --- a thief who uses up the list -------------------------------------------------
