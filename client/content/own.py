@@ -11,7 +11,6 @@ import msgspec
 
 from client.quiet import Quiet
 from protocol.errors import Malformed
-from protocol.whole import Whole
 
 __all__ = [
     "AHEAD",
@@ -53,8 +52,9 @@ class Entry(Quiet, msgspec.Struct, array_like=True, frozen=True):
     key: str
     value: bytes
     """Empty: there is none any more."""
-    time: Whole
-    """Milliseconds since 1970, at least one more than of the value before."""
+    time: int
+    """Milliseconds since 1970, at least one more than of the value before. No `Whole`:
+    one value that is bad would have all of them refused."""
 
     def check(self, now: int) -> None:
         """Raise `Malformed` outside a bound; `now`: milliseconds since 1970."""
