@@ -1,14 +1,9 @@
-"""The studio: who hears what, and devices that come and go.
-
-The devices are fakes whose pace the test sets: `System.pass_time` is a device's thread
-that does a period of the microphone and of the speaker.
-"""
+"""The studio: who hears what, how loud, and how clean."""
 
 import asyncio
 import itertools
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
@@ -17,176 +12,21 @@ np = pytest.importorskip("numpy", reason="calls need numpy: pip install 'telex[c
 pytest.importorskip("av", reason="libopus is looked for beside PyAV")
 
 from media.audio import studio as module  # noqa: E402
-from media.audio.devices import Lost, Stream  # noqa: E402
 from media.audio.jitter import JitterBuffer  # noqa: E402
 from media.audio.level import rms  # noqa: E402
 from media.audio.mixer import Mixer, mix  # noqa: E402
-from media.audio.opus import BLOCK, RATE, Decoder, Encoder, Pcm  # noqa: E402
-from media.audio.studio import Studio  # noqa: E402
+from media.audio.opus import BLOCK, RATE, Encoder, Pcm  # noqa: E402
 from media.audio.tones import LOUDNESS, Tones  # noqa: E402
 from media.audio.voice import Voice  # noqa: E402
-from media.port import Event, Levels, MediaError, Sound, Tone, Trouble  # noqa: E402
+from media.port import Levels, MediaError, Sound, Tone, Trouble  # noqa: E402
+from tests.media.room import Room, Source, in_call, open_room  # noqa: E402
 from tests.media.sound import blocks, likeness, talk  # noqa: E402
-
-PERIOD = 480
-OFF = Sound(echo=False, noise=False, gain=False)
-GONE = MediaError("no_device", "The microphone was unplugged: plug it in again.")
-
-
-class Device(Stream):
-    def __init__(self, system: "System", kind: str, id: str, lost: Lost) -> None:
-        self.system, self.kind, self.id, self.lost = system, kind, id, lost
-        self.latency = 0.02
-
-    def close(self) -> None:
-        self.system.closed.append((self.kind, self.id))
-        self.system.now.pop(self.kind, None)
-
-
-class System:
-    """Sound devices: at most one microphone and one speaker are open."""
-
-    def __init__(self) -> None:
-        self.now: dict[str, Device] = {}
-        self.closed: list[tuple[str, str]] = []
-        self.missing: set[str] = set()
-        self.attempts = 0
-        self.sound: Pcm = talk(10.0)
-        self.said = 0
-        self.played: list[Pcm] = []
-        self._hear: Callable[[Pcm], None] = lambda chunk: None
-        self._fill: Callable[[int], Pcm] = lambda count: np.zeros(count, np.int16)
-
-    def open_microphone(
-        self, id: str, hear: Callable[[Pcm], None], lost: Lost, /
-    ) -> Stream:
-        self._hear = hear
-        return self._open("microphone", id, lost)
-
-    def open_speaker(
-        self, id: str, fill: Callable[[int], Pcm], lost: Lost, /
-    ) -> Stream:
-        self._fill = fill
-        return self._open("speaker", id, lost)
-
-    def _open(self, kind: str, id: str, lost: Lost) -> Stream:
-        self.attempts += 1
-        if kind in self.missing:
-            raise MediaError("no_device", f"There is no {kind}: plug one in.")
-        assert kind not in self.now, "the one before was not closed"
-        self.now[kind] = Device(self, kind, id, lost)
-        return self.now[kind]
-
-    def pass_time(self, seconds: float) -> None:
-        """Let the devices work, in a thread of their own."""
-        thread = threading.Thread(target=self._work, args=(seconds,))
-        thread.start()
-        thread.join()
-
-    def _work(self, seconds: float) -> None:
-        for _ in range(round(seconds * RATE / PERIOD)):
-            if "microphone" in self.now:
-                self._hear(self.sound[self.said : self.said + PERIOD])
-            self.said = (self.said + PERIOD) % (len(self.sound) - PERIOD)
-            if "speaker" in self.now:
-                self.played.append(self._fill(PERIOD))
-
-
-class Source:
-    """A leg's buffer that plays something at once."""
-
-    def __init__(self, sound: Pcm) -> None:
-        self._sound = sound
-        self.pulled = 0
-        self.rewind()
-
-    def rewind(self) -> None:
-        self._blocks = itertools.cycle(blocks(self._sound))
-
-    def get(self, now: float) -> Pcm:
-        self.pulled += 1
-        return next(self._blocks)
-
-
-class Room:
-    """A studio, its devices, and what it told."""
-
-    def __init__(self) -> None:
-        self.system = System()
-        self.events: list[Event] = []
-        self._changed = asyncio.Event()
-        self.studio = Studio(self.hear, system=self.system, retry=0.01, linger=0.01)
-        self.sent: dict[str, list[tuple[bytes | None, int]]] = {}
-
-    def hear(self, event: Event) -> None:
-        self.events.append(event)
-        self._changed.set()
-
-    @property
-    def troubles(self) -> list[Trouble]:
-        return [event for event in self.events if isinstance(event, Trouble)]
-
-    def add(self, leg: str, sound: Pcm | None = None) -> Source:
-        """A leg that plays a sound and notes what is sent to it."""
-        source = Source(np.zeros(BLOCK, np.int16) if sound is None else sound)
-        sent = self.sent.setdefault(leg, [])
-
-        def send(payload: bytes | None, timestamp: int) -> None:
-            sent.append((payload, timestamp))
-            self._changed.set()
-
-        self.studio.add(leg, source, send)  # type: ignore[arg-type]
-        return source
-
-    async def until(self, true: Callable[[], bool]) -> None:
-        """Wait; looked at often, as devices are opened in threads."""
-        async with asyncio.timeout(10):
-            while not true():
-                self._changed.clear()
-                try:
-                    async with asyncio.timeout(0.005):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-
-    async def ready(self, *kinds: str) -> None:
-        """Wait until these devices and no others are used."""
-        lines = {"microphone": self.studio._microphone, "speaker": self.studio._speaker}
-        await self.until(
-            lambda: (
-                self.system.now.keys() == set(kinds)
-                and all(lines[kind]._token for kind in kinds)
-            )
-        )
-
-    async def pass_time(self, seconds: float) -> None:
-        """Let devices work, and what they sent arrive."""
-        self.system.pass_time(seconds)
-        await asyncio.sleep(0)
-
-    def decoded(self, leg: str) -> Pcm:
-        """What somebody on that leg heard."""
-        decoder = Decoder()
-        heard: Pcm = np.concatenate(
-            [decoder.decode(p) if p else decoder.conceal() for p, _ in self.sent[leg]]
-        )
-        return heard
 
 
 @pytest.fixture
 async def room() -> AsyncIterator[Room]:
-    room = Room()
-    await room.studio.set_sound(OFF)
-    yield room
-    await room.studio.close()
-    assert not room.system.now, "devices stayed open"
-
-
-async def in_call(room: Room, sound: Pcm | None = None) -> Source:
-    source = room.add("bob", sound)
-    await room.ready("microphone", "speaker")
-    room.sent["bob"].clear()
-    return source
+    async with open_room() as room:
+        yield room
 
 
 async def test_all_legs_get_the_same_of_our_voice(room: Room) -> None:
@@ -276,91 +116,6 @@ async def test_held_neither_sends_nor_plays(room: Room) -> None:
     await room.pass_time(0.1)
     assert room.sent["bob"][-1][0]
     assert np.concatenate(room.system.played).any()
-
-
-async def test_devices_are_switched_in_the_call(room: Room) -> None:
-    await in_call(room, talk(1.0, seed=2))
-    await room.pass_time(0.2)
-    at = room.sent["bob"][-1][1]
-    await room.studio.set_sound(
-        Sound("usb", "headset", echo=False, noise=False, gain=False)
-    )
-    await room.ready("microphone", "speaker")
-    assert room.system.now["microphone"].id == "usb"
-    assert room.system.now["speaker"].id == "headset"
-    assert sorted(room.system.closed) == [("microphone", ""), ("speaker", "")]
-    room.system.played.clear()
-    await room.pass_time(0.2)
-    assert np.concatenate(room.system.played).any()
-    times = [when for _, when in room.sent["bob"] if when > at]
-    assert times == list(range(at + BLOCK, at + BLOCK * (len(times) + 1), BLOCK))
-    assert not room.troubles
-
-
-@pytest.mark.parametrize("kind", ["microphone", "speaker"])
-async def test_a_missing_device_is_replaced_by_a_clock(room: Room, kind: str) -> None:
-    room.system.missing.add(kind)
-    other = {"microphone": "speaker", "speaker": "microphone"}[kind]
-    source = room.add("bob", talk(1.0, seed=2))
-    await room.ready(other)
-    await room.until(lambda: bool(room.troubles))
-    text = f"There is no {kind}: plug one in."
-    assert room.troubles == [Trouble(kind, "no_device", text)]  # type: ignore[arg-type]
-    # The clock empties buffers, and sends silence, at its pace.
-    pulled, sent = source.pulled, len(room.sent["bob"])
-    if kind == "speaker":
-        await room.until(lambda: source.pulled > pulled + 5)
-        await room.pass_time(0.2)
-    else:
-        await room.until(lambda: len(room.sent["bob"]) > sent + 5)
-        assert np.abs(room.decoded("bob")).max() <= 2
-        await room.pass_time(0.2)
-        assert source.pulled > pulled
-    assert len(room.sent["bob"]) > sent
-    # It is looked for again, and said once when it is there.
-    attempts = room.system.attempts
-    await room.until(lambda: room.system.attempts > attempts + 2)
-    assert len(room.troubles) == 1
-    room.system.missing.clear()
-    await room.ready("microphone", "speaker")
-    assert room.troubles[1:] == [Trouble(kind, "", "")]  # type: ignore[arg-type]
-    room.sent["bob"].clear()
-    await room.pass_time(1.0)
-    assert rms(room.decoded("bob")) > 500
-
-
-async def test_an_unplugged_device_comes_back(room: Room) -> None:
-    source = await in_call(room, talk(1.0, seed=2))
-    room.system.missing.add("microphone")
-    lost = room.system.now["microphone"].lost
-    thread = threading.Thread(target=lost, args=(GONE,))
-    thread.start()
-    thread.join()
-    await room.until(lambda: bool(room.troubles))
-    assert room.troubles[0] == Trouble("microphone", GONE.code, str(GONE))
-    await room.ready("speaker")
-    sent, pulled = len(room.sent["bob"]), source.pulled
-    await room.until(lambda: len(room.sent["bob"]) > sent + 3)
-    await room.pass_time(0.1)
-    assert source.pulled > pulled
-    room.system.missing.clear()
-    await room.ready("microphone", "speaker")
-    assert room.troubles[-1] == Trouble("microphone", "", "")
-
-
-async def test_devices_are_open_only_while_they_are_wanted(room: Room) -> None:
-    room.studio.play("ring")
-    await room.ready("speaker")
-    room.studio.play("none")
-    room.add("bob")
-    await room.ready("microphone", "speaker")
-    room.studio.remove("bob")
-    await room.ready()
-    room.studio.play("ended")
-    await room.ready("speaker")
-    # It ends by itself.
-    await room.pass_time(2.0)
-    await room.ready()
 
 
 async def test_levels_tell_how_loud_it_is(room: Room) -> None:
@@ -490,24 +245,6 @@ async def test_the_worst_leg_decides_about_the_bitrate(room: Room) -> None:
     assert await bytes_in_two_seconds() < 0.6 * good
     room.studio.remove("carol")
     assert await bytes_in_two_seconds() > 0.8 * good
-
-
-async def test_closing_while_a_device_opens_closes_that_too() -> None:
-    room = Room()
-    opening, go_on = threading.Event(), threading.Event()
-    opened = room.system._open
-
-    def slow(kind: str, id: str, lost: Lost) -> Stream:
-        opening.set()
-        go_on.wait(10)
-        return opened(kind, id, lost)
-
-    room.system._open = slow  # type: ignore[method-assign]
-    room.studio.play("ring")
-    await room.until(opening.is_set)
-    await room.studio.close()
-    go_on.set()
-    await room.until(lambda: room.system.closed == [("speaker", "")])
 
 
 async def test_a_call_with_a_real_buffer_is_heard_at_the_other_end(room: Room) -> None:
