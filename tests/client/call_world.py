@@ -41,6 +41,8 @@ LIES = (1, 2, 64, 65, 128, 10_000, 1_000_000)
 HUB = 1_700_000_000_000
 """The hub's clock when the story begins."""
 
+NAMES = ["alice@a/1", "alice@a/2", "bob@b/1", "bob@b/2"]
+
 
 @dataclass(repr=False)
 class Leg:
@@ -387,3 +389,12 @@ def _joins(say: Say) -> bool:
     return isinstance(say.body, CallInvite) or (
         isinstance(say.body, CallAnswer) and not say.body.generation
     )
+
+
+def world(seed: int = 0) -> World:
+    return World(NAMES, random.Random(seed))
+
+
+def two() -> tuple[World, Device, Device]:
+    town = world()
+    return town, town.devices[0], town.devices[2]
