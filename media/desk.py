@@ -238,6 +238,7 @@ class Desk:
             async with asyncio.timeout(BYE):
                 await seat.leg.close(bye)
         except Exception:
+            # However it ended: what follows lets go of its pictures and the camera.
             log.exception("a leg did not end well")
         seat.feed.close()
         self._parts.screen.forget(name)
@@ -284,6 +285,7 @@ class Desk:
         try:
             return await asyncio.shield(loading)
         except Exception:
+            # Raised again: all that is done here is to allow a second try.
             if self._loading is loading:
                 self._loading = None
             raise

@@ -159,6 +159,7 @@ class Line:
         except MediaError:
             raise
         except Exception as error:
+            # A fault of a backend: without the device, the call goes on.
             log.exception("opening the %s", self._kind)
             text = f"The {self._kind} cannot be used ({type(error).__name__})."
             raise MediaError("internal", text) from error

@@ -330,6 +330,7 @@ class Studio:
             try:
                 send(payload, timestamp)
             except Exception:
+                # One leg that fails must not silence the others.
                 log.exception("sending sound on %s", leg)
 
     async def _tell_levels(self) -> None:

@@ -143,6 +143,7 @@ class Guard:
         try:
             await self.sctp._handle_data(data)
         except Exception as error:
+            # aiortc's SCTP trips over bad chunks in many ways; a few are borne.
             self.faults += 1
             self.closed = self.faults > MAX_SCTP_FAULTS
             if not self.closed:
@@ -232,6 +233,7 @@ class Transport(RTCDtlsTransport):
         try:
             (self.sink.rtcp if rtcp else self.sink.rtp)(plain, now)
         except Exception as error:
+            # One packet less: what reads packets of others must not end the leg.
             self.faults += 1
             if self.faults <= MAX_FAULTS_LOGGED:
                 log.warning("a packet was passed over: %s", type(error).__name__)

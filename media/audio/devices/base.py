@@ -203,6 +203,7 @@ class Kept(Stream, ABC):
         try:
             hear(samples)
         except Exception:
+            # The caller is the library's C code: an error would be lost there.
             self._broken()
 
     def filled(self, fill: Fill, count: int) -> Samples | None:
@@ -216,6 +217,7 @@ class Kept(Stream, ABC):
                 raise ValueError(f"{samples.dtype}{samples.shape}, not int16[{count}]")
             return samples
         except Exception:
+            # As in `heard`; silence is played from here on.
             self._broken()
             return None
 
@@ -235,6 +237,7 @@ class Kept(Stream, ABC):
                 self._refused = error
                 return
             except Exception:
+                # A native library fails in its own ways; `start` has to hear of it.
                 logger.exception("opening the %s", self._kind)
                 self._refused = MediaError("internal", advice.broken(self._kind))
                 return
@@ -245,6 +248,7 @@ class Kept(Stream, ABC):
             try:
                 self._release()
             except Exception:
+                # Nobody waits for it, and the device is not used again.
                 logger.exception("closing the %s", self._kind)
 
     def _watch(self) -> None:
@@ -261,6 +265,7 @@ class Kept(Stream, ABC):
                 try:
                     self._lost(self._error)
                 except Exception:
+                    # A fault of who listens must not keep the device open.
                     logger.exception("saying that the %s is lost", self._kind)
                 return
 
@@ -292,6 +297,7 @@ def bounded(kind: Kind, ask: Callable[[], Devices], limit: float = OPEN) -> Devi
         try:
             found.append(ask())
         except Exception as error:
+            # Whatever it is, it is raised again in the thread that asked.
             found.append(error)
 
     thread = threading.Thread(target=run, name="telex-devices", daemon=True)

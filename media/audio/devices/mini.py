@@ -6,6 +6,7 @@ device is the default, letting go of a context) is asked of the same C library.
 """
 
 import atexit
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,8 +84,9 @@ class MiniStream(Kept):
     _wanders = False
     """Whether PulseAudio may give it another device when the default one goes."""
 
+    @abstractmethod
     def _make(self, **options: Any) -> "miniaudio.AbstractDevice":
-        raise NotImplementedError
+        """Have the library make a device of this kind; `_open` starts it."""
 
     def _open(self) -> None:
         with _context(_backends()) as context:

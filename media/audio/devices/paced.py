@@ -5,6 +5,7 @@ For tests and bots, and for whoever wants to be in a call without a microphone.
 
 import time
 import wave
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -86,8 +87,9 @@ class Paced(Kept):
 
     latency = 0.0
 
+    @abstractmethod
     def _tick(self) -> None:
-        raise NotImplementedError
+        """Hear or play one period."""
 
     def _stalled(self) -> MediaError:
         return MediaError("internal", "The clock stopped.")
@@ -210,7 +212,7 @@ def _periods(path: Path, *, loop: bool) -> Iterator[Samples]:
 
 
 def _joined(pieces: Iterator[Samples]) -> Iterator[Samples]:
-    """The same in larger pieces: files have small ones, each read for as much as ten."""
+    """The same in larger pieces: files have small ones, and each costs as much as ten."""
     some: list[Samples] = []
     for piece in pieces:
         some.append(piece)

@@ -8,6 +8,7 @@ server it sees one device, `pulse`, and PULSE_SOURCE and PULSE_SINK choose there
 import atexit
 import re
 import threading
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,9 @@ class PortStream(Kept):
 
     _native: Any = None
 
+    @abstractmethod
     def _make(self, **options: Any) -> Any:
-        raise NotImplementedError
+        """Have the library make a device of this kind; `_open` starts it."""
 
     def _open(self) -> None:
         global _open
