@@ -13,7 +13,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,8 +168,8 @@ class Kept(Stream, ABC):
     def _stalled(self) -> MediaError:
         """What to say of a device that does not call, though it is not known gone."""
 
-    def start(self) -> None:
-        """Open the device. Raises `MediaError`."""
+    def start(self) -> Self:
+        """Open the device and give it back. Raises `MediaError`."""
         _started.add(self)
         self._keeper.start()
         if not self._opened.wait(OPEN):
@@ -177,6 +177,7 @@ class Kept(Stream, ABC):
             raise MediaError("no_device", advice.no_answer(self._kind))
         if self._refused is not None:
             raise self._refused
+        return self
 
     def close(self) -> None:
         self._ended.set()

@@ -65,14 +65,10 @@ class Miniaudio:
         return bounded("microphone", lambda: _devices(_backends()))
 
     def open_microphone(self, id: str, hear: Hear, lost: Lost) -> Stream:
-        stream = MiniMicrophone(id, hear, lost)
-        stream.start()
-        return stream
+        return MiniMicrophone(id, hear, lost).start()
 
     def open_speaker(self, id: str, fill: Fill, lost: Lost) -> Stream:
-        stream = MiniSpeaker(id, fill, lost)
-        stream.start()
-        return stream
+        return MiniSpeaker(id, fill, lost).start()
 
 
 class MiniStream(Kept):

@@ -69,17 +69,12 @@ class Null:
 
 def open_microphone(id: str, hear: Hear, lost: Lost) -> Stream:
     """One that plays a file or silence. Raises `MediaError` for a bad file."""
-    return _started(FileMicrophone(id, hear, lost))
+    return FileMicrophone(id, hear, lost).start()
 
 
 def open_speaker(id: str, fill: Fill, lost: Lost) -> Stream:
     """One that writes a file or nothing."""
-    return _started(FileSpeaker(id, fill, lost))
-
-
-def _started(stream: "Paced") -> Stream:
-    stream.start()
-    return stream
+    return FileSpeaker(id, fill, lost).start()
 
 
 class Paced(Kept):
@@ -212,7 +207,7 @@ def _periods(path: Path, *, loop: bool) -> Iterator[Samples]:
 
 
 def _joined(pieces: Iterator[Samples]) -> Iterator[Samples]:
-    """The same in larger pieces: files have small ones, and each costs as much as ten."""
+    """The same in larger pieces: files have small ones, each as dear as a large."""
     some: list[Samples] = []
     for piece in pieces:
         some.append(piece)

@@ -55,14 +55,10 @@ class Sounddevice:
         return bounded("microphone", _devices)
 
     def open_microphone(self, id: str, hear: Hear, lost: Lost) -> Stream:
-        stream = PortMicrophone(id, hear, lost)
-        stream.start()
-        return stream
+        return PortMicrophone(id, hear, lost).start()
 
     def open_speaker(self, id: str, fill: Fill, lost: Lost) -> Stream:
-        stream = PortSpeaker(id, fill, lost)
-        stream.start()
-        return stream
+        return PortSpeaker(id, fill, lost).start()
 
 
 class PortStream(Kept):
