@@ -1,13 +1,16 @@
 """Media processes for tests: one, or two that call each other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from media.port import Candidates, Event, Frame, Ice, LegState
 from media.supervisor import Media
+
+if TYPE_CHECKING:
+    from tests.media.pulse import Pulse
 
 E = TypeVar("E", bound=Event)
 
@@ -123,3 +126,12 @@ async def pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     pair = Pair()
     yield pair
     await pair.stop()
+
+
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Pulse]":
+    """A sound server for a file's tests, which skip where PulseAudio is missing."""
+    from tests.media.pulse import pulse  # it needs numpy, others' tests do not
+
+    with pulse(tmp_path_factory.mktemp("p"), "alice") as running:
+        yield running

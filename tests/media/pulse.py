@@ -39,6 +39,7 @@ import pytest
 from numpy.typing import NDArray
 
 __all__ = [
+    "BACKENDS",
     "Ear",
     "Pulse",
     "clearest",
@@ -47,6 +48,7 @@ __all__ = [
     "read_wav",
     "require",
     "require_backend",
+    "silence",
     "speech",
     "tone",
     "tone_share",
@@ -77,6 +79,10 @@ def require(*programs: str) -> None:
     for one in programs:
         if shutil.which(one) is None:
             pytest.skip(f"{one} is not there: apt install {PACKAGES.get(one, one)}")
+
+
+BACKENDS = ["miniaudio", "sounddevice"]
+"""Those that speak with the system."""
 
 
 def require_backend(name: str) -> str:
@@ -444,6 +450,11 @@ def speech(folder: Path, text: str, *, seed: str = "en", speed: int = 160) -> Pa
     subprocess.run([*convert, "vol", "0.7"], check=True, timeout=30)
     raw.unlink()
     return done
+
+
+def silence(count: int) -> Samples:
+    """So many samples of nothing."""
+    return np.zeros(count, np.int16)
 
 
 def tone(hertz: float, seconds: float, peak: float = 0.3) -> Samples:

@@ -15,17 +15,18 @@ from media.audio.devices import Samples, open_microphone, open_speaker
 from media.audio.devices.base import PERIOD, RATE
 from media.port import MediaError
 from tests.media.pulse import (
+    BACKENDS,
     Pulse,
     clearest,
     loudness,
     pulse,
     require_backend,
+    silence,
     tone,
     tone_share,
     write_wav,
 )
 
-BACKENDS = ["miniaudio", "sounddevice"]
 PATIENCE = 20.0
 
 
@@ -88,14 +89,6 @@ class Sine:
         return self._wave[where]
 
 
-@pytest.fixture(scope="module")
-def one_server(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Pulse]:  # skips where PulseAudio is missing
-    with pulse(tmp_path_factory.mktemp("p"), "alice") as running:
-        yield running
-
-
 @pytest.fixture
 def server(one_server: Pulse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
     monkeypatch.delenv("TELEX_AUDIO", raising=False)
@@ -112,10 +105,6 @@ def no_keepers() -> bool:
     for one in keepers:
         one.join(PATIENCE)
     return not any(one.is_alive() for one in keepers)
-
-
-def silence(count: int) -> Samples:
-    return np.zeros(count, np.int16)
 
 
 def test_the_devices_have_their_names_and_the_default_is_marked(server: Pulse) -> None:

@@ -2,26 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from media.audio import devices
-from media.audio.devices import Samples, advice, alsa, open_microphone, open_speaker
+from media.audio.devices import advice, alsa, open_microphone, open_speaker
 from media.port import MediaError
-from tests.media.pulse import Pulse, pulse, require_backend
-
-BACKENDS = ["miniaudio", "sounddevice"]
-
-
-@pytest.fixture(scope="module")
-def one_server(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Pulse]:  # skips where PulseAudio is missing
-    with pulse(tmp_path_factory.mktemp("p"), "alice") as running:
-        yield running
+from tests.media.pulse import BACKENDS, Pulse, pulse, require_backend, silence
 
 
 @pytest.fixture
@@ -39,10 +27,6 @@ def no_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(alsa, "SOUND", tmp_path / "snd")
-
-
-def silence(count: int) -> Samples:
-    return np.zeros(count, np.int16)
 
 
 def test_a_monitor_is_no_microphone(
