@@ -10,18 +10,19 @@ never waits for a device.
 
 Where the milliseconds go, mouth to ear, on a path without delay:
 
-    10 to 20   the microphone's period, and what the system keeps behind it
-    10         on average until a block is full; it is sent whole
+    20 to 30   the microphone's period, an Opus frame that is sent whole, and what the
+               system keeps behind it
      6.5       Opus' look-ahead
     12         WebRTC's filters, if any switch of `Sound` is on
      1         encoding, the loop, SRTP, and the same back
     10 to 30   the jitter buffer: its guard, and what steps of 20 ms leave over
-    10 to 20   the speaker's period, and what is written ahead of it
+    15 to 30   the speaker's period, and what is written ahead of it
 
-The goal is 130 at the 95th percentile. With PulseAudio's virtual devices, in one
-process, 45 to 76 were measured, and 87 with all processing; a real sound card adds its
-own 10 to 40. With loss the buffer waits 20 more, for the packet that repairs the lost
-one; with jitter as long as 97 % of the packets need.
+The goal is 130 at the 95th percentile. With PulseAudio's virtual devices the first and
+the last line together take 35; of whole calls with all processing, on a machine that
+did other work too, the medians were 89 and 91. A real sound card adds its own 10 to 40.
+With loss the buffer waits 20 more, for the packet that repairs the lost one; with
+jitter as long as 97 % of the packets need.
 """
 
 import asyncio
