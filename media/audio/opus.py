@@ -66,8 +66,9 @@ SET_SIGNAL = 4024
 RESET_STATE = 4028
 SIGNAL_VOICE = 3001
 
-COMPLEXITY: Final = 9
-"""Of 10. 6 takes a third less time of the encoder, and costs 0.05 of PESQ or more."""
+COMPLEXITY: Final = 6
+"""Of 10. 9 takes half as much time again, for 0.05 of PESQ without losses and nothing
+with them (medians of five at 48 kbit/s)."""
 
 
 def silent_payload(payload: bytes) -> bool:

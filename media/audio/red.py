@@ -23,8 +23,8 @@ MOST: Final = 8
 """Copies that are looked at in one packet; nobody sends more."""
 MTU: Final = 1100
 """Bytes of a packet with copies: no more than fits a path beside SRTP and TURN."""
-ON: Final = 0.06
-OFF: Final = 0.03
+ON: Final = 0.04
+OFF: Final = 0.02
 """Loss at which copies begin, and at which they end."""
 
 
