@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tests.media.pulse import Pulse, Samples
+    from tests.media.pulse import Pulse
+    from tests.media.waves import Samples
 
     Wave = NDArray[np.float64]
 
@@ -59,7 +60,8 @@ EDGE = 5.0
 def run(folder: Path, rounds: int) -> list[Result]:
     """`rounds` calls; who talks changes."""
     need_programs("pulseaudio", "pactl", "paplay", "parec", "pacat")
-    from tests.media.pulse import pulse, write_wav
+    from tests.media.pulse import pulse
+    from tests.media.waves import write_wav
 
     with pulse(folder / "p", "alice", "bob") as server:
         said = write_wav(folder / "chirps.wav", _chirps(WARM + TALKED + 4))

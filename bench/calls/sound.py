@@ -54,7 +54,7 @@ def speech(folder: Path, voice: str) -> Path:
     """About 50 s of a synthetic voice (espeak-ng), mono at 48,000 Hz."""
     need_library("pytest", "make setup")
     need_programs("espeak-ng", "sox")
-    from tests.media.pulse import speech as speak
+    from tests.media.waves import speech as speak
 
     own = folder / f"voice-{voice}"
     own.mkdir()
@@ -63,7 +63,7 @@ def speech(folder: Path, voice: str) -> Path:
 
 def tone_file(path: Path, hertz: float) -> Path:
     """A second of a tone, which can be repeated without a seam."""
-    from tests.media.pulse import tone, write_wav
+    from tests.media.waves import tone, write_wav
 
     return write_wav(path, tone(hertz, 1.0))
 

@@ -23,12 +23,10 @@ own process take `server.use(monkeypatch)`.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
 import time
-import wave
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,63 +34,16 @@ from types import TracebackType
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-__all__ = [
-    "BACKENDS",
-    "Ear",
-    "Pulse",
-    "clearest",
-    "loudness",
-    "pulse",
-    "read_wav",
-    "require",
-    "require_backend",
-    "silence",
-    "speech",
-    "tone",
-    "tone_share",
-    "write_wav",
-]
+from tests.media.needs import require
+from tests.media.waves import RATE, Samples, loudness
 
-RATE = 48_000
+__all__ = ["Ear", "Pulse", "pulse"]
+
 START = 10.0
 """Seconds in which the server has to answer."""
 ASK = 10.0
 """Seconds for each `pactl`."""
-
-Samples = NDArray[np.int16]
-"""Mono, `RATE` a second."""
-
-PACKAGES = {
-    "pulseaudio": "pulseaudio",
-    "pactl": "pulseaudio-utils",
-    "paplay": "pulseaudio-utils",
-    "parec": "pulseaudio-utils",
-    "espeak-ng": "espeak-ng",
-    "sox": "sox",
-}
-
-
-def require(*programs: str) -> None:
-    """Skip the test where one of the programs is missing, and say how to get it."""
-    for one in programs:
-        if shutil.which(one) is None:
-            pytest.skip(f"{one} is not there: apt install {PACKAGES.get(one, one)}")
-
-
-BACKENDS = ["miniaudio", "sounddevice"]
-"""Those that speak with the system."""
-
-
-def require_backend(name: str) -> str:
-    """Skip the test where a sound backend's library is missing; its name."""
-    if name == "sounddevice":
-        try:
-            import sounddevice  # noqa: F401
-        except OSError:
-            pytest.skip("PortAudio is not there: apt install libportaudio2")
-    return name
 
 
 class Pulse:
@@ -430,78 +381,3 @@ def _script(folder: Path) -> Path:
     script = folder / "start.pa"
     script.write_text("load-module module-native-protocol-unix auth-anonymous=1\n")
     return script
-
-
-def speech(folder: Path, text: str, *, seed: str = "en", speed: int = 160) -> Path:
-    """A WAV file (48 kHz, mono) of a voice that says it; needs espeak-ng and sox.
-
-    Args:
-        folder: Where the file is made.
-        text: What is said.
-        seed: The voice, as espeak-ng names it.
-        speed: Words a minute.
-    """
-    require("espeak-ng", "sox")
-    raw = folder / "speech-raw.wav"
-    done = folder / "speech.wav"
-    voice = ["espeak-ng", "-v", seed, "-s", str(speed), "-w", str(raw), text]
-    subprocess.run(voice, check=True, timeout=30)
-    convert = ["sox", str(raw), "-r", "48000", "-c", "1", "-b", "16", str(done)]
-    subprocess.run([*convert, "vol", "0.7"], check=True, timeout=30)
-    raw.unlink()
-    return done
-
-
-def silence(count: int) -> Samples:
-    """So many samples of nothing."""
-    return np.zeros(count, np.int16)
-
-
-def tone(hertz: float, seconds: float, peak: float = 0.3) -> Samples:
-    """A sine; `peak` is a share of full scale."""
-    at = np.arange(int(seconds * RATE)) / RATE
-    return (np.sin(2 * np.pi * hertz * at) * peak * 32767).astype(np.int16)
-
-
-def tone_share(samples: Samples, hertz: float) -> float:
-    """Which share (0 to 1) of the energy lies within 20 Hz of a frequency."""
-    if not samples.size:
-        return 0.0
-    power = np.abs(np.fft.rfft(samples * np.hanning(samples.size))) ** 2
-    where = np.fft.rfftfreq(samples.size, 1 / RATE)
-    return float(power[abs(where - hertz) < 20].sum() / max(power.sum(), 1e-9))
-
-
-def clearest(samples: Samples, hertz: float, seconds: float = 0.1) -> Samples:
-    """The piece of that length with the largest `tone_share`.
-
-    On a busy machine a virtual device misses some periods; what is in between tells
-    whether the sound is right.
-    """
-    size = int(seconds * RATE)
-    pieces = [
-        samples[at : at + size] for at in range(0, samples.size - size, size // 2)
-    ]
-    return max(pieces, key=lambda piece: tone_share(piece, hertz))
-
-
-def loudness(samples: Samples) -> float:
-    """RMS, of 32767."""
-    return float(np.sqrt(np.mean(samples.astype(float) ** 2))) if samples.size else 0.0
-
-
-def write_wav(path: Path, samples: Samples, rate: int = RATE) -> Path:
-    """Write mono samples, or an array of (n, channels); the path."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return path
-
-
-def read_wav(path: Path) -> Samples:
-    """The samples of a mono WAV file."""
-    with wave.open(str(path), "rb") as file:
-        data = file.readframes(file.getnframes())
-    return np.frombuffer(data, "<i2").astype(np.int16)

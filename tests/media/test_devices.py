@@ -14,18 +14,9 @@ from media.audio import devices
 from media.audio.devices import Samples, open_microphone, open_speaker
 from media.audio.devices.base import PERIOD, RATE
 from media.port import MediaError
-from tests.media.pulse import (
-    BACKENDS,
-    Pulse,
-    clearest,
-    loudness,
-    pulse,
-    require_backend,
-    silence,
-    tone,
-    tone_share,
-    write_wav,
-)
+from tests.media.needs import BACKENDS, require_backend
+from tests.media.pulse import Pulse, pulse
+from tests.media.waves import clearest, loudness, silence, tone, tone_share, write_wav
 
 PATIENCE = 20.0
 

@@ -9,7 +9,9 @@ import pytest
 from media.audio import devices
 from media.audio.devices import advice, alsa, open_microphone, open_speaker
 from media.port import MediaError
-from tests.media.pulse import BACKENDS, Pulse, pulse, require_backend, silence
+from tests.media.needs import BACKENDS, require_backend
+from tests.media.pulse import Pulse, pulse
+from tests.media.waves import silence
 
 
 @pytest.fixture

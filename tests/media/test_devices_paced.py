@@ -14,7 +14,7 @@ from media.audio.devices.base import PERIOD, RATE
 from media.audio.devices.paced import read_sound
 from media.port import MediaError
 from tests.helpers.fuzz import fuzzing
-from tests.media.pulse import loudness, read_wav, tone, tone_share, write_wav
+from tests.media.waves import loudness, read_wav, tone, tone_share, write_wav
 
 PATIENCE = 20.0
 

@@ -14,16 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.media.pulse import (
-    Ear,
-    Pulse,
-    Samples,
-    loudness,
-    pulse,
-    read_wav,
-    require,
-    speech,
-)
+from tests.media.needs import require
+from tests.media.pulse import Ear, Pulse, pulse
+from tests.media.waves import Samples, loudness, read_wav, speech
 from tests.system.acts import timeline
 from tests.system.terminal import Terminal
 from tests.system.world import BIN, Person

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.pulse import Pulse, pulse, require_backend, tone, tone_share, write_wav
+from tests.media.needs import require_backend
+from tests.media.pulse import Pulse, pulse
+from tests.media.waves import tone, tone_share, write_wav
 from tui.commands.audio import meter
 
 RATE = 48_000
