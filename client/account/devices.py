@@ -412,7 +412,7 @@ class Devices:
         me, now = str(self._me.device), self._clock.now_ms()
         ask = b"" if self._me.ask is None else self._me.ask.public
         held, seen = _read_seen(self._own.get(tx, "seen", me))
-        if held != ask or now - seen > SEEN_EVERY:
+        if held != ask or abs(now - seen) > SEEN_EVERY:
             self._own.set(tx, "seen", me, encode((ask, now)))
         name = get_meta(tx, "device_name")
         if name and not self._own.get(tx, "device", me):

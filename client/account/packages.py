@@ -130,4 +130,4 @@ def _is_old(tx: Tx, now: int) -> bool:
     row = tx.one(
         "SELECT max(created) FROM key_package WHERE last_resort AND generation = 1"
     )
-    return row is None or row[0] is None or now - int(row[0]) > REPLACE_AFTER
+    return row is None or row[0] is None or abs(now - int(row[0])) > REPLACE_AFTER

@@ -280,8 +280,13 @@ class SelfGroup:
             entry.register,
             entry.key,
         )
-        # One order for all devices, also of two that wrote in the same moment.
-        if row is not None and (row[0], bytes(row[1])) >= (entry.time, entry.value):
+        # One order for all devices, also of two that wrote in the same moment. What
+        # was believed while our clock was ahead would win for as long as it was.
+        if (
+            row is not None
+            and row[0] <= latest(self._clock.now_ms())
+            and (row[0], bytes(row[1])) >= (entry.time, entry.value)
+        ):
             return
         self._keep(tx, entry, dirty=False)
         handler = self._handlers.get(entry.register)

@@ -287,7 +287,7 @@ class Backups:
             return False
         if job is None:
             return tx.one("SELECT 1 FROM message WHERE seq IS NOT NULL") is not None
-        if job.whole and _now() - job.whole < INTERVAL:
+        if job.whole and abs(_now() - job.whole) < INTERVAL:
             return False
         return (
             not job.whole
@@ -482,7 +482,7 @@ def _is_wasteful(tx: Tx, job: Job) -> bool:
     """Whether a backup holds too much that should not be, or need not be, in it."""
     if not job.whole:
         return False
-    if job.stale and (job.size <= SMALL or _now() - job.stale > REWRITE_AFTER):
+    if job.stale and (job.size <= SMALL or abs(_now() - job.stale) > REWRITE_AFTER):
         return True
     row = tx.one(
         "SELECT count(*) FROM (SELECT 1 FROM message LIMIT ?)", job.messages // WASTE

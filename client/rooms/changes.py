@@ -144,6 +144,10 @@ QUIET = frozenset((Want.ADD_DEVICE, Want.REMOVE_DEVICE, Want.UPDATE))
 """What nobody waits for: it is put off when it fails, and never forced."""
 
 
+DUE_MAX = 7 * 24 * 3600 * 1000
+"""Milliseconds; nothing is put off for as long, but by a clock that was ahead."""
+
+
 def due_wishes(tx: Tx, room: LogId, now: int, *, hurry: bool = False) -> list[Wish]:
     """What is wanted of a room and due, oldest first.
 
@@ -152,9 +156,10 @@ def due_wishes(tx: Tx, room: LogId, now: int, *, hurry: bool = False) -> list[Wi
     """
     rows = tx.all(
         "SELECT n, kind, subject, package FROM intent WHERE room = ?"
-        " AND (due <= ? OR (? AND kind NOT IN (?, ?, ?))) ORDER BY n",
+        " AND (due <= ? OR due > ? OR (? AND kind NOT IN (?, ?, ?))) ORDER BY n",
         room,
         now,
+        now + DUE_MAX,
         hurry,
         *QUIET,
     )

@@ -33,11 +33,7 @@ from client.rooms.trail import before_joining, follow, has_trail, public_of
 from client.rooms.unread import Unread, note_change
 from client.rooms.welcomes import Welcomes, pin_members
 from client.storage.store import Tx
-from client.storage.timeline import (
-    LOST_NOTE,
-    Status,
-    set_status,
-)
+from client.storage.timeline import LOST_NOTE, Status, bound_activity, set_status
 from e2ee import CommitEffects, Group, StagedCommit, key_package_info, peek
 from e2ee.errors import E2eeError, FutureEpoch, InvalidMessage
 from protocol.codec import decode
@@ -98,10 +94,22 @@ class RoomReader:
         due: Due,
     ) -> None:
         """Act on the next entry of a room; whatever it is, the next one can follow."""
-        if submission.kind == Kind.COMMIT and self._rejoin(
+        if submission.kind != Kind.COMMIT or not self._rejoin(
             tx, room, entry, submission, due
         ):
-            return
+            self._next(tx, room, entry, submission, data, due)
+        # However far ahead its hub dates: it is above others by when it came.
+        bound_activity(tx, room, self._clock.now_ms())
+
+    def _next(
+        self,
+        tx: Tx,
+        room: LogId,
+        entry: Entry,
+        submission: Submission,
+        data: bytes,
+        due: Due,
+    ) -> None:
         mail = self._welcomes.at(tx, room, entry.seq)
         known = mail is not None and public_of(tx, self._groups, room) is not None
         if mail is not None and not known and self.join(tx, mail, due):

@@ -112,7 +112,12 @@ class Resending:
     def prepare(self, tx: Tx, room: LogId) -> None:
         """Queue the requests and answers of a room that are due."""
         now = self._clock.now_ms()
-        tx.execute("DELETE FROM answer WHERE time < ?", now - ANSWERS_KEPT)
+        _forget_old(tx, now)
+        # Nobody is asked so late: that was planned while our clock was ahead.
+        late = now + ASK_AGAIN * 2**ASKS
+        tx.execute(
+            "UPDATE ailment SET due = ? WHERE room = ? AND due > ?", now, room, late
+        )
         self._answer(tx, room)
         waiting = tx.one(
             "SELECT count(*) FROM ailment WHERE room = ? AND state = ? AND due > ?",
@@ -181,7 +186,6 @@ class Resending:
             bytes(key),
             now,
         )
-        tx.execute("DELETE FROM resend_key WHERE time < ?", now - KEY_SECONDS * 1000)
         doubted = {i.device for i in ill if i.code in _DOUBTFUL}
         body = ResendRequest(
             [bytes.fromhex(i.id) for i in ill],
@@ -212,7 +216,7 @@ class Resending:
             # At most once an hour: nobody can keep us from writing by doubting.
             doubt_keys(tx, room)
             arrival.due[room] = 0.0
-        tx.execute("DELETE FROM answer WHERE time < ?", now - ANSWERS_KEPT)
+        _forget_old(tx, now)
         group = self._groups.get(tx, room)
         row = tx.one(
             "SELECT count(*) FROM answer WHERE room = ? AND time > ?",
@@ -382,6 +386,13 @@ class Resending:
         lines = Lines(tx, room, entry, first=1)
         old = Arrival(room, entry, submission, lines, arrival.due)
         self._letters.deliver(tx, body, old)
+
+
+def _forget_old(tx: Tx, now: int) -> None:
+    """Keep nothing longer; nor what is from when our clock was as far ahead."""
+    tx.execute("DELETE FROM answer WHERE abs(time - ?) > ?", now, ANSWERS_KEPT)
+    keys = KEY_SECONDS * 1000
+    tx.execute("DELETE FROM resend_key WHERE abs(time - ?) > ?", now, keys)
 
 
 def _content(tx: Tx, room: LogId, id: str) -> Again | None:

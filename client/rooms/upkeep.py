@@ -33,13 +33,14 @@ def plan_update(tx: Tx, room: LogId, now: int) -> None:
     section 16.6); whoever only reads does not make everybody take a commit.
     """
     if tx.one(
-        "SELECT 1 FROM room r WHERE id = ? AND updated < ?"
+        "SELECT 1 FROM room r WHERE id = ? AND abs(updated - ?) > ?"
         " AND (members > 1 OR purpose != '')"
         " AND EXISTS (SELECT 1 FROM outbox o WHERE o.room = r.id AND o.kind = ?"
         "  AND o.state = 'waiting' AND o.message IS NOT 'receipt')"
         " AND NOT EXISTS (SELECT 1 FROM intent i WHERE i.room = r.id AND i.kind = ?)",
         room,
-        now - UPDATE_AFTER,
+        now,  # from where our clock was ahead, keys would be new for as long
+        UPDATE_AFTER,
         Kind.MESSAGE,
         Want.UPDATE,
     ):

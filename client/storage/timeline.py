@@ -36,6 +36,7 @@ __all__ = [
     "Status",
     "add_message",
     "add_notice",
+    "bound_activity",
     "events_of",
     "get_message",
     "get_room",
@@ -200,6 +201,13 @@ def set_note(tx: Tx, room: LogId, note: str) -> None:
         "UPDATE room SET note = ? WHERE id = ? AND note != ?", note, room, note
     ):
         tx.rooms.add(room)
+
+
+def bound_activity(tx: Tx, room: LogId, now: int) -> None:
+    """Let nothing have happened in a room later than now, milliseconds since 1970."""
+    tx.execute(
+        "UPDATE room SET activity = ? WHERE id = ? AND activity > ?", now, room, now
+    )
 
 
 def _touch(tx: Tx, room: LogId, time: int) -> None:

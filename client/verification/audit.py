@@ -171,7 +171,12 @@ class Audit:
         )
         for kind, subject in rows:
             await self._store.run(
-                partial(self._postpone, kind=kind, subject=subject, due=1 << 52)
+                partial(
+                    self._postpone,
+                    kind=kind,
+                    subject=subject,
+                    due=self._clock.now_ms() + DAILY,
+                )
             )
             await self._look(Kind(kind), subject)
 
@@ -249,10 +254,10 @@ class Audit:
                 seen.add(name)
                 continue
             # It is marked for as long as somebody may still vouch for it.
-            since = get_meta(tx, f"unvouched {name}") or str(now).encode()
-            set_meta(tx, f"unvouched {name}", since)
-            if int(since) + VOUCH_GRACE > now:
-                plan(tx, Kind.ACCOUNT, self._me, int(since) + VOUCH_GRACE)
+            since = min(now, int(get_meta(tx, f"unvouched {name}") or now))
+            set_meta(tx, f"unvouched {name}", str(since).encode())
+            if since + VOUCH_GRACE > now:
+                plan(tx, Kind.ACCOUNT, self._me, since + VOUCH_GRACE)
                 continue
             seen.add(name)
             accuse(tx, None, device, state, own=True)
@@ -396,10 +401,12 @@ class Audit:
 
     def _next(self, tx: Tx) -> tuple[tuple[Kind, str] | None, float]:
         """What is due, if anything is; else the seconds until something is."""
+        now = self._clock.now_ms()
+        # Nothing is planned for so late: the node's time, which ours is, was ahead.
+        tx.execute("UPDATE audit SET due = ? WHERE due > ?", now, now + 2 * DAILY)
         row = tx.one("SELECT kind, subject, due FROM audit ORDER BY due LIMIT 1")
         if row is None:
             return None, IDLE
-        now = self._clock.now_ms()
         if row[2] > now:
             return None, (row[2] - now) / 1000
         # What is planned anew while it is looked at counts, and is looked at again.

@@ -191,7 +191,7 @@ class Comparisons(Steps):
         row = by_session(tx, room, body.session)
         if row is None or row.role != Role.INITIATOR:
             return  # it ended, or somebody else's came first and took its place
-        update(tx, row, began=entry.time, **self._place(tx, room, entry))
+        update(tx, row, began=self._said(entry), **self._place(tx, room, entry))
 
     def _own_accept(self, tx: Tx, body: SasAccept, room: LogId, entry: Entry) -> None:
         row = by_session(tx, room, body.session)
@@ -200,21 +200,21 @@ class Comparisons(Steps):
 
     def _asked(self, tx: Tx, body: SasAsk, arrival: Arrival) -> None:
         room, entry = arrival.room, arrival.entry
-        other = self._other(tx, arrival)
+        said, other = self._said(entry), self._other(tx, arrival)
         if other is None:
             return
         for row in select(tx, "room = ? AND NOT ended AND seq NOT NULL", room):
-            if entry.time - row.began <= TIMEOUT:
+            if said - row.began <= TIMEOUT:
                 return  # one is going on; it came first
             self._end(tx, row, "failed", "timeout", "Another one was begun instead.")
         mine = next(iter(select(tx, "room = ? AND NOT ended", room)), None)
         state = known(tx, other)
-        if state is None or self._clock.now_ms() - entry.time > TIMEOUT:
+        if state is None or self._clock.now_ms() - said > TIMEOUT:
             return  # from before; whoever asked gave up
         place = {
             "session": body.session,
             "device": arrival.device,
-            "began": entry.time,
+            "began": said,
             **self._place(tx, room, entry),
         }
         if mine is not None:

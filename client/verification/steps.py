@@ -75,12 +75,18 @@ class Steps:
     def expire(self, tx: Tx) -> int | None:
         """End what took too long; milliseconds until the next one may."""
         now = self._clock.now_ms()
+        # No clock that was put back makes any of it longer.
+        tx.execute(
+            "UPDATE sas SET began = min(began, ?), ended = min(ended, ?)"
+            " WHERE began > ? OR ended > ?",
+            *(now, now, now, now),
+        )
         tx.execute("DELETE FROM sas WHERE ended AND ended < ?", now - KEPT)
         waits = []
         for row in select(tx, "NOT ended"):
             left = row.began + TIMEOUT - now
             if left > 0:
-                waits.append(min(left, TIMEOUT))
+                waits.append(left)
                 continue
             self._withdraw(tx, row)
             self._end(
@@ -212,6 +218,10 @@ class Steps:
         if row is None or not row[0] or arrival.account not in (self._me, row[1]):
             return None
         return str(row[1])
+
+    def _said(self, entry: Entry) -> int:
+        """When an entry was said: now, if its hub dates it ahead of our clock."""
+        return min(entry.time, self._clock.now_ms())
 
     def _place(self, tx: Tx, room: LogId, entry: Entry) -> dict[str, Any]:
         """What both sides see at the entry of the request."""

@@ -41,7 +41,10 @@ def suspect(tx: Tx, device: str, why: Suspicion, now: int) -> int:
     """Mark a device; since when it is marked like this."""
     row = tx.one("SELECT why, since FROM suspect WHERE device = ?", device)
     if row is not None and row[0] in (why, Suspicion.RETURNED):
-        return int(row[1])
+        if row[1] > now:  # our clock was ahead: else nothing would be marked for long
+            tx.execute("UPDATE suspect SET since = ? WHERE device = ?", now, device)
+            _mark(tx, device)
+        return min(now, int(row[1]))
     tx.execute("INSERT OR REPLACE INTO suspect VALUES (?, ?, ?)", device, why, now)
     _mark(tx, device)
     return now

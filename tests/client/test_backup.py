@@ -249,12 +249,16 @@ async def test_another_device_that_backs_up_is_enough(
     device = f"{ALICE}/{device_id(auth.public, mls.public)}"
     now = backup._now()
 
-    def heard(whole: int) -> Entry:
+    def heard(whole: int, time: int) -> Entry:
         head = BackupHead(device, 3, bytes(32), whole, 7, 999)
-        return Entry("backup", "0a" * 16, encode(head), whole)
+        return Entry("backup", "0a" * 16, encode(head), time)
 
     adopt = alice.self_group.adopt
-    await alice._store.run(lambda tx: adopt(tx, [heard(now - 1000)]))
+    # By a clock that was years ahead nobody knows when it fell silent.
+    ahead = heard(now + 1000 * heads.SILENT, now - 2000)
+    await alice._store.run(lambda tx: adopt(tx, [ahead]))
+    assert await alice._store.run(due)
+    await alice._store.run(lambda tx: adopt(tx, [heard(now - 1000, now - 1000)]))
     assert not await alice._store.run(due)
     status = await alice.backup.status()
     assert (status.messages, status.size, status.last) == (7, 999, now - 1000)
