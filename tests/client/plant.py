@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from client import Client
 from client.content import read_content
@@ -79,16 +80,22 @@ def overhear(group: Group, said: list[Submission], now: int) -> list[str]:
 
 
 async def plant(
-    fake: FakeNode, room: LogId, mallory: Client, victims: list[Client]
+    fake: FakeNode, room: LogId, mallory: Client, victims: list[Client], epoch: int = 1
 ) -> Group:
-    """Mallory makes a group with the room's id, and the hub sends it to all."""
+    """Mallory makes a group with the room's id, and the hub sends it to all.
+
+    Args:
+        epoch: into which the Welcomes lead.
+    """
+
+    holder = victims[-1] if epoch == 1 else mallory
 
     def rules(tx: Tx) -> bytes:
-        group = victims[-1]._groups.get(tx, room)
+        group = holder._groups.get(tx, room)
         assert group is not None
         return next(e.data for e in group.context.extensions if e.type == TELEX_ROOM)
 
-    data = await victims[-1]._store.run(rules)
+    data = await holder._store.run(rules)
     now = mallory._clock.now()
     evil = Group.create(
         group_id=group_id(room),
@@ -97,6 +104,10 @@ async def plant(
         extensions=[Extension(TELEX_ROOM, data)],
         now=now,
         validator=Lax(mallory._clock.now),
+    )
+    context = replace(evil.context, epoch=epoch - 1)
+    evil._epoch = replace(
+        evil._epoch, context=context, encoded_context=context.encode()
     )
     packages = [fake.packages[c.device].pop(0) for c in victims]
     staged = evil.commit(add=packages, now=now)

@@ -26,6 +26,7 @@ from protocol.log import (
     make_submission,
 )
 from protocol.policy import RoomPolicy
+from protocol.whole import WHOLE_MAX
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode
 from tests.client.people import (
@@ -91,6 +92,28 @@ async def test_without_keys_an_invitation_must_be_where_the_log_leads(
     await until(partial(codes, bob, room), lambda c: "group_rewound" in c)
     assert {"group_rewound", "forged_commit"} <= await alarms(bob)
     assert await accounts(bob, room) == []
+
+
+@pytest.mark.parametrize("beyond", [0, 1, (1 << 64) - 1 - WHOLE_MAX])
+async def test_a_group_in_an_epoch_that_none_comes_to_is_not_joined(
+    join: Join, fake: FakeNode, beyond: int
+) -> None:
+    """It has 64 bits (RFC 9420, section 8.1); what stores and counts it has 53."""
+    bob, mallory = await join("bob"), await join("mallory")
+    room = (await mallory.create_group("Garden", [])).id
+    await until(partial(room_of, mallory, room), lambda r: r and r.active)
+    await plant(fake, room, mallory, [bob], WHOLE_MAX + beyond)
+    found = await until(
+        partial(room_of, bob, room), lambda r: r and (r.active or r.note)
+    )
+    assert found is not None and found.active is (beyond == 0)
+    if beyond:
+        assert "could not be used (malformed)" in found.note
+        assert await accounts(bob, room) == []
+    # Whatever came, the next one is read.
+    chat = await bob.start_direct(MALLORY)
+    await mallory.send_text(chat.id, "hello")
+    await until(partial(texts, bob, chat.id), lambda t: t == ["hello"])
 
 
 async def test_who_is_new_is_named_to_who_comes_back(join: Join) -> None:
