@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -297,53 +299,76 @@ async def history_of(client: Client, room: LogId) -> list[str]:
     return [m.text for m in await client.messages(room, limit=500) if m.kind == "text"]
 
 
-async def test_history_comes_and_goes_on_after_both_were_killed(
-    home: Home, join: Join, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass
+class Stuck:
+    """Vaults that are busy after some pieces, until they are `free`."""
+
+    free: bool = False
+    ways: set[str] = field(default_factory=set)
+    """Which of "put" and "get" were refused."""
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Stuck:
+    """A history of many small pieces, which stops halfway in both directions."""
     monkeypatch.setattr("client.archive.writer.SEGMENT_BYTES", 4000)
     monkeypatch.setattr("client.archive.writer.PAGE", 10)
-    bob = await join("bob")
-    room = await home.laptop.start_direct(BOB)
-    await until(partial(room_of, bob, room.id))
-    said = await talk_a_lot(home, room.id, 60)
-    stop, busy = asyncio.Event(), set[str]()
+    found = Stuck()
     upload, download = VaultShelf.put, VaultShelf.get
 
     async def put(self: VaultShelf, vault: str, kind: str, n: int, data: bytes) -> None:
-        if n > 4 and not stop.is_set():
-            busy.add("put")
+        if n > 4 and not found.free:
+            found.ways.add("put")
             raise NodeBusy
         await upload(self, vault, kind, n, data)
 
     async def get(self: VaultShelf, vault: str, n: int) -> bytes | None:
-        if n > 3 and not stop.is_set():
-            busy.add("get")
+        if n > 3 and not found.free:
+            found.ways.add("get")
             raise NodeBusy
         return await download(self, vault, n)
 
     monkeypatch.setattr(VaultShelf, "put", put)
     monkeypatch.setattr(VaultShelf, "get", get)
-    phone = await home.link("phone", history=True)
+    return found
+
+
+@asynccontextmanager
+async def watched(client: Client) -> AsyncIterator[list[LinkProgress]]:
+    """What a client shows of a link's progress, meanwhile."""
     shown: list[LinkProgress] = []
 
     async def watch() -> None:
-        async for event in phone.events():
+        async for event in client.events():
             if isinstance(event, LinkChanged):
                 shown.append(event.progress)
 
-    watching = asyncio.create_task(watch())
-    async with running(phone):
+    task = asyncio.create_task(watch())
+    try:
+        yield shown
+    finally:
+        task.cancel()
+
+
+async def test_history_comes_and_goes_on_after_both_were_killed(
+    home: Home, join: Join, stuck: Stuck
+) -> None:
+    bob = await join("bob")
+    room = await home.laptop.start_direct(BOB)
+    await until(partial(room_of, bob, room.id))
+    said = await talk_a_lot(home, room.id, 60)
+    phone = await home.link("phone", history=True)
+    async with watched(phone) as shown, running(phone):
 
         async def halfway() -> bool:
             come = len(await history_of(phone, room.id))
-            return busy == {"put", "get"} and 0 < come < 60
+            return stuck.ways == {"put", "get"} and 0 < come < 60
 
         await until(halfway)
-    watching.cancel()
     # A bar that has an end: what came, of all that will.
     assert any(p.stage == "history" and 0 < p.done < 60 <= p.total for p in shown)
     await home.laptop.close()
-    stop.set()
+    stuck.free = True
     async with (
         opened(home.tmp_path, "laptop", home.fake.url) as laptop,
         opened(home.tmp_path, "phone", home.fake.url) as again,
@@ -357,24 +382,26 @@ async def test_history_comes_and_goes_on_after_both_were_killed(
         )
         seen = await room_of(again, room.id)
         assert seen is not None and seen.title == BOB and seen.unread == 1
-
-        async def least() -> int:
-            texts = [m for m in await again.messages(room.id, limit=500) if m.own]
-            return min(int(m.state) for m in texts)
-
         # Bob has had them all along, and so it stands here too.
-        await until(least, lambda state: state >= State.DELIVERED)
-
-        async def left() -> int:
-            rows = "SELECT (SELECT count(*) FROM link_job) + (SELECT count(*) FROM"
-            sql = f"{rows} meta WHERE key = 'link_vault')"
-            counts = [
-                await c._store.run(lambda tx: tx.one(sql)) for c in (laptop, again)
-            ]
-            return sum(int(row[0]) for row in counts if row is not None)
-
-        await until(left, lambda count: count == 0)
+        await until(
+            partial(_least_state, again, room.id),
+            lambda state: state >= State.DELIVERED,
+        )
+        await until(partial(_left_to_do, laptop, again), lambda count: count == 0)
         await until(_transfers(home), lambda count: count == 0)
+
+
+async def _least_state(client: Client, room: LogId) -> int:
+    """How far the slowest of the own texts has come."""
+    return min(int(m.state) for m in await client.messages(room, limit=500) if m.own)
+
+
+async def _left_to_do(*clients: Client) -> int:
+    """Rows about a link that is not over."""
+    rows = "SELECT (SELECT count(*) FROM link_job) + (SELECT count(*) FROM"
+    sql = f"{rows} meta WHERE key = 'link_vault')"
+    counts = [await c._store.run(lambda tx: tx.one(sql)) for c in clients]
+    return sum(int(row[0]) for row in counts if row is not None)
 
 
 def _transfers(home: Home) -> Callable[[], Awaitable[int]]:
@@ -393,15 +420,7 @@ async def test_history_that_the_node_does_not_take_is_said_on_both(
     await talk_a_lot(home, room.id, 1)
     home.fake.vaults.quota = 0
     phone = await home.link("phone", history=True)
-    told: list[LinkProgress] = []
-
-    async def watch() -> None:
-        async for event in phone.events():
-            if isinstance(event, LinkChanged):
-                told.append(event.progress)
-
-    task = asyncio.create_task(watch())
-    async with running(phone):
+    async with watched(phone) as told, running(phone):
         await active(phone, room.id)
 
         async def both() -> bool:
@@ -411,4 +430,3 @@ async def test_history_that_the_node_does_not_take_is_said_on_both(
 
         await until(both)
         await all_done(home)
-    task.cancel()

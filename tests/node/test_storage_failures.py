@@ -316,9 +316,8 @@ def damage(path: Path, marker: bytes) -> None:
     path.write_bytes(data)
 
 
-async def test_a_damaged_page_spoils_no_neighbour_s_write(tmp_path: Path) -> None:
-    """In one batch: what touches the page is refused, what does not is on disk."""
-    path = tmp_path / "node.db"
+def spoilt(path: Path) -> None:
+    """Make a database with a table `spoilt`, whose only page is overwritten."""
     migrate(path)
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE spoilt (a)")
@@ -331,52 +330,63 @@ async def test_a_damaged_page_spoils_no_neighbour_s_write(tmp_path: Path) -> Non
     data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(data)
 
-    def put(key: str) -> Callable[[Transaction], None]:
-        def work(transaction: Transaction) -> None:
-            row = "INSERT INTO setting VALUES (?, 'v')"
-            transaction.connection.exec_driver_sql(row, (key,))
 
-        return work
+def put(key: str) -> Callable[[Transaction], None]:
+    """Work that writes a row of its own."""
 
-    def touch(transaction: Transaction) -> None:
-        put("never")(transaction)
-        transaction.connection.exec_driver_sql("INSERT INTO spoilt VALUES (1)")
+    def work(transaction: Transaction) -> None:
+        row = "INSERT INTO setting VALUES (?, 'v')"
+        transaction.connection.exec_driver_sql(row, (key,))
 
-    class Many:
-        """`Batched`, of keys and those who wait for them."""
+    return work
 
-        def write(
-            self, transaction: Transaction, items: Sequence[tuple[str, Future[str]]]
-        ) -> list[str]:
-            for key, _ in items:
-                (touch if key == "touch" else put(key))(transaction)
-            return [key for key, _ in items]
 
-        def done(
-            self,
-            items: Sequence[tuple[str, Future[str]]],
-            outcomes: Sequence[str | Refused],
-        ) -> None:
-            for (_, future), outcome in zip(items, outcomes, strict=True):
-                if isinstance(outcome, Refused):
-                    future.set_exception(outcome)
-                else:
-                    future.set_result(outcome)
+def touch(transaction: Transaction) -> None:
+    """Work that writes a row and then meets the overwritten page."""
+    put("never")(transaction)
+    transaction.connection.exec_driver_sql("INSERT INTO spoilt VALUES (1)")
 
+
+class Many:
+    """`Batched`, of keys and those who wait for them."""
+
+    def write(
+        self, transaction: Transaction, items: Sequence[tuple[str, Future[str]]]
+    ) -> list[str]:
+        for key, _ in items:
+            (touch if key == "touch" else put(key))(transaction)
+        return [key for key, _ in items]
+
+    def done(
+        self,
+        items: Sequence[tuple[str, Future[str]]],
+        outcomes: Sequence[str | Refused],
+    ) -> None:
+        for (_, future), outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def batched(store: Store, many: Many, key: str) -> Future[str]:
+    future: Future[str] = asyncio.get_running_loop().create_future()
+    store.put(many, (key, future), 1)
+    return future
+
+
+async def test_a_damaged_page_spoils_no_neighbour_s_write(tmp_path: Path) -> None:
+    """In one batch: what touches the page is refused, what does not is on disk."""
+    path = tmp_path / "node.db"
+    spoilt(path)
     many = Many()
-
-    def batched(store: Store, key: str) -> Future[str]:
-        future: Future[str] = asyncio.get_running_loop().create_future()
-        store.put(many, (key, future), 1)
-        return future
-
     store = Store(path, on_events=lambda _: None)
     await store.start()
     try:
         results = await asyncio.gather(
             store.write(put("one")),
             store.write(touch),
-            *(batched(store, key) for key in ("three", "touch", "four")),
+            *(batched(store, many, key) for key in ("three", "touch", "four")),
             store.write(put("two")),
             return_exceptions=True,
         )
