@@ -32,11 +32,28 @@ def test_from_registering_to_two_devices(town: Town) -> None:
     bob = town.settle("bob", town.south)
     name = town.name("alice")
     alice = Person(place, f"{name}@{town.north.name}", place.folder / name)
+    register_from_paper(alice, town.north.invite())
 
-    # The words are asked back; who read them wrongly is sent back to the paper.
-    paper = alice.terminal(
-        "register", alice.address, "--invite", town.north.invite(), columns=80
-    )
+    left, right = alice.terminal(columns=80, rows=24), bob.terminal()
+    acts.direct(left, bob.address)
+    acts.say(left, "before the laptop")
+    acts.open_unread(right, "before the laptop")
+    acts.say(right, "hello from the south")
+    left.wait("hello from the south").wait("✓✓")
+
+    laptop = alice.machine("laptop")
+    link(alice, left, laptop)
+    left, there = alice.terminal(), laptop.terminal(columns=80, rows=24)
+    everything_is_on_both(left, there, right)
+    what_is_begun_on_one_is_finished_on_the_other(left, there)
+    acts.group(right, "Garden", alice.address)
+    acts.say(right, "who waters the roses")
+    what_is_read_on_one_is_read_on_the_other(left, there)
+
+
+def register_from_paper(alice: Person, invite: str) -> None:
+    """The words are asked back; who read them wrongly is sent back to the paper."""
+    paper = alice.terminal("register", alice.address, "--invite", invite, columns=80)
     paper.wait("Keep an encrypted backup").write("y\n")
     words = acts.words_on(paper.wait("Have you written them down?"))
     paper.write("y\n")
@@ -52,15 +69,13 @@ def test_from_registering_to_two_devices(town: Town) -> None:
         answered.append(asked)
     assert paper.wait("Now start: telex").ended() == 0
 
-    left, right = alice.terminal(columns=80, rows=24), bob.terminal()
-    acts.direct(left, bob.address)
-    acts.say(left, "before the laptop")
-    acts.open_unread(right, "before the laptop")
-    acts.say(right, "hello from the south")
-    left.wait("hello from the south").wait("✓✓")
 
-    # The new device shows a code; the old one takes it as people type it.
-    laptop = alice.machine("laptop")
+def link(alice: Person, left: Terminal, laptop: Person) -> None:
+    """The new device shows a code; the old one takes it as people type it.
+
+    Args:
+        left: Alice's old device, which is closed: a profile is open once.
+    """
     joining = laptop.terminal("link", alice.address, "--name", "laptop", rows=45)
     code = acts.code_on(joining.wait("Waiting for the other device"))
     alice.close(left)
@@ -70,8 +85,9 @@ def test_from_registering_to_two_devices(town: Town) -> None:
     assert letting.wait("The new device has everything", 40).ended() == 0
     assert joining.wait("Start: telex", 40).ended() == 0
 
-    # What was said before is there, and both get what is said from now on.
-    left, there = alice.terminal(), laptop.terminal(columns=80, rows=24)
+
+def everything_is_on_both(left: Terminal, there: Terminal, right: Terminal) -> None:
+    """What was said before is there, and both get what is said from now on."""
     for terminal in (left, there):
         terminal.wait("online")
         acts.shows(terminal, "before the laptop")
@@ -83,7 +99,10 @@ def test_from_registering_to_two_devices(town: Town) -> None:
     for terminal in (left, right):
         acts.shows(terminal, "from the laptop")
 
-    # What is begun on one device is finished on the other.
+
+def what_is_begun_on_one_is_finished_on_the_other(
+    left: Terminal, there: Terminal
+) -> None:
     left.write("a half sen")
     there.wait(lambda text: "a half sen" in text.splitlines()[-2])
     there.write("tence")
@@ -92,9 +111,8 @@ def test_from_registering_to_two_devices(town: Town) -> None:
     acts.shows(left, "a half sentence")
     left.wait(lambda text: "a half" not in text.splitlines()[-2])
 
-    # What is read on one is read on the other.
-    acts.group(right, "Garden", alice.address)
-    acts.say(right, "who waters the roses")
+
+def what_is_read_on_one_is_read_on_the_other(left: Terminal, there: Terminal) -> None:
     for terminal in (left, there):
         terminal.wait("1 unread")
     there.press("f6")

@@ -34,61 +34,69 @@ def test_a_second_device_is_linked_and_two_people_verify(tmp_path: Path) -> None
         first.wait("before the tablet").press("enter")
         first.wait(lambda text: "✓" in text)
 
-        # The new device shows a code in a plain terminal ...
         tablet = Person(place, alice.address, tmp_path / "profile-tablet")
-        second = Terminal(
-            [str(BIN / "telex"), "link", alice.address, "--name", "tablet"],
-            env=tablet.env,
-            columns=80,
-            rows=40,
-        )
-        place.terminals.append(second)
-        second.wait("Waiting for the other device")
-        code = re.search(r"Code:\s+(\S+)", second.text)
-        assert code is not None, second.text
-        assert "▀" in second.text
-
-        # ... which is typed into the old one.
-        first.write("\x0f")
-        first.wait("My devices").write("d")
-        first.wait("this device").write("l")
-        first.wait("Code of the new device").write(code[1])
-        first.wait(code[1]).press("enter")
-        first.wait("Let this device in?").wait("tablet").write("a")
-        first.wait("Let in").wait("everything", 60)
-        second.wait("Start: telex", 60)
-        first.press("escape")
-        first.wait(lambda text: text.count("tablet") > 0).press("escape")
-        listed = tablet.telex("devices")
-        assert "tablet" in listed and "this device" in listed, listed
-
+        link(first, tablet)
         # What was said before is there, and so is what is said from now on.
         there = tablet.terminal()
         there.wait("before the tablet", 40)
 
-        # Both sides see the same digits; one compares them by a command.
-        shown = alice_digits(first)
-        assert shown == digits(bob.telex("verify", alice.address, "--no-qr"))
-        with pytest.raises(AssertionError, match="These are not the digits"):
-            bob.telex("verify", alice.address, "--digits", shown[::-1])
+        compare_digits(first, alice, bob)
+        compare_emoji(first, bob.terminal())
 
-        # Then they compare emoji, both online; the answer is one key.
-        right = bob.terminal()
-        right.wait("1 unread").press("f6")
-        right.wait("before the tablet")
-        first.write("e")
-        right.wait("wants to compare keys with you").write(F7)
-        right.wait("Call each other first").write("y")
-        for terminal in (first, right):
-            terminal.wait("Do both screens show the same")
-        assert emoji_names(first) == emoji_names(right)
-        first.write("a")
-        first.wait("You agreed")
-        right.write("a")
-        for terminal in (first, right):
-            terminal.wait("The keys are the same").press("escape")
-            terminal.wait("◆")
-        right.wait("◆ verified")
+
+def link(first: Terminal, tablet: Person) -> None:
+    """A new device shows a code in a plain terminal; it is typed into the old one."""
+    second = Terminal(
+        [str(BIN / "telex"), "link", tablet.address, "--name", "tablet"],
+        env=tablet.env,
+        columns=80,
+        rows=40,
+    )
+    tablet.world.terminals.append(second)
+    second.wait("Waiting for the other device")
+    code = re.search(r"Code:\s+(\S+)", second.text)
+    assert code is not None, second.text
+    assert "▀" in second.text
+
+    first.write("\x0f")
+    first.wait("My devices").write("d")
+    first.wait("this device").write("l")
+    first.wait("Code of the new device").write(code[1])
+    first.wait(code[1]).press("enter")
+    first.wait("Let this device in?").wait("tablet").write("a")
+    first.wait("Let in").wait("everything", 60)
+    second.wait("Start: telex", 60)
+    first.press("escape")
+    first.wait(lambda text: text.count("tablet") > 0).press("escape")
+    listed = tablet.telex("devices")
+    assert "tablet" in listed and "this device" in listed, listed
+
+
+def compare_digits(first: Terminal, alice: Person, bob: Person) -> None:
+    """Both sides see the same digits; one compares them by a command."""
+    shown = alice_digits(first)
+    assert shown == digits(bob.telex("verify", alice.address, "--no-qr"))
+    with pytest.raises(AssertionError, match="These are not the digits"):
+        bob.telex("verify", alice.address, "--digits", shown[::-1])
+
+
+def compare_emoji(first: Terminal, right: Terminal) -> None:
+    """Then they compare emoji, both online; the answer is one key."""
+    right.wait("1 unread").press("f6")
+    right.wait("before the tablet")
+    first.write("e")
+    right.wait("wants to compare keys with you").write(F7)
+    right.wait("Call each other first").write("y")
+    for terminal in (first, right):
+        terminal.wait("Do both screens show the same")
+    assert emoji_names(first) == emoji_names(right)
+    first.write("a")
+    first.wait("You agreed")
+    right.write("a")
+    for terminal in (first, right):
+        terminal.wait("The keys are the same").press("escape")
+        terminal.wait("◆")
+    right.wait("◆ verified")
 
 
 def emoji_names(terminal: Terminal) -> list[str]:
