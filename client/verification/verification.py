@@ -9,7 +9,7 @@ shared with this account's other devices.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from client.account import vouching
 from client.account.contacts import Contacts, known_log
@@ -26,18 +26,14 @@ from client.model import (
     Sas,
     Trust,
 )
-from client.rooms.changes import Want, want
-from client.rooms.groups import Groups, policy_of
+from client.rooms.groups import Groups
 from client.rooms.letters import Letters
-from client.rooms.upkeep import hasten
 from client.storage.store import Store, Tx
 from client.verification import trust
 from client.verification.audit import Audit, Kind, plan
-from client.verification.rules import held_by, note_hold, stale_leaves
+from client.verification.membership import Membership, rooms_of
 from client.verification.sas import Comparisons
-from client.verification.suspicion import Suspicion, accuse_returned, suspect
 from client.verification.trust import Known, known, trust_of
-from e2ee import Group
 from protocol.address import parse_account
 from protocol.errors import IdentityError, Malformed
 from protocol.fingerprint import (
@@ -48,16 +44,8 @@ from protocol.fingerprint import (
     read_fingerprint_uri,
 )
 from protocol.log import LogId
-from protocol.policy import Role, device_of
 
 __all__ = ["Verification"]
-
-PLACE_KEPT = 60 * 1000
-"""Milliseconds that a device under a key which was given up still has its place: the
-new one that asks to come in takes it."""
-
-MET_AT_ONCE = 16
-"""Accounts whose logs are read again in one transaction when devices come in."""
 
 SWEEP = 60.0
 """Seconds between looks for comparisons that took too long."""
@@ -83,12 +71,10 @@ class Verification:
         self._store = store
         self._direct = direct
         self._contacts = contacts
-        self._groups = groups
         self._own = self_group
         self._audit = audit
         self._me = str(me.account)
         self._clock = clock
-        self._poke = poke
         self._comparisons = Comparisons(
             me,
             groups,
@@ -97,7 +83,7 @@ class Verification:
             lambda room: poke(room, 0.0),
             self._trust_changed,
         )
-        groups.on_epoch = self._members_changed
+        self._membership = Membership(groups, audit, me, clock, poke)
         self_group.on(trust.REGISTER, self._heard)
 
     # --- fingerprints -------------------------------------------------------------
@@ -242,7 +228,7 @@ class Verification:
             of = "SELECT account FROM contact WHERE other_root IS NOT NULL"
             rows = tx.all(f"{of} ORDER BY account")
             found = [(known(tx, str(row[0])), str(row[0])) for row in rows]
-            return [(k, who, _rooms_of(tx, who)) for k, who in found if k is not None]
+            return [(k, who, rooms_of(tx, who)) for k, who in found if k is not None]
 
         people = await self._store.run(read)
         if not people:
@@ -264,7 +250,7 @@ class Verification:
             trust.accept(tx, account)
             plan(tx, Kind.ACCOUNT, account, self._clock.now_ms())
             tx.after.append(self._audit.wake)
-            self._part_with(tx, account)
+            self._membership.part_with(tx, account)
             self._trust_changed(tx, account)
 
         await self._store.run(accept)
@@ -338,111 +324,17 @@ class Verification:
             self._own.set(tx, vouching.REGISTER, device, vouch)
 
     def _begin(self, tx: Tx) -> None:
-        """Take in rooms from before there was a table of members."""
-        now = self._clock.now_ms()
-        plan(tx, Kind.ACCOUNT, self._me, now)
-        for (room,) in tx.all(
-            "SELECT id FROM room WHERE status = 'active'"
-            " AND id NOT IN (SELECT room FROM member)"
-        ):
-            group = self._groups.get(tx, LogId(room))
-            if group is not None:
-                self._members_changed(tx, LogId(room), group)
-
-    def _members_changed(self, tx: Tx, room: LogId, group: Group) -> None:
-        """An epoch is new: note who is in the room, and look at who came."""
-        if not group.active:
-            return
-        policy = policy_of(group)
-        tx.execute(
-            "UPDATE room SET refuse_unverified = ? WHERE id = ?"
-            " AND refuse_unverified != ?",
-            policy.refuse_unverified,
-            room,
-            policy.refuse_unverified,
-        )
-        devices = {device_of(member.identity) for member in group.members()}
-        rows = tx.all("SELECT device FROM member WHERE room = ?", room)
-        before = {str(row[0]) for row in rows}
-        for device in before - devices:
-            tx.execute("DELETE FROM member WHERE room = ? AND device = ?", room, device)
-        came = devices - before
-        for device in came:
-            account = device.partition("/")[0]
-            tx.execute("INSERT INTO member VALUES (?, ?, ?)", room, device, account)
-        self._meet(tx, room, group, came)
-        seen = "SELECT 1 FROM audit WHERE kind = ? AND subject = ?"
-        if devices != before or tx.one(seen, Kind.ROSTER, room) is None:
-            accounts = {device.partition("/")[0] for device in came}
-            self._audit.changed(tx, room, accounts, len(devices))
-        note_hold(tx, room, held_by(tx, self._me, group)[0])
+        plan(tx, Kind.ACCOUNT, self._me, self._clock.now_ms())
+        self._membership.begin(tx)
 
     def _heard(self, tx: Tx, key: str, value: bytes) -> None:
         """Another device of ours knows something of somebody."""
         trust.receive(tx, key, value)
-        self._rooms_changed(tx, key)
+        self._membership.trusted(tx, key)
 
     def _trust_changed(self, tx: Tx, account: str) -> None:
         self.share(tx)
-        self._rooms_changed(tx, account)
-
-    def _rooms_changed(self, tx: Tx, account: str) -> None:
-        """Let messages that waited for somebody's keys go, or hold them."""
-        found = known(tx, account)
-        if found is not None and found.other is None:
-            hasten(tx, account)
-        for room in _rooms_of(tx, account):
-            group = self._groups.get(tx, room)
-            if group is not None and group.active:
-                note_hold(tx, room, held_by(tx, self._me, group)[0])
-            tx.after.append(partial(self._poke, room, 0.0))
-
-    def _part_with(self, tx: Tx, account: str) -> None:
-        """Take leaves under a key that was given up out, where this account may.
-
-        Their new device, if it asks to come in, takes their place before that.
-        """
-        for room in _rooms_of(tx, account):
-            group = self._groups.get(tx, room)
-            if group is None or not group.active:
-                continue
-            for device in stale_leaves(tx, group, account):
-                self._evict(tx, room, group, device, PLACE_KEPT)
-
-    def _evict(
-        self, tx: Tx, room: LogId, group: Group, device: str, delay: int
-    ) -> None:
-        """Want a device out of a room in so many milliseconds, if that is allowed."""
-        account = device.partition("/")[0]
-        policy = policy_of(group)
-        role = policy.role(self._me)
-        above = not policy.direct and role >= Role.ADMIN and role > policy.role(account)
-        if account == self._me or above:
-            due = self._clock.now_ms() + delay
-            want(tx, room, Want.REMOVE_DEVICE, device, due=due)
-            tx.after.append(partial(self._poke, room, delay / 1000))
-
-    def _meet(self, tx: Tx, room: LogId, group: Group, came: set[str]) -> None:
-        """Look whether who came into a room was revoked, by the logs that are here."""
-        names: dict[str, set[str]] = {}
-        for device in came:
-            account, _, name = device.partition("/")
-            names.setdefault(account, set()).add(name)
-        # More come at once only where this device is new itself; the audit follows.
-        for account in sorted(names)[:MET_AT_ONCE]:
-            entries = known_log(tx, account)
-            if not entries:
-                continue
-            with contextlib.suppress(IdentityError):
-                state = read_log(parse_account(account), entries)
-                for name in sorted(names[account] & set(state.revoked)):
-                    device = f"{account}/{name}"
-                    suspect(tx, device, Suspicion.RETURNED, self._clock.now_ms())
-                    if self._audit.is_online:
-                        accuse_returned(tx, room, device)
-                    # Else the room is being read to its end, where it may be out
-                    # again; the audit, which is next, finds it if it is not.
-                    self._evict(tx, room, group, device, 0)
+        self._membership.trusted(tx, account)
 
     # --- how --------------------------------------------------------------------------
 
@@ -486,13 +378,3 @@ def _party(tx: Tx, account: str) -> Party:
     if found is None:
         raise BadText(f"Nothing is known of the keys of {account}.")
     return Party(account, found.root)
-
-
-def _rooms_of(tx: Tx, account: str) -> Sequence[LogId]:
-    rows = tx.all(
-        "SELECT DISTINCT m.room FROM member m JOIN room r ON r.id = m.room"
-        " WHERE m.account = ? AND r.status IN ('active', 'asked') AND r.purpose = ''"
-        " ORDER BY m.room",
-        account,
-    )
-    return [LogId(row[0]) for row in rows]

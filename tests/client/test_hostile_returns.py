@@ -9,7 +9,7 @@ import pytest
 from client import Client
 from client.account import self_group
 from client.storage.store import Tx
-from client.verification import audit, verification
+from client.verification import audit, membership
 from client.verification.trust import check_root
 from protocol.key import KeyPair
 from protocol.policy import device_of
@@ -64,8 +64,9 @@ async def test_a_leaf_under_a_key_that_was_given_up_gets_nothing(
     await alice.send_text(room, "for the verified bob only")
     await alice.send_text(chat, "and this")
     # The owner of a group takes it out, when nobody asked for its place.
-    monkeypatch.setattr(verification, "PLACE_KEPT", 0)
-    await alice._store.run(lambda tx: alice.verification._part_with(tx, BOB))
+    monkeypatch.setattr(membership, "PLACE_KEPT", 0)
+    members = alice.verification._membership
+    await alice._store.run(lambda tx: members.part_with(tx, BOB))
     await until(partial(accounts, alice, room), lambda a: BOB not in a)
     await until(
         partial(messages_of, alice, room, "for the verified bob only"),
