@@ -122,6 +122,8 @@ def test_whoever_stops_it_finds_nothing_left(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell has what it starts in the background ignore Ctrl-C, us as well.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as running:
         assert running.stderr is not None
         for line in running.stderr:

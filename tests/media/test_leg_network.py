@@ -40,7 +40,7 @@ async def test_losses_and_disorder_cost_neither_sound_nor_pictures() -> None:
         assert stats.recovered > begin.recovered
         played = stats.played - begin.played
         assert stats.concealed - begin.concealed < 0.06 * played
-        assert b.hears(a, 1.0)[0] > 0.5
+        await b.until(lambda: b.hears(a, 1.0)[0] > 0.5)
         for here, there in ((a, b), (b, a)):
             assert seen(here, there) > 0.85
             assert frozen(here) <= 1

@@ -138,6 +138,11 @@ async def looking(
         if client is not None:
             await sight.until(lambda: isinstance(app.screen, ChatScreen))
             await sight.rest()
-        yield sight
+        try:
+            yield sight
+        finally:
+            # As a person does; the harness alone would take widgets away under the
+            # timers that draw them.
+            app.exit()
     async with asyncio.timeout(SECONDS):
         await app.shut()
