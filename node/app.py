@@ -30,6 +30,7 @@ from node.accounts.vault import VaultKeeper
 from node.api.account import AccountApi
 from node.api.blob import BlobApi, BlobSender
 from node.api.discovery import DiscoveryApi
+from node.api.door import Door, listen_on, note_peers
 from node.api.gate import Gate
 from node.api.ice import IceApi
 from node.api.log import LogApi
@@ -43,6 +44,7 @@ from node.blobs.keeper import BlobKeeper
 from node.calls.access import IceAccess
 from node.clock import Clock, system_clock
 from node.config import ConfigProblem, Settings
+from node.descriptors import advice, open_files, open_files_limit, sessions_of
 from node.housekeeping import keep_house
 from node.keys import NodeKeys, load_keys
 from node.limit import Buckets
@@ -111,6 +113,12 @@ class Node:
         self._build_rooms()
         self._patience = Patience()
         self._runner: web.AppRunner | None = None
+        self._door = Door(
+            per_network=settings.limits.connections_per_address,
+            proxies=settings.listen.proxies,
+            tls=self._tls,
+            sessions=lambda: self._sockets.open,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._data_lock: DataLock | None = None
         self.watchdog = Watchdog(settings.log.stall_ms / 1000)
@@ -126,7 +134,7 @@ class Node:
             self._clock,
             settings.name,
             wake_peers=self.peer_wake.on_event,
-            sessions_max=limits.connections,
+            sessions_max=min(limits.connections, sessions_of(open_files_limit())),
             per_address=limits.connections_per_address,
         )
         self.polls = Polls(self.delivery)
@@ -231,8 +239,7 @@ class Node:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        assert self._runner is not None
-        return int(self._runner.addresses[0][1])
+        return self._door.port
 
     def state(self) -> NodeState:
         """How the node is."""
@@ -246,6 +253,9 @@ class Node:
             wal_bytes=self.store.journal_bytes(),
             storage=self.store.health,
             stalls=self.watchdog.stalls,
+            door=self._door.state,
+            files=open_files(),
+            files_max=open_files_limit(),
         )
 
     # --- life -------------------------------------------------------------------
@@ -277,6 +287,7 @@ class Node:
         self._spawn(self._sockets.watch())
         assert self._runner is not None and self._runner.server is not None
         self._spawn(self._patience.watch(self._runner.server))
+        self._spawn(self._door.watch())
         self._spawn(self.peer_wake.watch())
         self._spawn(self.presence.run())
         chores = (
@@ -303,6 +314,8 @@ class Node:
             self.port,
             "TLS" if self._tls is not None else "plain HTTP, for behind a proxy",
         )
+        if too_low := advice(open_files_limit(), settings.limits.connections):
+            log.warning("%s", too_low)
 
     async def stop(self) -> None:
         """Tell everybody, write what is queued, close everything."""
@@ -321,6 +334,7 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        self._door.close()
         if self._runner is not None:
             await self._runner.cleanup()
         self.delivery.flush()
@@ -358,26 +372,26 @@ class Node:
 
     async def _listen(self) -> None:
         settings = self.settings
-        runner = web.AppRunner(
-            self._application(),
-            access_log=None,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-            keepalive_timeout=IDLE,
-            # Names of headers and values are bounded by the signature's own limits.
-            max_line_size=16 * 1024,
-            max_field_size=16 * 1024,
-        )
+        runner = web.AppRunner(self._application(), shutdown_timeout=SHUTDOWN_TIMEOUT)
         await runner.setup()
-        host = None if settings.listen.host == "*" else settings.listen.host
-        site = web.TCPSite(runner, host, settings.port, ssl_context=self._tls)
         self._runner = runner
+        host = None if settings.listen.host == "*" else settings.listen.host
         try:
-            await site.start()
+            listening = await asyncio.to_thread(listen_on, host, settings.port)
         except OSError as error:
             raise StartProblem(
                 f"The node cannot listen on {settings.listen.host} port "
                 f"{settings.port}: {error.strerror or error}."
             ) from error
+        assert runner.server is not None
+        options = {
+            "access_log": None,
+            "keepalive_timeout": IDLE,
+            # Names of headers and values are bounded by the signature's own limits.
+            "max_line_size": 16 * 1024,
+            "max_field_size": 16 * 1024,
+        }
+        self._door.open(listening, runner.server, options)
 
     @property
     def _host(self) -> str:
@@ -389,7 +403,8 @@ class Node:
         settings, limits = self.settings, self.settings.limits
         name, clock = settings.name, self._clock
         app = web.Application(
-            middlewares=[self._patience.note, answer_errors], client_max_size=BODY_MAX
+            middlewares=[self._patience.note, note_peers, answer_errors],
+            client_max_size=BODY_MAX,
         )
         requests = Buckets(
             limits.requests_per_second,

@@ -200,15 +200,19 @@ class Limits:
     )
     connections_per_address: int = setting(
         200,
-        help="Open sessions (WebSockets) from one address; 0 means no limit. Behind "
-        "a proxy, set listen.proxies, or all clients seem to have its address.",
+        help="Open sessions (WebSockets) from one address, and as many connections "
+        "besides on which no device or node has signed a request yet; 0 means no "
+        "limit. Behind a proxy, set listen.proxies, or all clients seem to have its "
+        "address.",
         unit="connections",
         check=_between(0, 1_000_000),
     )
     connections: int = setting(
         20_000,
         help="Open sessions (WebSockets) in all: about 0.3 MB of memory each with "
-        "TLS in the node, and one file descriptor.",
+        "TLS in the node, and one open file. The system's limit of open files must "
+        "leave room for them (`telex-node status` says if it does not; systemd: "
+        "LimitNOFILE=32768 for the default), or there are fewer.",
         unit="connections",
         check=_between(1, 1_000_000),
     )

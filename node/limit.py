@@ -5,6 +5,7 @@ Pure: time comes in as an argument. The first two forget what is quiet, and hold
 bounded number of keys, so that counting strangers costs a bounded amount of memory.
 """
 
+import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from math import ceil
 
 from protocol.errors import NodeBusy, TooMany
 
-__all__ = ["Buckets", "Held", "LoginGuard"]
+__all__ = ["Buckets", "Held", "LoginGuard", "network_of"]
 
 KEYS_MAX = 50_000
 """Keys that are counted at one time, in some 10 MB; the quietest is forgotten."""
@@ -145,3 +146,16 @@ class LoginGuard:
         """Forget the failures of each key."""
         for key in keys:
             self._failures.pop(key, None)
+
+
+def network_of(address: str) -> str:
+    """What one customer of a network has: an IPv4 address, or an IPv6 /64."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found.packed[:8] + bytes(8), 64)))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from node.descriptors import Doorway
 from node.storage.health import WELL, Health
 from node.watchdog import Stalls
 from protocol.codec import decode_json, encode_json
@@ -60,6 +61,11 @@ class NodeState(msgspec.Struct):
     """Of the database's write-ahead log."""
     storage: Health = WELL
     stalls: Stalls = msgspec.field(default_factory=Stalls)
+    door: Doorway = msgspec.field(default_factory=Doorway)
+    files: int = 0
+    """That the process has open, connections among them; 0: unknown."""
+    files_max: int = 0
+    """That it may have; 0: unknown."""
 
 
 class LocalStatus:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from node.app import Node
 from node.config import Settings
+from node.descriptors import raise_open_files
 
 __all__ = ["run"]
 
@@ -24,6 +25,7 @@ def run(settings: Settings, on_ready: Callable[[Node], None]) -> None:
     Raises:
         TelexError: it cannot start; says why and what to do.
     """
+    raise_open_files()
     node = Node(settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(node, on_ready))

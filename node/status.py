@@ -14,6 +14,7 @@ from federation.ports import PeerRecord
 from node.admin import AdminProblem, certificate_end, database
 from node.calls.check import check_calls
 from node.config import ConfigProblem, Settings
+from node.descriptors import advice
 from node.keys import fingerprint, load_keys
 from node.local import NodeState, NoStatus, ask
 from node.lock import Running, ended_badly, read_running
@@ -33,6 +34,9 @@ after a burst."""
 
 FREE_MIN, FREE_PART = 256 * 1024 * 1024, 0.05
 """Bytes that should be free, a day of a busy node; on a small disk, this part of it."""
+
+REFUSED = 60.0
+"""Seconds for which it is told that somebody was refused for lack of room."""
 
 CERTIFICATE_MIN = 3 * 86400
 """Seconds before its end in which a certificate should have been renewed: those
@@ -66,6 +70,8 @@ class Status(msgspec.Struct):
     healthy: bool
     problems: list[str]
     """What is wrong, a sentence each."""
+    notes: list[str]
+    """What will be wrong some day; the node is healthy all the same."""
     running: Running | None
     answers: str
     state: NodeState | None
@@ -115,6 +121,7 @@ def read_status(settings: Settings) -> Status:
         fingerprint=fingerprint(load_keys(settings.data_dir, settings.name).identity),
         healthy=not problems,
         problems=problems,
+        notes=_notes(settings, state),
         running=running,
         answers=answers,
         state=state,
@@ -164,6 +171,23 @@ def _judge(state: NodeState, problems: list[str]) -> None:
             f"The write-ahead log has {state.wal_bytes / 1e6:.0f} MB, because some "
             "program reads the database for very long: end it."
         )
+
+    door = state.door
+    if door.refused_at and state.time - door.refused_at < REFUSED:
+        problems.append(
+            f"Somebody was refused, for {door.connections} of {door.most} connections "
+            f"and {state.files} of {state.files_max} files are open: it goes on by "
+            "itself when there are fewer, or let the node have more files (in a "
+            "systemd unit LimitNOFILE=)."
+        )
+
+
+def _notes(settings: Settings, state: NodeState | None) -> list[str]:
+    """What to do before it is needed."""
+    if state is None or not state.files_max:
+        return []
+    too_low = advice(state.files_max, settings.limits.connections)
+    return [too_low] if too_low else []
 
 
 def _look(settings: Settings, problems: list[str]) -> Counts | None:
@@ -254,6 +278,8 @@ def print_status(status: Status, as_json: bool) -> None:
     ]
     for label, text in lines:
         click.echo(f"{label + ':':13}{text}")
+    for note in status.notes:
+        click.echo(f"{'note:':13}{note}")
     for problem in status.problems:
         # Part of it may be another's words; none of it drives a terminal.
         click.echo(f"{'PROBLEM:':13}{''.join(filter(str.isprintable, problem))}")
@@ -270,10 +296,21 @@ def _state_lines(state: NodeState) -> list[tuple[str, str]]:
     return [
         ("storage", "writes" if state.storage.ok else state.storage.state),
         ("sessions", f"{state.sessions}"),
+        ("connections", _connections(state)),
         ("queue", f"{state.waiting} writes, {state.waiting_bytes / 1e6:.1f} MB"),
         ("journal", f"{state.wal_bytes / 1e6:.1f} MB"),
         ("event loop", loop),
     ]
+
+
+def _connections(state: NodeState) -> str:
+    door = state.door
+    text = (
+        f"{door.connections} of {door.most}, {state.files} of {state.files_max} files"
+    )
+    if refused := door.refused + door.crowded:
+        text += f"; {refused} refused, {door.crowded} of them for their network's sake"
+    return text
 
 
 def _count_lines(counts: Counts) -> list[tuple[str, str]]:

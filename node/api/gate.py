@@ -14,15 +14,16 @@ from http import HTTPStatus
 from aiohttp import web
 
 from node.accounts.device import Device, Devices
+from node.api.door import prove
 from node.api.message import read_body
 from node.clock import Clock
-from node.limit import Buckets, Held
+from node.limit import Buckets, Held, network_of
 from protocol.errors import Refused
 from protocol.limits import BODY_MAX
 from protocol.replay import NonceCache
 from protocol.signature import Claim, Request, read_claim, verify_request
 
-__all__ = ["Gate", "network_of"]
+__all__ = ["Gate"]
 
 UNSIGNED_RATE, UNSIGNED_BURST = 5.0, 50.0
 """Requests a second, and at once, from one address, for what needs no known device:
@@ -100,6 +101,7 @@ class Gate:
         said = f"{device.address} {self.remote(request)}"
         self._limit.take(said, self._clock())
         await self._verify(request, signed, device.auth_key)
+        prove(request)
         self._limit.take(device.address, self._clock())
         # Its body may have taken a minute, and the device may be revoked since.
         return await self._devices.get(claim.keyid)
@@ -182,19 +184,6 @@ class Gate:
             return nullcontext()
         key = f"{read_claim(signed).keyid} {self.remote(request)}"
         return self._bodies.hold(key, min(size, BODY_MAX))
-
-
-def network_of(address: str) -> str:
-    """What one customer of a network has: an IPv4 address, or an IPv6 /64."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found.packed[:8] + bytes(8), 64)))
 
 
 def _signed(request: web.Request) -> Request:

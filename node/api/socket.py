@@ -106,6 +106,11 @@ class SocketApi:
         self._nobody: asyncio.Event | None = None
         """Set when the last one has gone, while the node stops."""
 
+    @property
+    def open(self) -> int:
+        """How many sockets are open."""
+        return len(self._talks)
+
     def routes(self) -> list[web.RouteDef]:
         """What `Application.add_routes` takes."""
         return [web.get("/telex/v1/ws", self.serve)]

@@ -25,6 +25,7 @@ from node.bench.scratch import (
     undisturbed,
 )
 from node.bench.seed import Seeder
+from node.descriptors import sessions_of
 
 __all__ = ["WORKLOADS", "cores", "load_process", "raise_files", "run"]
 
@@ -32,9 +33,6 @@ WORKLOADS = ("dm", "fanout", "paced", "idle", "resume", "history", "federation")
 
 _PARTS: dict[str, tuple[str, ...]] = {"idle": ("idle", "idle_tls")}
 """A workload that is measured in more than one way."""
-
-FILES = WARM + 100
-"""Files that a process opens besides the connections that are counted."""
 
 _TLS = ("idle_tls", "federation")
 """Those that run on nodes with TLS; federation on two."""
@@ -195,7 +193,7 @@ def _check_files(part: str, options: Options) -> None:
     """
     wanted = {"idle": options.connections, "idle_tls": options.tls_connections}
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if wanted.get(part, 0) + FILES > most:
+    if wanted.get(part, 0) + WARM > sessions_of(most):
         raise BenchProblem(
             f"{wanted[part]} connections need more than the {most} open files that a "
             "process may have; raise `ulimit -n`, or ask for fewer."

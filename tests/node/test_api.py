@@ -9,9 +9,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from node.api.gate import Gate, network_of
+from node.api.gate import Gate
 from node.app import Node
-from node.limit import Buckets
+from node.limit import Buckets, network_of
 from node.version import VERSION
 from protocol.codec import JSON, MSGPACK, decode, decode_json, encode, encode_json
 from protocol.errors import CODES, Problem, TooMany
