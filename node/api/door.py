@@ -16,8 +16,8 @@ Whoever is turned away is told in one write, without TLS (503 `node_busy` or 429
 `too_many`, with Retry-After), or just closed. Nothing that is open is ever touched.
 
 When the process has no files left all the same, the door waits: who knocks stays in
-the kernel's queue. libuv's own server would stop to listen, for ever and silently,
-when a thread takes the one file that it keeps for that.
+the kernel's queue. libuv's own server drops them, by means of a file that it keeps for
+that; and takes all of a core, doing nothing, when a thread has got that one too.
 """
 
 import asyncio
