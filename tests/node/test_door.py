@@ -287,7 +287,7 @@ async def test_one_network_s_strangers_are_counted(poor: Poor, tmp_path: Path) -
                 answers = await asyncio.gather(*(request(alice) for _ in range(count)))
                 assert answers == [200] * count
     # Who left made room, once the node has noticed.
-    while (await poor.status())["state"]["door"]["connections"]:
+    while (await poor.status())["state"]["door"]["connections"]:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     with crowd(poor, 8, "127.0.0.2") as inside:
         with poor.knock("127.0.0.2") as one_more:
