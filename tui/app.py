@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.app import App
+from textual.app import App, ScreenStackError
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.css.query import NoMatches
 
 from client.model import Profile
 from tui.backend import Backend, ChatClient, engine
@@ -194,6 +195,17 @@ class TelexApp(App[None]):
             self.pop_screen()
         else:
             self.exit()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Leave after a bug; that widgets are not there is none while we leave.
+
+        Who quits while a screen opens has it mounted without what it is made of.
+        """
+        leaving = self._exit or not self.is_running
+        if leaving and isinstance(error, NoMatches | ScreenStackError):
+            LOG.debug("a widget was looked for while we leave", exc_info=error)
+        else:
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """Leave after a bug: a sentence for people, the details for the log.

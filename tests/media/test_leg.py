@@ -37,9 +37,8 @@ async def test_sound_and_pictures_arrive_as_they_were_sent() -> None:
         assert a.says == PeerSays("a", muted=True, camera=True, screen=True)
         assert b.says == PeerSays("b", camera=True)
         for here, there in ((a, b), (b, a)):
-            best, delay = here.hears(there, 1.0)
-            assert best > 0.85
-            assert 0 < delay < 0.3
+            await heard(here, there, 1.0, 0.85)
+            assert 0 < here.hears(there, 1.0)[1] < 0.3
             quality = here.qualities[-1]
             assert quality.path == "direct"
             assert quality.audio == "opus"
@@ -78,7 +77,7 @@ async def test_nothing_flows_before_it_is_opened() -> None:
         assert b.leg._session._audio.packets > 0
         a.leg.open()
         await b.until(lambda: len(b.shown) > 5 and len(b.qualities) > 2)
-        assert b.hears(a, 0.5)[0] > 0.8
+        await heard(b, a, 0.5, 0.8)
 
 
 async def test_who_calls_does_not_learn_where_we_are_before_we_accept() -> None:
@@ -165,7 +164,7 @@ async def test_copies_of_sound_are_sent_where_much_is_lost() -> None:
         await b.until(lambda: b.qualities[-1].received > 2 * before)
         count = len(b.qualities)
         await b.until(lambda: len(b.qualities) > count)
-        assert b.hears(a, 0.5)[0] > 0.8
+        await heard(b, a, 0.5, 0.8)
         assert a.leg._session._copying
 
 
@@ -238,6 +237,11 @@ def census() -> dict[str, int]:
             for thing in gc.get_objects()
         ),
     }
+
+
+async def heard(here: Side, there: Side, seconds: float, like: float) -> None:
+    """Wait until one side hears the other; a busy machine plays some of it late."""
+    await here.until(lambda: here.hears(there, seconds)[0] > like)
 
 
 async def until_gone(before: dict[str, int]) -> None:

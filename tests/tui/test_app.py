@@ -1,5 +1,6 @@
 """Around the chat: palette, help, theme, language, widths, wrong keys, quitting."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,18 @@ async def test_control_c_asks_before_it_quits(
         await sight.press("ctrl+c")
         await sight.until(lambda: not sight.app.is_running)
     assert client.closed
+
+
+@pytest.mark.parametrize("turns", [0, 2, 4])
+async def test_quitting_while_a_screen_opens_is_no_bug(
+    client: FakeClient, tmp_path: Path, turns: int
+) -> None:
+    async with looking(tmp_path, client=client) as sight:
+        sight.app.call_later(sight.app.push_screen, ChatScreen(client, "", ""))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        sight.app.exit()
+    assert sight.app.return_code == 0
 
 
 async def test_a_bug_prints_no_text_of_anybody(
