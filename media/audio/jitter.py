@@ -65,7 +65,8 @@ HURRY: Final = 0.1
 """Seconds off the target at which there is no rest."""
 PATIENCE: Final = 75
 """Blocks (1.5 s) in which a pause of the talk is waited for, to make up for less than
-two blocks."""
+two blocks, or to wait for repairs: 12 s of speech made longer in the middle of words
+lose 0.06 of PESQ with 5 % lost, which is more than the repairs that come later."""
 PAUSE: Final = 0.03
 """RMS below which it is a pause (-30 dB), as a share of the loudest of late."""
 FAR: Final = 5
@@ -453,9 +454,11 @@ class JitterBuffer:
             return
         self._wanted += 1
         pause = loudness < max(PAUSE * self._loud, HUSH)
+        # Packets come too late as it is; else no more is at stake than a repair.
+        urgent = over < -SLIP and slack < self._arrivals.late + GUARD - SLIP
         patient = self._wanted < PATIENCE and -HURRY < over < 2 * BLOCK / RATE
         if (self._rest > 0 and abs(over) < HURRY) or (
-            over >= -SLIP and patient and not pause
+            patient and not urgent and not pause
         ):
             return
         first, last = LIKENESS

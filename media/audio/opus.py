@@ -40,7 +40,8 @@ BITRATE: Final = 48_000
 BITRATES: Final = (12_000, 96_000)
 """Below, FEC has no room for wide-band speech; above, nobody hears more."""
 LOSS: Final = 0.10
-"""The least loss that FEC is made ready for: a clean path may lose the next packet."""
+"""The least loss that FEC is made ready for: a clean path may lose the next packet, and
+told of less than a few percent libopus leaves FEC out."""
 LONGEST: Final = 5760
 """120 ms: the most that a packet may hold (RFC 6716, section 3.2.5)."""
 PAYLOAD: Final = 1275
@@ -204,11 +205,11 @@ class Encoder:
     def tune(self, bitrate: int, loss: float) -> None:
         """Aim at bits a second, and at a share (0 to 1) of packets that get lost.
 
-        At least at `LOSS`: told of none libopus leaves FEC out, and the first packets
-        that a path loses after a good while would be gone.
+        With none FEC is left out, and its bits go to the sound: that is for where
+        whole copies are sent.
         """
         low, high = BITRATES
-        loss = min(max(loss, LOSS), 1.0)
+        loss = min(max(loss, 0.0), 1.0)
         with self._lock:
             self._set(SET_BITRATE, min(max(int(bitrate), low), high))
             self._set(SET_PACKET_LOSS, round(100 * loss))

@@ -25,6 +25,7 @@ __all__ = [
     "Budget",
     "Plan",
     "Step",
+    "losing",
 ]
 
 OVERHEAD = 28
@@ -180,6 +181,11 @@ LOSSY, LOSSY_SOUND = 0.01, 64_000
 the copies of FEC are better then (PESQ-WB 3.96 beside 3.71 with 5 % lost, 3.78 beside
 3.33 with 10 %, medians of six)."""
 
+RISE, FALL = 0.3, 0.1
+"""How much a report of 0.4 s counts that tells of more or of less loss than thought:
+with 5 % lost, copies begin 2 s after losses do (mean of 40; with 0.2 for both 3 s), and
+once they have begun they stay."""
+
 SOUND_HEADERS = 50 * (12 + 16 + OVERHEAD) * 8
 """Bits a second of RTP, SRTP, UDP and IP around 50 packets of sound."""
 
@@ -232,6 +238,12 @@ class Plan:
     """None: no pictures."""
     narrow: bool
     """Whether pictures were stopped because the path is too narrow."""
+
+
+def losing(thought: float, reported: float) -> float:
+    """The share that gets lost: quick to believe in more, slow to believe in less."""
+    step = RISE if reported > thought else FALL
+    return thought + (reported - thought) * step
 
 
 @dataclass

@@ -25,6 +25,7 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from media.audio.opus import LOSS
 from media.audio.red import parse as parse_red
 from media.rtc.peer import Peer, Transport
 from media.rtc.rate import (
@@ -35,6 +36,7 @@ from media.rtc.rate import (
     Arrivals,
     Budget,
     Plan,
+    losing,
 )
 from media.rtc.receiver import VideoReceiver
 from media.rtc.reception import Reception
@@ -75,7 +77,7 @@ UNUSED = 1.2
 """Times what we send: a browser's estimate above that was not tried out."""
 
 TUNE_EVERY = 2.0
-"""Seconds between two changes of the sound's rate, unless it falls."""
+"""Seconds between two changes of how sound is coded, unless the path got worse."""
 
 
 class Counts(NamedTuple):
@@ -105,7 +107,8 @@ class Session:
             buffer: takes the other side's sound.
             pictures: what we send.
             show: takes the other side's pictures.
-            tune: hears bits a second for Opus and the share lost of it, when changed.
+            tune: hears, when changed, bits a second for Opus, and the share that its
+                FEC is to repair: none where copies do.
             narrow: hears that there are no bits for pictures, or are again.
         """
         self.open = False
@@ -133,7 +136,7 @@ class Session:
         self._cname = secrets.token_hex(8).encode()
         self._epoch = secrets.randbits(31)
         self._reported = self._planned = self._tuned = self._heard_video = 0.0
-        self._told = (48_000, 0.0)
+        self._told = (48_000, LOSS)
         self._lost_sound = 0.0
         self._seen: dict[int, int] = {}
         self._reports: list[tuple[float, float]] = []
@@ -311,8 +314,7 @@ class Session:
             sent += count
             lost += count * report.fraction_lost / 256
             if report.ssrc == self._audio.ssrc and count:
-                share = report.fraction_lost / 256
-                self._lost_sound += (share - self._lost_sound) * 0.2
+                self._lost_sound = losing(self._lost_sound, report.fraction_lost / 256)
         self._weigh(lost, sent, now)
 
     def _weigh(self, lost: float, sent: float, now: float) -> None:
@@ -411,10 +413,10 @@ class Session:
         if plan.narrow != self._plan.narrow:
             self._narrow(plan.narrow)
         self._plan = plan
-        told = (plan.sound, round(self._lost_sound, 2))
-        if told != self._told and (
-            told[0] < self._told[0] or now - self._tuned >= TUNE_EVERY
-        ):
+        repair = 0.0 if self._copying else max(LOSS, round(self._lost_sound, 2))
+        told = (plan.sound, repair)
+        worse = told[0] < self._told[0] or told[1] > self._told[1]
+        if told != self._told and (worse or now - self._tuned >= TUNE_EVERY):
             self._told, self._tuned = told, now
             self._tune(*told)
 

@@ -8,6 +8,7 @@ import ctypes
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -18,7 +19,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from media.audio import jitter  # noqa: E402
-from media.audio.jitter import JitterBuffer, Stats  # noqa: E402
+from media.audio.jitter import PATIENCE, JitterBuffer, Stats  # noqa: E402
 from media.audio.level import rms  # noqa: E402
 from media.audio.opus import BLOCK, RATE, Encoder, Pcm, silent_payload  # noqa: E402
 from media.audio.stretch import HISTORY, lengthen, shorten  # noqa: E402
@@ -121,6 +122,10 @@ def half_normal(deviation: float, seed: int = 7) -> Callable[[Sent], float]:
 
 TALK = talk(10.0)
 SPOKEN = encoded(TALK)
+"""Without any pause."""
+PAUSE = (talk(0.3, 2) * 0.01).astype(np.int16)
+WORDS = encoded(np.concatenate([TALK[: 7 * RATE // 10], PAUSE] * 10))
+"""With a pause after each 0.7 s."""
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +181,36 @@ def test_lost_packets_are_recovered(share: float, made_up: float, alike: float) 
     assert pieces_alike(TALK, heard.sound) > alike
 
 
+def losing(sent: Sequence[Sent]) -> Heard:
+    """Packets that come late are lost as well from 1.3 s on: repairs need more time."""
+    return call(
+        sent,
+        10.0,
+        lost=lambda packet: packet.seq > 60 and packet.seq % 10 == 3,
+        late=half_normal(0.01),
+        copies=2,
+    )
+
+
+def test_time_for_repairs_is_made_between_words() -> None:
+    """Longer vowels in the middle of words are heard, longer pauses are not."""
+    heard = losing(WORDS)
+    counts = [0, *(stats.stretched for stats in heard.stats)]
+    longer = [n for n, (a, b) in enumerate(pairwise(counts)) if b > a]
+    assert longer
+    loud = [rms(heard.sound[number * BLOCK :][:BLOCK]) for number in longer]
+    assert max(loud) < 0.1 * rms(TALK)
+    assert heard.buffer.stats.concealed < 3
+
+
+def test_without_a_pause_time_for_repairs_is_made_at_last() -> None:
+    heard = losing(SPOKEN)
+    needed = [s.target_ms > s.delay_ms + 5 > 25 for s in heard.stats].index(True)
+    longer = [s.stretched > 0 for s in heard.stats].index(True)
+    assert needed + PATIENCE - 2 <= longer < needed + 2 * PATIENCE
+    assert heard.buffer.stats.delay_ms > heard.stats[longer - 1].delay_ms + 15
+
+
 def test_bursts_are_made_up_without_adding_delay() -> None:
     heard = call(SPOKEN, 10.0, lost=at_random(0.1, burst=3))
     stats = heard.buffer.stats
@@ -185,8 +220,8 @@ def test_bursts_are_made_up_without_adding_delay() -> None:
 
 
 def test_copies_repair_bursts() -> None:
-    plain = call(SPOKEN, 10.0, lost=at_random(0.1, burst=3)).buffer.stats
-    copied = call(SPOKEN, 10.0, lost=at_random(0.1, burst=3), copies=2).buffer.stats
+    plain = call(WORDS, 10.0, lost=at_random(0.1, burst=3)).buffer.stats
+    copied = call(WORDS, 10.0, lost=at_random(0.1, burst=3), copies=2).buffer.stats
     assert copied.concealed < 0.75 * plain.concealed
     single = call(SPOKEN, 10.0, lost=at_random(0.1), copies=2).buffer.stats
     assert single.concealed + single.recovered < 0.01 * len(SPOKEN)

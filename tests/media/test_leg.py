@@ -12,6 +12,7 @@ pytest.importorskip("aiortc", reason="calls need: pip install 'telex[calls]'")
 
 import numpy as np
 
+from media.audio.opus import LOSS
 from media.port import Candidates, PeerSays
 from media.rtc.leg import Leg
 from tests.media.legs import ORANGE, Side, call, speech
@@ -166,6 +167,9 @@ async def test_copies_of_sound_are_sent_where_much_is_lost() -> None:
         await b.until(lambda: len(b.qualities) > count)
         await heard(b, a, 0.5, 0.8)
         assert a.leg._session._copying
+        await a.until(lambda: a.rates[-1] == (48_000, 0.0))  # no bits for FEC
+        a.leg._session._lost_sound = 0.0
+        await a.until(lambda: a.rates[-1][1] == LOSS)
 
 
 async def test_a_leg_that_nobody_answers_fails_with_a_sentence(

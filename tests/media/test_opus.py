@@ -51,12 +51,13 @@ def test_silence_is_marked_and_then_not_sent() -> None:
     assert max(runs) <= 20
 
 
-@pytest.mark.parametrize("told", [0.1, 0.0])
-def test_a_lost_packet_is_recovered_from_the_next(told: float) -> None:
+@pytest.mark.parametrize("told", [None, opus.LOSS])
+def test_a_lost_packet_is_recovered_from_the_next(told: float | None) -> None:
     """Also on a path that has lost nothing so far."""
     sound = talk(1.0)
     encoder, decoder = Encoder(), Decoder()
-    encoder.tune(48_000, told)
+    if told is not None:
+        encoder.tune(48_000, told)
     payloads = [encoder.encode(block) or b"" for block in blocks(sound)]
     heard: list[Pcm] = []
     for number, payload in enumerate(payloads[:-1]):
@@ -66,6 +67,16 @@ def test_a_lost_packet_is_recovered_from_the_next(told: float) -> None:
         else:
             heard.append(decoder.decode(payload))
     assert likeness(sound, np.concatenate(heard)) > 0.8
+
+
+def test_where_nothing_is_to_be_repaired_the_bits_go_to_the_sound() -> None:
+    encoder, decoder = Encoder(), Decoder()
+    encoder.tune(48_000, 0.0)
+    payloads = [encoder.encode(block) or b"" for block in blocks(talk(1.0))]
+    assert not any(decoder.repairs(payload) for payload in payloads)
+    encoder.tune(48_000, opus.LOSS)
+    payloads = [encoder.encode(block) or b"" for block in blocks(talk(1.0))]
+    assert sum(decoder.repairs(payload) for payload in payloads) > 40
 
 
 def test_concealment_goes_on_and_dies_away() -> None:

@@ -6,9 +6,10 @@ pytest.importorskip("aiortc", reason="calls need: pip install 'telex[calls]'")
 
 import random
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-from media.rtc.rate import HIGHEST, NARROW, STEPS, Arrivals, Budget, Plan
+from media.audio.red import ON, Redundancy
+from media.rtc.rate import HIGHEST, NARROW, STEPS, Arrivals, Budget, Plan, losing
 
 
 def run(
@@ -112,6 +113,24 @@ def test_sound_alone_gets_more_where_it_gets_lost() -> None:
     assert budget.plan(0.0, pictures=True, lost=0.05).sound == 48_000
     budget.cap = 100_000  # losses of a narrow path come from bits
     assert budget.plan(0.0, pictures=False, lost=0.2).sound == 32_000
+
+
+def test_losses_are_believed_soon_and_forgotten_slowly() -> None:
+    """Reports come every 0.4 s, of 20 packets: with 5 % lost they tell of 0 to 4."""
+    rng = random.Random(5)
+    reports = [sum(rng.random() < 0.05 for _ in range(20)) / 20 for _ in range(150)]
+    thought = list(accumulate(reports, losing, initial=0.0))
+    copies = Redundancy(111)
+    on = []
+    for share in thought:
+        copies.tune(share)
+        on.append(copies.on)
+    assert on.index(True) <= 5
+    assert sum(on) > 0.9 * len(on)
+    clean = list(accumulate([0.0] * 25, losing, initial=thought[-1]))
+    copies.tune(clean[-1])
+    assert not copies.on
+    assert losing(0.0, 0.05) < ON  # one packet is no lossy path
 
 
 def test_jitter_is_no_queue() -> None:
