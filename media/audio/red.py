@@ -25,8 +25,8 @@ MTU: Final = 1100
 """Bytes of a packet with copies: no more than fits a path beside SRTP and TURN."""
 ON: Final = 0.04
 OFF: Final = 0.02
-"""Loss at which copies begin, and at which they end. With 0.06 and 0.03, PESQ of whole
-calls was 3.5 with 5 % lost and 3.4 with 10 %; so it is 3.65 and 3.7 (six and ten)."""
+"""Loss at which copies begin, and at which they end: with 0.06 and 0.03, PESQ of whole
+calls was 0.15 less with 5 % lost and 0.3 less with 10 %."""
 
 
 class Copy(NamedTuple):
