@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from client.errors import ClientError, NodeNonsense, NodeUnreachable
+from client.network.pace import LAST_DELAY
 from client.network.refusals import refusal_of
 from client.network.session import Heard
 from client.network.transport import Transport
@@ -168,7 +169,7 @@ class PollSession:
             except Refused as error:
                 if error.status != HTTPStatus.TOO_MANY_REQUESTS or not left:
                     raise
-                wait = error.retry_after or TRY_PAUSE
+                wait = min(error.retry_after or TRY_PAUSE, LAST_DELAY)
             await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 

@@ -188,8 +188,9 @@ class Workers:
         logger.info("%s: later (%s)", room, type(error).__name__)
         count = self._failures[room] = self._failures.get(room, 0) + 1
         delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(count - 1, 10))
-        wanted = error.retry_after if isinstance(error, Refused) else None
-        self.poke(room, max(wanted or 0, delay * random.uniform(0.5, 1)))
+        asked = error.retry_after if isinstance(error, Refused) else None
+        wanted = min(asked or 0, LAST_RETRY)  # a node cannot silence a room for good
+        self.poke(room, max(wanted, delay * random.uniform(0.5, 1)))
 
 
 def _with_work(tx: Tx) -> list[LogId]:

@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from protocol.errors import (
+    NodeBusy,
     NodeFault,
     Refused,
     StorageBusy,
@@ -39,7 +40,8 @@ class Health(msgspec.Struct, frozen=True):
     """How the storage is."""
 
     state: str = "ok"
-    """ok, full, read_only, locked, damaged or failed."""
+    """ok, full, read_only, locked, crowded (no more files may be opened), damaged or
+    failed."""
     since: int = 0
     """Unix seconds."""
     reason: str = ""
@@ -65,6 +67,9 @@ _SENTENCES = {
     "by itself where it can.",
     "locked": "Another program holds the database, so nothing new is stored: end it; "
     "the node goes on by itself.",
+    "crowded": "The node has as many files and connections open as the system lets it, "
+    "so nothing new is stored: raise its limit of open files (`LimitNOFILE=` of its "
+    "unit, `ulimit -n`); the node goes on by itself.",
     "damaged": "The database is damaged, so what lies on the damaged pages is refused: "
     "run `telex-node verify`, and restore the newest backup that it finds in order.",
     "failed": "The disk fails, so nothing new is stored: look for the cause in the "
@@ -75,6 +80,7 @@ _REFUSALS: dict[str, tuple[type[Refused], int]] = {
     "full": (StorageFull, 10),
     "read_only": (StorageReadOnly, 10),
     "locked": (StorageBusy, 2),
+    "crowded": (NodeBusy, 5),
     "damaged": (StorageDamaged, 60),
     "failed": (StorageFailed, 10),
 }
@@ -98,6 +104,8 @@ _BY_ERRNO = {
     errno.EROFS: "read_only",
     errno.EPERM: "read_only",
     errno.EACCES: "read_only",
+    errno.EMFILE: "crowded",
+    errno.ENFILE: "crowded",
 }
 
 

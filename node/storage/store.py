@@ -370,7 +370,7 @@ class Store:
         except DBAPIError as second:
             log.error("the rollback failed too: %s", reason(second))
             self._disconnect()
-        if health is not None and health.state not in ("full", "locked"):
+        if health is not None and health.state not in ("full", "locked", "crowded"):
             self._disconnect()  # SQLite may hold on to what it failed with
         for run in runs:
             run.refuse(refusal(error, health))

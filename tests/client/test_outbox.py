@@ -112,11 +112,15 @@ async def test_a_failed_message_can_be_discarded(join: Join, fake: FakeNode) -> 
     assert await texts(alice, room.id) == []
 
 
-async def test_later_means_later(join: Join, fake: FakeNode) -> None:
+@pytest.mark.parametrize("asked", [1, 10**9])
+async def test_later_means_later_but_not_never(
+    join: Join, fake: FakeNode, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    monkeypatch.setattr("client.rooms.workers.LAST_RETRY", 1.0)
     alice, bob = await join("alice"), await join("bob")
     room = await alice.start_direct(BOB)
     await until(bob.rooms)
-    fake.fail["message"] = TooMany(retry_after=1)
+    fake.fail["message"] = TooMany(retry_after=asked)
     await alice.send_text(room.id, "patience")
     assert await state_of(alice, room.id, "patience") is State.PENDING
     await until(lambda: texts(bob, room.id), lambda t: t == ["patience"])

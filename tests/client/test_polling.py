@@ -1,15 +1,22 @@
 """Clients behind proxies that let no WebSocket through: they poll, and lose nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from client import Client, Profile
+from client.network.polling import PollSession
+from client.network.transport import Transport
 from node.app import Node
+from protocol.errors import Refused, TooMany
 from protocol.log import LogId
+from protocol.sync import Polled
+from protocol.wire import Entries, Ready
 from tests.client.people import PASSWORD, online, room_of, texts, until
 from tests.client.upgrade_proxy import UpgradeProxy, Way
 from tests.node.server import make_node, make_settings, running
@@ -128,6 +135,37 @@ async def test_answers_that_are_lost_come_again(
         await bob.send_text(room, text)
         said.append(text)
         await until(partial(texts, alice, room), lambda t: t == said, seconds=30)
+
+
+ROOM = LogId("mbx_" + "a" * 26)
+PAGE = Entries(ROOM, 0, [], 0)
+
+
+async def test_a_node_cannot_send_a_poll_away_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client.network.polling.LAST_DELAY", 0.01)
+    ready = Ready(0, ROOM)
+    answers: list[Polled | Refused] = [
+        Polled("one", [ready]),
+        TooMany(retry_after=10**9),
+        Polled("two", [PAGE]),
+    ]
+
+    class Answering:
+        async def get(self, path: str, kind: type[Polled]) -> Polled:
+            answer = answers.pop(0)
+            if isinstance(answer, Refused):
+                raise answer
+            return answer
+
+    async def no_websocket() -> bool:
+        return False
+
+    session = await PollSession.open(cast(Transport, Answering()), no_websocket)
+    async with asyncio.timeout(5):
+        assert await anext(session.frames()) == PAGE
+    await session.close()
 
 
 async def test_a_node_that_was_away_is_found_again(

@@ -7,6 +7,7 @@ Real ones: a file system in a file, filled, broken and made immutable under a ru
 import asyncio
 import errno
 import os
+import resource
 import sqlite3
 import subprocess
 from asyncio import Future
@@ -22,6 +23,7 @@ from node.storage.schema import migrate
 from node.storage.store import Store, Transaction
 from protocol.errors import (
     CODES,
+    NodeBusy,
     NodeFault,
     Refused,
     StorageBusy,
@@ -419,6 +421,7 @@ def failure(code: int) -> sqlite3.Error:
         (OSError(errno.EDQUOT, ""), "full"),
         (OSError(errno.EROFS, ""), "read_only"),
         (OSError(errno.EIO, ""), "failed"),
+        (OSError(errno.EMFILE, ""), "crowded"),
         (failure(sqlite3.SQLITE_FULL), "full"),
         (failure(sqlite3.SQLITE_READONLY_DBMOVED), "read_only"),
         (failure(sqlite3.SQLITE_BUSY_SNAPSHOT), "locked"),
@@ -441,8 +444,31 @@ def test_what_an_error_says(
     if found is None:
         assert isinstance(told, NodeFault)
     else:
-        assert told.retry_after and told.code.startswith("storage_")
+        assert told.retry_after and told.status in (503, 507)
         assert found.sentence().endswith((".", "order."))
+
+
+def test_a_node_without_room_for_open_files_does_not_blame_its_disk(
+    tmp_path: Path,
+) -> None:
+    """SQLite says "unable to open database file"; the file that is tried knows why."""
+    path = tmp_path / "node.db"
+    path.touch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        with pytest.raises(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        error = failure(sqlite3.SQLITE_CANTOPEN)
+        found = diagnose(error, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
+    assert found is not None and "LimitNOFILE" in found.sentence()
+    assert isinstance(refusal(error, found), NodeBusy)
 
 
 def test_every_refusal_of_the_storage_is_temporary() -> None:
