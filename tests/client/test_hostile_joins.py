@@ -112,6 +112,7 @@ async def test_a_group_in_an_epoch_that_none_comes_to_is_not_joined(
         assert await accounts(bob, room) == []
     # Whatever came, the next one is read.
     chat = await bob.start_direct(MALLORY)
+    await until(partial(room_of, mallory, chat.id), lambda r: r and r.active)
     await mallory.send_text(chat.id, "hello")
     await until(partial(texts, bob, chat.id), lambda t: t == ["hello"])
 
