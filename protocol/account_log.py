@@ -100,7 +100,8 @@ class AccountState:
     ask_signed: Signed
     devices: dict[str, Device]
     """Valid devices by their 16-character id."""
-    revoked: frozenset[str]
+    revoked: dict[str, int]
+    """When (seconds, by the entry's signed time) a device ended, by its short id."""
     seq: int
     head: bytes
     """The chain's hash after entry `seq`."""
@@ -264,7 +265,7 @@ def _begin(
         ask_serial=1,
         ask_signed=ask_signed,
         devices={},
-        revoked=frozenset(),
+        revoked={},
         seq=1,
         head=GENESIS,
         rotated=1,
@@ -313,7 +314,8 @@ def _continue(
             if device not in state.devices:
                 raise IdentityError("A device is revoked that does not exist.")
             left = {name: d for name, d in state.devices.items() if name != device}
-            return replace(state, devices=left, revoked=state.revoked | {device})
+            ended = {**state.revoked, device: entry.time}
+            return replace(state, devices=left, revoked=ended)
         case _:
             raise IdentityError("An account log's entry is of an unknown kind.")
 

@@ -226,7 +226,8 @@ class Audit:
             ):
                 good.add(device)
             elif credential.device.device in state.revoked:
-                self._revoked(tx, room, device)
+                ended = 1000 * state.revoked[credential.device.device]
+                self._revoked(tx, room, device, ended)
             else:
                 suspect(tx, device, Suspicion.UNLISTED, self._clock.now_ms())
                 if not withheld:
@@ -294,12 +295,13 @@ class Audit:
         )
         return True
 
-    def _revoked(self, tx: Tx, room: LogId, device: str) -> None:
-        since = suspect(tx, device, Suspicion.REVOKED, self._clock.now_ms())
-        if is_returned(tx, device):
-            accuse_returned(tx, room, device)
-            return
+    def _revoked(self, tx: Tx, room: LogId, device: str, ended: int) -> None:
         now = self._clock.now_ms()
+        since = suspect(tx, device, Suspicion.REVOKED, now)
+        if is_returned(tx, device):
+            if due := accuse_returned(tx, room, device, ended, since, now):
+                plan(tx, Kind.ACCOUNT, device.partition("/")[0], due)
+            return
         if since + REVOKED_GRACE > now:
             plan(tx, Kind.ACCOUNT, device.partition("/")[0], since + REVOKED_GRACE)
             return

@@ -144,9 +144,10 @@ class Membership:
                 state = read_log(parse_account(account), entries)
                 for name in sorted(names[account] & set(state.revoked)):
                     device = f"{account}/{name}"
-                    suspect(tx, device, Suspicion.RETURNED, self._clock.now_ms())
+                    now, ended = self._clock.now_ms(), 1000 * state.revoked[name]
+                    since = suspect(tx, device, Suspicion.RETURNED, now)
                     if self._audit.is_online:
-                        accuse_returned(tx, room, device)
+                        accuse_returned(tx, room, device, ended, since, now)
                     # Else the room is being read to its end, where it may be out
                     # again; the audit, which is next, finds it if it is not.
                     self._evict(tx, room, group, device, 0)

@@ -22,6 +22,11 @@ __all__ = [
 FALSE = "device_list_false"
 """The alarm: a device stands in a room, and rightly in no list."""
 
+UNDER_WAY = 60 * 1000
+"""Milliseconds after a device was revoked in which it may come into a room honestly: a
+commit that lets it in was under way, or its hub had not heard. Nothing is sent there
+meanwhile either, and it is put out."""
+
 MARKED = 100
 """Messages of which an event says that they are marked: what is on a screen."""
 
@@ -106,8 +111,21 @@ def accuse(
     )
 
 
-def accuse_returned(tx: Tx, room: LogId, device: str) -> None:
-    """Alarm: a device came into a room that was revoked before."""
+def accuse_returned(
+    tx: Tx, room: LogId, device: str, revoked: int, since: int, now: int
+) -> int:
+    """Alarm: a device came into a room that was revoked before.
+
+    Args:
+        revoked: when its owner says that it was.
+        since: when it was first marked for this (`suspect`).
+
+    Returns:
+        When to look again, because it could have been under way; 0: it is an alarm.
+    """
+    # The owner's clock may be ahead, so it is waited once, from when it was seen.
+    if min(revoked, since) + UNDER_WAY > now:
+        return since + UNDER_WAY
     account = device.partition("/")[0]
     raise_alarm(
         tx,
@@ -120,6 +138,7 @@ def accuse_returned(tx: Tx, room: LogId, device: str) -> None:
         "hub's admin.",
         evidence=f"device: {device}\nroom: {room}",
     )
+    return 0
 
 
 def _mark(tx: Tx, device: str) -> None:

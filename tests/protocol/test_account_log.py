@@ -47,7 +47,7 @@ def test_a_log_with_devices_a_rotation_and_a_revocation_reads() -> None:
     state = read_account_log(ALICE, alice.log, root=alice.root.public)
 
     assert set(state.devices) == {first.address.device, third.address.device}
-    assert state.revoked == {second.address.device}
+    assert state.revoked == {second.address.device: NOW}
     assert (state.seq, state.ask, state.ask_serial) == (6, new_ask.public, 2)
     # A device of the key before is still certified up to the root.
     identity = make_credential(state, first.address)
