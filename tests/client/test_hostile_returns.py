@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -94,11 +96,7 @@ async def test_a_revoked_device_that_comes_back_is_put_out_again(
         return await client._store.run(look)
 
     laptop, bob = home.laptop, await join("bob")
-    room = (await laptop.create_group("Garden", [BOB])).id
-    await until(partial(room_of, bob, room), lambda r: r and r.active)
-    async with linked(await home.link("phone")) as phone:
-        await until(partial(room_of, phone, room), lambda r: r and r.active)
-        await laptop.devices.revoke(phone.device)
+    async with garden(home, bob) as (room, phone):
         for client in (laptop, bob):
             await until(partial(devices, client), lambda d: phone.device not in d)
         await bob._contacts.refresh(ALICE)
@@ -106,6 +104,7 @@ async def test_a_revoked_device_that_comes_back_is_put_out_again(
         for client in (laptop, bob):
             await until(partial(returned, client, phone.device))
             if not at_once:
+                await until(partial(alarms, client))
                 (alarm,) = await client.alarms()
                 assert alarm.code == "device_list_false"
                 assert phone.device in alarm.text and "all the same" in alarm.text
@@ -124,14 +123,10 @@ async def test_a_revoked_device_that_comes_back_is_put_out_again(
 async def test_who_comes_back_and_is_not_put_out_is_an_alarm_in_a_minute(
     join: Join, home: Home
 ) -> None:
-    laptop, bob = home.laptop, await join("bob")
-    room = (await laptop.create_group("Garden", [BOB])).id
-    await until(partial(room_of, bob, room), lambda r: r and r.active)
-    async with linked(await home.link("phone")) as phone:
-        await until(partial(room_of, phone, room), lambda r: r and r.active)
-        await laptop.devices.revoke(phone.device)
+    bob = await join("bob")
+    async with garden(home, bob) as (room, phone):
         await until(partial(codes, bob, room), lambda c: "device_removed" in c)
-        await laptop.close()
+        await home.laptop.close()
         await bob._contacts.refresh(ALICE)
         await come_back(phone, room)
         await until(partial(returned, bob, phone.device))
@@ -143,6 +138,17 @@ async def test_who_comes_back_and_is_not_put_out_is_an_alarm_in_a_minute(
         await bob.send_text(room, "secret")
         held = await until(partial(room_of, bob, room), lambda r: r and r.note)
         assert held is not None and phone.device in held.note
+
+
+@asynccontextmanager
+async def garden(home: Home, bob: Client) -> AsyncIterator[tuple[LogId, Client]]:
+    """A room with Bob, and a phone that was in it until it was revoked just now."""
+    room = (await home.laptop.create_group("Garden", [BOB])).id
+    await until(partial(room_of, bob, room), lambda r: r and r.active)
+    async with linked(await home.link("phone")) as phone:
+        await until(partial(room_of, phone, room), lambda r: r and r.active)
+        await home.laptop.devices.revoke(phone.device)
+        yield room, phone
 
 
 async def come_back(phone: Client, room: LogId) -> None:
