@@ -243,8 +243,7 @@ class RoomReader:
             status = _status(tx, room)
             if status == Status.ACTIVE:
                 self._lose(tx, room, due)
-            if self._is_out(tx, room, entry, submission, due):
-                return
+            self._is_out(tx, room, entry, submission, due)
             self._hold(tx, room, entry, submission, data)
             return
         match kind:
@@ -259,13 +258,13 @@ class RoomReader:
 
     def _is_out(
         self, tx: Tx, room: LogId, entry: Entry, submission: Submission, due: Due
-    ) -> bool:
-        """Follow an entry without keys; whether it took our account out."""
+    ) -> None:
+        """Follow an entry without keys: it may take our account out."""
         me = str(self._me.account)
         sure = submission.kind == Kind.COMMIT and has_trail(tx, room)
         after = self._unread.follow(tx, room, entry, submission)
         if submission.kind != Kind.COMMIT:
-            return False
+            return
         # Without a trail there is the hub's word alone; it could keep the room from
         # us anyway.
         if me in entry.removed if not sure else after is not None and me not in after:
@@ -273,8 +272,6 @@ class RoomReader:
                 self._removed(tx, room, due, back=False, sure=sure)
             elif sure:
                 self._groups.forget_trail(tx, room)
-            return True
-        return False
 
     # --- kinds ----------------------------------------------------------------
 
@@ -478,11 +475,13 @@ class RoomReader:
     def _hold(
         self, tx: Tx, room: LogId, entry: Entry, submission: Submission, data: bytes
     ) -> None:
-        if _status(tx, room) != Status.ASKED:
-            return  # we left: what the others still say is not for us
+        # Who is out gets nothing: what comes all the same is from after a Welcome that
+        # is on its way, up to the entry that may take us out again.
         tx.execute(
             "INSERT OR REPLACE INTO held_entry VALUES (?, ?, ?)", room, entry.seq, data
         )
+        if _status(tx, room) != Status.ASKED:
+            return
         if submission.kind == Kind.MESSAGE and submission.sender != self._device:
             self._unread.note(tx, room, entry, submission, "no_keys")
 

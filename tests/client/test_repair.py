@@ -10,13 +10,14 @@ import pytest
 from client import Alarm, Client, State
 from client.errors import ChangeFailed, KeyChanged, RoomInactive
 from client.rooms.changes import ASK_INTERVAL, may_join_after
+from client.storage.heads import have
 from client.storage.store import Tx
 from e2ee import Group
 from e2ee.errors import BadConfirmationTag
 from protocol.errors import InvalidCommit, NoKeyPackage, NotAllowed, Problem
 from protocol.log import LogId
 from protocol.policy import device_of
-from protocol.wire import Claimed
+from protocol.wire import Claimed, WelcomeMail
 from tests.client.conftest import Join
 from tests.client.fake_node import NAME, FakeNode
 from tests.client.people import (
@@ -43,14 +44,7 @@ async def test_what_came_between_the_commit_and_the_welcome_is_read_after(
     alice, bob = await join("alice"), await join("bob")
     room = await alice.start_direct(BOB)
     await until(partial(room_of, bob, room.id))
-    late = asyncio.Event()
-    fetch = bob._reading._fetch_tree
-
-    async def slowly(mail: object) -> bool:
-        await late.wait()
-        return await fetch(mail)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(bob._reading, "_fetch_tree", slowly)
+    late = late_trees(bob, monkeypatch)
     await lose_keys(bob, room.id)
     await alice.send_text(room.id, "lost")
     await until(
@@ -65,6 +59,48 @@ async def test_what_came_between_the_commit_and_the_welcome_is_read_after(
     late.set()
     await until(partial(texts, bob, room.id), lambda t: t == ["in between"])
     assert [m.code for m in await bob.messages(room.id)].count("no_keys") == 1
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_who_comes_back_reads_what_was_said_before_the_invitation_was_here(
+    join: Join, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    """Also that they were taken out again."""
+    alice, bob = await join("alice"), await join("bob")
+    room = (await alice.create_group("Garden", [BOB])).id
+    await until(partial(room_of, bob, room))
+    await alice.remove_member(room, BOB)
+    await until(partial(room_of, bob, room), lambda r: r and r.note)
+    late = late_trees(bob, monkeypatch)
+    await alice.add_members(room, [BOB])
+    await alice.send_text(room, "in between")
+    await until(
+        partial(messages_of, alice, room, "in between"), lambda m: m[0].seq is not None
+    )
+    if not stays:
+        await alice.remove_member(room, BOB)
+        await until(partial(codes, alice, room), lambda c: c.count("removed") == 2)
+    head = await alice._store.run(lambda tx: have(tx, room))
+    assert head is not None
+    await until(
+        lambda: bob._store.run(lambda tx: have(tx, room)), lambda seq: seq == head
+    )
+    late.set()
+    await until(partial(texts, bob, room), lambda t: t == ["in between"])
+    await until(partial(room_of, bob, room), lambda r: r and r.active is stays)
+    assert await bob.alarms() == []
+
+
+def late_trees(client: Client, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """The trees of a client's Welcomes come only once this is set."""
+    late, fetch = asyncio.Event(), client._reading._fetch_tree
+
+    async def slowly(mail: WelcomeMail) -> bool:
+        await late.wait()
+        return await fetch(mail)
+
+    monkeypatch.setattr(client._reading, "_fetch_tree", slowly)
+    return late
 
 
 async def test_a_commit_that_cannot_be_read_is_said_and_repaired(
