@@ -84,8 +84,9 @@ async def test_who_is_away_sends_it_when_back(join: Join) -> None:
         partial(messages_of, alice, room.id, "hello"), lambda m: m[0].seq is not None
     )
     await alice.close()
-    async with await Client.open(bob.profile, password=PASSWORD) as back:
-        await back._store.run(lambda tx: back._groups.drop(tx, room.id))
+    back = await Client.open(bob.profile, password=PASSWORD)
+    await back._store.run(lambda tx: back._groups.drop(tx, room.id))
+    async with back:
         await online(back)
         lost = await until(
             partial(back.messages, room.id),
@@ -151,8 +152,9 @@ async def test_who_came_later_gets_nothing_of_what_was_said_before(
 
     carol._letters._handlers[Resend] = look
     await bob.close()
-    async with await Client.open(bob.profile, password=PASSWORD) as back:
-        await back._store.run(lambda tx: back._groups.drop(tx, room.id))
+    back = await Client.open(bob.profile, password=PASSWORD)
+    await back._store.run(lambda tx: back._groups.drop(tx, room.id))
+    async with back:
         await until(partial(texts, back, room.id), lambda t: t == ["before carol"])
     await alice.send_text(room.id, "since carol")
     await until(partial(texts, carol, room.id), lambda t: t == ["since carol"])

@@ -165,10 +165,11 @@ async def test_the_watch_over_the_node_goes_on_after_a_clock_that_was_ahead(
 
     monkeypatch.setattr(alice._audit, "_look", look)
     ahead = alice._clock.now_ms() + YEAR * 1000
-    await alice._store.run(lambda tx: tx.execute("UPDATE audit SET due = ?", ahead))
-    alice._audit.wake()
 
     async def everybody() -> bool:
+        # Each time: a look that was under way plans the next one itself.
+        await alice._store.run(lambda tx: tx.execute("UPDATE audit SET due = ?", ahead))
+        alice._audit.wake()
         return {ALICE, BOB} <= set(looks)
 
     await until(everybody)
