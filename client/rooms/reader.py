@@ -243,7 +243,7 @@ class RoomReader:
             status = _status(tx, room)
             if status == Status.ACTIVE:
                 self._lose(tx, room, due)
-            self._is_out(tx, room, entry, submission, due)
+            self._follow(tx, room, entry, submission, due)
             self._hold(tx, room, entry, submission, data)
             return
         match kind:
@@ -256,7 +256,7 @@ class RoomReader:
             case Kind.JOIN_REQUEST:
                 self._join_request(tx, room, submission, group, due)
 
-    def _is_out(
+    def _follow(
         self, tx: Tx, room: LogId, entry: Entry, submission: Submission, due: Due
     ) -> None:
         """Follow an entry without keys: it may take our account out."""
